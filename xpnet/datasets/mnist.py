@@ -1,0 +1,83 @@
+"""The MNIST database of handwritten digits, and data sets stored in the same four files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from xpnet.datasets.idx import DatasetError, read_idx
+from xpnet.functions import one_hot
+
+__all__ = ["load_mnist"]
+
+FILES = Path(__file__).parent / "mnist_files"
+
+
+def load_mnist(
+    normalize: bool = True,
+    flatten: bool = True,
+    one_hot_label: bool = False,
+    *,
+    root: str | Path | None = None,
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Load MNIST from the files inside the package, or a data set of the same format from a folder.
+
+    Parameters
+    ----------
+    normalize : bool, default True
+        Whether pixels are float32 in [0, 1]; else uint8 as stored, 0 to 255.
+    flatten : bool, default True
+        Whether images are (N, 784); else (N, 1, 28, 28), with a channel axis.
+    one_hot_label : bool, default False
+        Whether labels are one-hot, float32 (N, 10); else class ids, int64 (N,).
+    root : str or Path, optional
+        A folder with ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and
+        ``t10k-labels-idx1-ubyte``, plain or ``.gz``: Fashion-MNIST, KMNIST, your own. Images may be of any size.
+
+    Returns
+    -------
+    (x_train, t_train), (x_test, t_test)
+        New arrays on the host; of MNIST 60,000 and 10,000 samples.
+
+    Raises
+    ------
+    DatasetError
+        If a file is missing or damaged, or the four do not fit together.
+    """
+    root = FILES if root is None else Path(root)
+    x_train, t_train = _read_part(root, "train")
+    x_test, t_test = _read_part(root, "t10k")
+    if x_train.shape[1:] != x_test.shape[1:]:
+        raise DatasetError(
+            f"{root}: training images are {x_train.shape[1:]} pixels large, test images {x_test.shape[1:]}"
+        )
+    num_classes = int(max(t_train.max(initial=0), t_test.max(initial=0))) + 1
+
+    def images(x: np.ndarray) -> np.ndarray:
+        if normalize:
+            x = np.divide(x, 255.0, dtype="float32")
+        return x.reshape(len(x), -1) if flatten else x[:, None]
+
+    def labels(t: np.ndarray) -> np.ndarray:
+        return one_hot(t, num_classes) if one_hot_label else t.astype("int64")
+
+    return (images(x_train), labels(t_train)), (images(x_test), labels(t_test))
+
+
+def _read_part(root: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = _find(root, f"{part}-images-idx3-ubyte"), _find(root, f"{part}-labels-idx1-ubyte")
+    x, t = read_idx(images, ndim=3), read_idx(labels, ndim=1)
+    if len(x) != len(t):
+        raise DatasetError(f"{images}: {len(x):,} images, but {labels.name} has {len(t):,} labels")
+    if len(x) == 0:
+        raise DatasetError(f"{images}: no images")
+    return x, t
+
+
+def _find(root: Path, name: str) -> Path:
+    """Return the file called `name`, compressed or plain, with either of the spellings that are in circulation."""
+    for candidate in (f"{name}.gz", name, f"{name.replace('-idx', '.idx')}.gz", name.replace("-idx", ".idx")):
+        if (root / candidate).is_file():
+            return root / candidate
+    raise DatasetError(f"{root / name}: no such file, plain or .gz")

@@ -1,0 +1,287 @@
+"""Devices: where arrays live, which module computes on them, and the way between.
+
+The only module that imports CuPy, and only when a CUDA device or a CuPy array is actually in hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from xpnet.typing import Array, DTypeLike, Seed
+
+__all__ = ["Device", "DeviceError", "asnumpy", "get_array_module", "get_device"]
+
+ALIGNMENT = 256
+"""Byte boundary on which blocks of parameters start: what cublasLt's heuristics assume, four AVX-512 cache lines."""
+
+
+class DeviceError(RuntimeError):
+    """A device was asked for that this machine cannot offer, or arrays of different devices were mixed."""
+
+
+class Device:
+    """A place to compute: the host ("cpu") or one CUDA device ("cuda:N").
+
+    An immutable value: devices of the same name compare and hash equal.
+
+    Parameters
+    ----------
+    name : str or Device
+        ``"cpu"``; ``"cuda"`` (the same as ``"cuda:0"``) or ``"cuda:N"``; or ``"auto"``, which is ``"cuda:0"`` where
+        CuPy and a CUDA device are present and ``"cpu"`` elsewhere.
+
+    Attributes
+    ----------
+    name : str
+        ``"cpu"`` or ``"cuda:N"``.
+    note : str
+        Why ``"auto"`` chose this device; empty for a device asked for by name.
+
+    Raises
+    ------
+    DeviceError
+        If CUDA is asked for and CuPy, the driver or the device is missing. The message says which, and the remedy.
+    ValueError
+        If `name` is none of the above.
+
+    Examples
+    --------
+    >>> device = Device("cpu")
+    >>> device.asarray([1.0, 2.0])
+    array([1., 2.])
+    >>> device.xp.__name__
+    'numpy'
+    """
+
+    __slots__ = ("_index", "name", "note")
+
+    name: str
+    note: str
+    _index: int | None
+
+    def __init__(self, name: str | Device = "auto") -> None:
+        note = ""
+        if isinstance(name, Device):
+            note, name = name.note, name.name
+        elif name == "auto":
+            name, note = _choose()
+        index = _parse(name)
+        if index is not None:
+            _require_cuda(index)
+        object.__setattr__(self, "name", "cpu" if index is None else f"cuda:{index}")
+        object.__setattr__(self, "note", note)
+        object.__setattr__(self, "_index", index)
+
+    @property
+    def xp(self) -> ModuleType:
+        """The array module of this device: ``numpy`` or ``cupy``."""
+        return np if self._index is None else _import_cupy()
+
+    def activate(self) -> contextlib.AbstractContextManager[Any]:
+        """Context in which CuPy works on this device; on the CPU it does nothing."""
+        return contextlib.nullcontext() if self._index is None else self.xp.cuda.Device(self._index)
+
+    def asarray(self, x: Any, dtype: DTypeLike | None = None) -> Array:
+        """Put `x` (an array of any device, or anything ``numpy.asarray`` takes) on this device.
+
+        Returns `x` itself if it is there already with that dtype, else a copy.
+        """
+        if self._index is None:
+            return np.asarray(asnumpy(x), dtype=dtype)
+        if not _is_cupy(x):
+            x = np.asarray(x)  # one well-defined host array, so that lists and scalars convert as NumPy does
+        with self.activate():
+            return self.xp.asarray(x, dtype=dtype)
+
+    def holds(self, x: Any) -> bool:
+        """Tell whether `x` is on this device; on the host is whatever is not a CuPy array."""
+        if _is_cupy(x):
+            return bool(x.device.id == self._index)
+        return self._index is None
+
+    def asnumpy(self, x: Any) -> np.ndarray:
+        """Copy `x` to the host; an array that is on the host already is returned as it is."""
+        return asnumpy(x)
+
+    def synchronize(self) -> None:
+        """Wait until all work queued on this device is done; on the CPU there is nothing to wait for."""
+        if self._index is not None:
+            with self.activate():
+                self.xp.cuda.get_current_stream().synchronize()
+
+    def rng(self, seed: Seed = None) -> np.random.Generator:
+        """Return the generator that all randomness for this device is drawn from: a NumPy one, on the host.
+
+        So the same seed gives the same numbers on every device. A ``Generator`` is returned as it is.
+        """
+        return np.random.default_rng(seed)
+
+    def zeros(self, size: int, dtype: DTypeLike) -> Array:
+        """Allocate a vector of `size` zeros whose first byte lies on a boundary of ``ALIGNMENT`` (256) bytes."""
+        with self.activate():
+            # CuPy's pool hands out blocks on 512-byte boundaries; malloc promises 16.
+            slack = 0 if self._index is not None else ALIGNMENT // np.dtype(dtype).itemsize
+            block = self.xp.zeros(size + slack, dtype=dtype)
+        skip = -block.__array_interface__["data"][0] % ALIGNMENT // block.itemsize if slack else 0
+        return block[skip : skip + size]
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a Device cannot be changed; create another one instead of setting {name!r}")
+
+    def __reduce__(self) -> tuple[type[Device], tuple[str]]:
+        return Device, (self.name,)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Device) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"Device({self.name!r})"
+
+
+def get_device(x: Array) -> Device:
+    """Return the device on which the array `x` lives."""
+    return Device(f"cuda:{int(x.device.id)}") if _is_cupy(x) else Device("cpu")
+
+
+def get_array_module(*arrays: Any, **named_arrays: Any) -> ModuleType:
+    """Return the module, ``numpy`` or ``cupy``, that computes on the given arrays.
+
+    Python and NumPy scalars go with either; everything else that is not a CuPy array counts as an array on the host.
+
+    Parameters
+    ----------
+    *arrays, **named_arrays
+        Arrays; those passed by keyword are called by that name in the error.
+
+    Raises
+    ------
+    DeviceError
+        If some of the arrays are on the host and others on a CUDA device.
+    """
+    host = cuda = False
+    for x in (*arrays, *named_arrays.values()):
+        if isinstance(x, np.ndarray):
+            host = True
+        elif _is_cupy(x):
+            cuda = True
+        elif not isinstance(x, (int, float, complex, np.generic)):
+            host = True
+    if not cuda:
+        return np
+    if host:
+        names = {f"argument {i}": x for i, x in enumerate(arrays)} | named_arrays
+        places = ", ".join(f"{name} is {_describe(x)}" for name, x in names.items())
+        raise DeviceError(
+            f"arrays of different devices cannot be mixed: {places}; "
+            "move them to one device with Device.asarray(x), or to the host with xpnet.asnumpy(x)"
+        )
+    return _import_cupy()
+
+
+def asnumpy(x: Any) -> np.ndarray:
+    """Copy `x` to the host as a NumPy array; what is on the host already is passed through ``numpy.asarray``."""
+    return _import_cupy().asnumpy(x) if _is_cupy(x) else np.asarray(x)
+
+
+def is_on_host(x: Array) -> bool:
+    """Tell whether reading a value of `x` is free, because it lies in the host's memory."""
+    return not _is_cupy(x)
+
+
+@functools.cache
+def _is_cupy_type(cls: type) -> bool:
+    return any(base.__module__.partition(".")[0] == "cupy" for base in cls.__mro__)
+
+
+def _is_cupy(x: Any) -> bool:
+    return _is_cupy_type(type(x))  # type: ignore[arg-type]
+
+
+def _describe(x: Any) -> str:
+    if _is_cupy(x):
+        return f"on cuda:{int(x.device.id)} (cupy.ndarray)"
+    if isinstance(x, (int, float, complex, np.generic)):
+        return "a scalar"
+    return f"on the host ({type(x).__module__.partition('.')[0]}.{type(x).__name__})"
+
+
+def _import_cupy() -> ModuleType:
+    loaded = sys.modules.get("cupy")  # the statement below costs a microsecond each time; this look-up does not
+    if loaded is not None:
+        return loaded
+    import cupy
+
+    return cupy  # type: ignore[no-any-return]
+
+
+def _parse(name: str) -> int | None:
+    """Return the CUDA device's number, or None for the CPU."""
+    if name == "cpu":
+        return None
+    if name == "cuda":
+        return 0
+    kind, _, number = str(name).partition(":")
+    if kind == "cuda" and number.isascii() and number.isdigit():
+        return int(number)
+    raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {name!r}")
+
+
+def _choose() -> tuple[str, str]:
+    try:
+        count = _require_cuda(0)
+    except DeviceError as error:
+        return "cpu", f"auto: {error}"
+    return "cuda:0", f"auto: {count} CUDA device{'s' if count > 1 else ''} found"
+
+
+def _require_cuda(index: int) -> int:
+    """Return the number of CUDA devices, having made sure that number `index` is one of them."""
+    try:
+        cupy = _import_cupy()
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
+            raise DeviceError(
+                "CuPy is not installed; install it with pip install 'cupy-cuda13x[ctk]>=14,<15' "
+                "(NVIDIA driver 580 or newer) or pip install 'cupy-cuda12x[ctk]>=14,<15' (older drivers), or use 'cpu'"
+            ) from None
+        raise DeviceError(f"CuPy is installed but cannot be imported: {_first_line(error)}; reinstall it") from error
+    runtime = cupy.cuda.runtime
+    driver = runtime.driverGetVersion()
+    if driver == 0:
+        raise DeviceError(
+            f"CuPy {cupy.__version__} is installed but there is no NVIDIA driver; install the driver for your GPU "
+            "(the command nvidia-smi must list it), or use 'cpu'"
+        )
+    try:
+        count = int(runtime.getDeviceCount())
+    except runtime.CUDARuntimeError as error:
+        if "NoDevice" not in str(error):
+            raise DeviceError(
+                f"the NVIDIA driver (CUDA {driver // 1000}.{driver % 1000 // 10}) does not work with "
+                f"CuPy {cupy.__version__}: {_first_line(error)}; update the driver, or install the CuPy for it "
+                "(cupy-cuda12x or cupy-cuda13x)"
+            ) from error
+        count = 0
+    if index >= count:
+        there = {0: "no CUDA device", 1: "only cuda:0"}.get(count, f"cuda:0 to cuda:{count - 1}")
+        raise DeviceError(
+            f"cuda:{index} does not exist: there is {there} on this machine "
+            "(CUDA_VISIBLE_DEVICES hides devices that it does not list); choose another, or use 'cpu'"
+        )
+    return count
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,252 @@
+"""Stateless maths on arrays of either module: activations, softmax, losses and label handling.
+
+Every function takes what ``numpy.asarray`` takes, works where its arguments are, and returns new arrays.
+The names are those of the book's ``functions`` module (chapters 3 and 4).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from xpnet.device import get_array_module, is_on_host
+from xpnet.typing import Array, DTypeLike
+
+__all__ = [
+    "check_labels",
+    "cross_entropy_error",
+    "has_class_ids",
+    "identity_function",
+    "mean_squared_error",
+    "one_hot",
+    "relu",
+    "sigmoid",
+    "softmax",
+    "softmax_cross_entropy",
+    "step_function",
+    "sum_to_shape",
+]
+
+
+def identity_function(x: Array) -> Array:
+    """Return `x` unchanged: the output activation of a regression network."""
+    return x
+
+
+def step_function(x: Array) -> Array:
+    """Heaviside step, 1 where x > 0 and 0 elsewhere (at 0 too, and at NaN), as ``int64`` of the shape of `x`."""
+    xp = get_array_module(x)
+    return (xp.asarray(x) > 0).astype("int64")
+
+
+def sigmoid(x: Array) -> Array:
+    """Logistic function, y = 1 / (1 + exp(-x)), of the shape of `x`.
+
+    Computed from e = exp(-|x|) <= 1, as 1 / (1 + e) for x >= 0 and e / (1 + e) below: no x overflows, and small
+    results keep their relative precision. Integers are computed in float64.
+    """
+    xp = get_array_module(x)
+    x = xp.asarray(x)
+    e = xp.exp(-abs(x))
+    return xp.where(x >= 0, 1.0, e) / (1.0 + e)
+
+
+def relu(x: Array) -> Array:
+    """Rectified linear unit, max(x, 0), of the shape and dtype of `x`; NaN stays NaN."""
+    return get_array_module(x).maximum(x, 0)
+
+
+def softmax(x: Array, axis: int = -1) -> Array:
+    """Softmax along `axis`, y_k = exp(x_k - m) / sum_i exp(x_i - m) with m = max_i x_i, of the shape of `x`.
+
+    Subtracting the maximum changes nothing but the range: no exponential overflows (section 3.5.2).
+    """
+    xp = get_array_module(x)
+    x = xp.asarray(x)
+    e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
+    return e / xp.sum(e, axis=axis, keepdims=True)
+
+
+def softmax_cross_entropy(x: Array, t: Array) -> tuple[Array, Array]:
+    """Mean cross entropy of softmax(x) with the labels, from the scores directly, and softmax(x) itself.
+
+    L = mean_n [ log sum_k exp(x_nk) * sum_k t_nk - sum_k t_nk x_nk ], exact however small a probability gets.
+
+    Parameters
+    ----------
+    x : (N, C) or (C,)
+        Scores.
+    t : (N, C) or (C,), or (N,) or scalar integers
+        Labels, told apart by `has_class_ids`. On the host an id outside [0, C) is an error; on a CUDA device, where
+        looking would stall the queue, it makes the loss NaN.
+
+    Returns
+    -------
+    loss : scalar
+        NaN for an empty batch, as the mean of nothing.
+    y : (N, C) or (C,)
+        Probabilities.
+    """
+    xp = get_array_module(x=x, t=t)
+    shifted = x - xp.max(x, axis=-1, keepdims=True)
+    e = xp.exp(shifted)
+    total = xp.sum(e, axis=-1, keepdims=True)
+    if has_class_ids(x, t):
+        picked = _pick(shifted, t)
+        losses = xp.log(total[..., 0]) - picked
+    else:
+        losses = xp.sum(t * (xp.log(total) - shifted), axis=-1)
+    return xp.sum(losses) * _inverse(losses.size), e / total
+
+
+def cross_entropy_error(y: Array, t: Array) -> Array:
+    """Mean cross entropy of probabilities, E = -1/N sum_n sum_k t_nk log(y_nk + 1e-7), a scalar (section 4.2.4).
+
+    The 1e-7 is the book's: it keeps log(0) finite. `SoftmaxWithLoss`, which has the scores, needs no such guard.
+
+    Parameters
+    ----------
+    y : (N, C) or (C,)
+        Probabilities.
+    t : (N, C) or (C,) one-hot, or (N,) or scalar integers
+        Labels.
+    """
+    xp = get_array_module(y=y, t=t)
+    y, t = xp.asarray(y), xp.asarray(t)
+    picked = xp.log(_pick(y, t) + 1e-7) if has_class_ids(y, t) else xp.sum(t * xp.log(y + 1e-7), axis=-1)
+    return xp.sum(picked) * -_inverse(picked.size)
+
+
+def mean_squared_error(y: Array, t: Array) -> Array:
+    """Half the squared error, mean over the batch, E = 1/(2N) sum_n sum_k (y_nk - t_nk)^2, a scalar (section 4.2.1).
+
+    For a single sample this is the book's value; PyTorch's ``MSELoss`` is this times 2 / K.
+
+    Parameters
+    ----------
+    y, t : (N, K) or (K,)
+        Outputs and targets.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ; broadcasting would hide a mistake.
+    """
+    xp = get_array_module(y=y, t=t)
+    y, t = xp.asarray(y), xp.asarray(t)
+    if y.shape != t.shape:
+        raise ValueError(f"mean_squared_error expected t of y's shape {y.shape}, got {t.shape}")
+    batch = len(y) if y.ndim > 1 else 1
+    return xp.sum((y - t) ** 2) * (0.5 * _inverse(batch))
+
+
+def one_hot(t: Array, num_classes: int | None = None, dtype: DTypeLike = "float32") -> Array:
+    """Encode class ids: the result is 1 at [..., t[...]] and 0 elsewhere, of shape ``t.shape + (num_classes,)``.
+
+    Parameters
+    ----------
+    t : integers
+        Class ids in [0, num_classes).
+    num_classes : int, optional
+        Length of the new last axis; by default the largest id plus one.
+    dtype : dtype, default "float32"
+        Of the result.
+
+    Raises
+    ------
+    TypeError
+        If `t` does not hold integers.
+    ValueError
+        If an id lies outside [0, num_classes), or there is no id to count the classes from.
+    """
+    xp = get_array_module(t)
+    t = xp.asarray(t)
+    if t.dtype.kind not in "iu":
+        raise TypeError(f"one_hot expected integer class ids, got dtype {t.dtype}")
+    if num_classes is None:
+        if t.size == 0:
+            raise ValueError("one_hot cannot count the classes of an empty t; pass num_classes")
+        num_classes = int(t.max()) + 1
+    _check_ids(t, num_classes)
+    return (t[..., None] == xp.arange(num_classes)).astype(dtype)
+
+
+def has_class_ids(x: Array, t: Array) -> bool:
+    """Tell labels given as integer class ids from labels given per class, by shape and dtype alone.
+
+    Parameters
+    ----------
+    x : (..., C)
+        Scores or probabilities.
+    t : (..., C) of any dtype, or (...) of integers
+        Labels per class (one-hot or probabilities), or class ids.
+
+    Raises
+    ------
+    ValueError
+        If `t` is neither.
+    """
+    return _is_class_ids(t, x.shape)
+
+
+def check_labels(t: Array, shape: tuple[int, ...]) -> None:
+    """Check labels for scores of the given shape, their values included: a look at every id.
+
+    Raises
+    ------
+    ValueError
+        If `t` is neither one-hot nor class ids for such scores, or an id lies outside [0, C).
+    """
+    if _is_class_ids(t, shape):
+        _check_ids(t, shape[-1])
+
+
+def sum_to_shape(x: Array, shape: tuple[int, ...]) -> Array:
+    """Sum `x` over the axes that broadcasting from `shape` to ``x.shape`` added or stretched.
+
+    The adjoint of broadcasting: what backward of ``+`` and ``*`` does when their arguments differ in shape.
+    """
+    if np.shape(x) == shape:
+        return x
+    lead = x.ndim - len(shape)
+    stretched = tuple(lead + i for i, n in enumerate(shape) if n == 1 and x.shape[lead + i] != 1)
+    return x.sum(axis=(*range(lead), *stretched), keepdims=True).reshape(shape)
+
+
+def _is_class_ids(t: Array, scores: tuple[int, ...]) -> bool:
+    if t.shape == scores:
+        return False
+    if t.shape == scores[:-1] and t.dtype.kind in "iu":
+        return True
+    hint = ""
+    if t.shape == scores[:-1]:
+        hint = "; class ids must be integers, see t.astype('int64')"
+    elif t.shape == (*scores[:-1], 1):
+        hint = "; drop its last axis with t[..., 0]"
+    raise ValueError(
+        f"labels t must be one-hot of shape {scores} or integer class ids of shape {scores[:-1]}, "
+        f"got shape {t.shape} of {t.dtype}{hint}"
+    )
+
+
+def _pick(x: Array, t: Array) -> Array:
+    """Return x[..., t[...]], one value per sample."""
+    xp = get_array_module(x)
+    num_classes = x.shape[-1]
+    if is_on_host(t):
+        _check_ids(t, num_classes)
+        return xp.take_along_axis(x, t[..., None], axis=-1)[..., 0]
+    valid = (t >= 0) & (t < num_classes)
+    picked = xp.take_along_axis(x, xp.where(valid, t, 0)[..., None], axis=-1)[..., 0]
+    return xp.where(valid, picked, math.nan)
+
+
+def _check_ids(t: Array, num_classes: int) -> None:
+    if t.size and not (0 <= int(t.min()) and int(t.max()) < num_classes):
+        raise ValueError(f"class ids must lie in [0, {num_classes}), got ids from {int(t.min())} to {int(t.max())}")
+
+
+def _inverse(n: int) -> float:
+    """1/n, and NaN for n = 0: a mean over nothing, without NumPy's warning."""
+    return 1.0 / n if n else math.nan

@@ -1,0 +1,106 @@
+"""The affine transformation, a fully connected layer (section 5.6)."""
+
+from __future__ import annotations
+
+import math
+from typing import Self
+
+import numpy as np
+
+from xpnet import initializers
+from xpnet.device import get_array_module
+from xpnet.layers.base import Layer
+from xpnet.typing import Array, DTypeLike, Seed
+
+__all__ = ["Affine"]
+
+
+class Affine(Layer):
+    """Affine transformation, y = x W + b (section 5.6).
+
+    dx = dout W^T, dW = x^T dout, db = sum_n dout_n.
+
+    Parameters
+    ----------
+    W : (D, M)
+        Weights. The layer keeps this very array, so that the caller's in-place updates are seen.
+    b : (M,)
+        Biases, kept likewise.
+
+    Notes
+    -----
+    ``forward`` takes x of shape (N, D), or (N, ...) with D values a sample, which are flattened in C order;
+    it returns (N, M). ``backward`` takes dout of shape (N, M) and returns dx of the shape of x.
+    """
+
+    parameter_names = ("W", "b")
+    saved = ("x", "x_shape")
+
+    def __init__(self, W: Array, b: Array) -> None:
+        get_array_module(W=W, b=b)
+        if getattr(W, "ndim", None) != 2:
+            raise ValueError(f"Affine expected W to be an array of shape (D, M), got {_shape_of(W)}")
+        if getattr(b, "shape", None) != W.shape[1:]:
+            raise ValueError(f"Affine expected b of shape {W.shape[1:]} to go with W {W.shape}, got {_shape_of(b)}")
+        self.W = W
+        self.b = b
+
+    @classmethod
+    def from_sizes(
+        cls,
+        input_size: int,
+        output_size: int,
+        *,
+        std: float | str = 0.01,
+        rng: Seed = None,
+        dtype: DTypeLike = "float32",
+    ) -> Self:
+        """Create a layer with normally distributed weights and zero biases, on the host.
+
+        Parameters
+        ----------
+        input_size, output_size : int
+            D and M.
+        std : float or {"he", "relu", "xavier", "sigmoid"}, default 0.01
+            Standard deviation of the weights, see `xpnet.initializers.normal`.
+        rng : numpy.random.Generator or int, optional
+            Where the weights are drawn from. Pass one generator to all layers of a network.
+        dtype : dtype, default "float32"
+            Of W and b.
+        """
+        W = initializers.normal((input_size, output_size), std, rng, dtype)
+        return cls(W, np.zeros(output_size, dtype=dtype))
+
+    def forward(self, x: Array, train: bool = True) -> Array:
+        get_array_module(x=x, W=self.W)
+        self.output_shape(x.shape[1:])
+        self.x_shape = x.shape
+        self.x = x.reshape(x.shape[0], self.W.shape[0])
+        return self.x @ self.W + self.b
+
+    def backward(self, dout: Array) -> Array:
+        self.backward_parameters(dout)
+        return (dout @ self.W.T).reshape(self.x_shape)
+
+    def backward_parameters(self, dout: Array) -> None:
+        xp = get_array_module(dout=dout, x=self.x)
+        self._expect_dout(dout, (self.x.shape[0], self.W.shape[1]))
+        self.dW = xp.matmul(self.x.T, dout, out=self.out.get("dW"))
+        self.db = xp.sum(dout, axis=0, out=self.out.get("db"))
+
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.W.shape[0],)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if len(shape) == 0 or math.prod(shape) != self.W.shape[0]:
+            got = f"(N, {', '.join(map(str, shape))})" if shape else "one without a feature axis"
+            raise ValueError(
+                f"{self.name} expected x of shape (N, {self.W.shape[0]}), or (N, ...) with as many values a sample, "
+                f"got {got}; a single sample needs a batch axis: x[None]"
+            )
+        return (self.W.shape[1],)
+
+
+def _shape_of(x: object) -> str:
+    shape = getattr(x, "shape", None)
+    return type(x).__name__ if shape is None else f"shape {shape}"

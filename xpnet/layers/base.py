@@ -1,0 +1,127 @@
+"""What all layers share: how their parameters, gradients and saved state are named and found."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from xpnet.device import Device
+from xpnet.typing import Array, DTypeLike
+
+__all__ = ["Layer", "Loss"]
+
+
+class Layer:
+    """A function with a hand-written derivative.
+
+    ``forward(x, train=True)`` returns the output and saves what backward needs; ``backward(dout)`` takes the
+    derivative of the loss with respect to that output and returns the one with respect to `x`, of the shape of `x`.
+    Neither changes its arguments. A layer of several inputs takes them in ``forward`` and returns as many gradients.
+
+    To write one, subclass, write the two methods, and declare the names below. A parameter ``W`` is the attribute
+    ``self.W``, set in ``__init__``; ``backward`` leaves its gradient in ``self.dW``. That is all a network needs.
+
+    Attributes
+    ----------
+    parameter_names : tuple of str
+        Names of the attributes that are learnt, in order.
+    saved : tuple of str
+        Names of the attributes that forward sets for backward. Reading one before forward has run is an error.
+    name : str
+        What errors call the layer: its class, or its name in the network that it belongs to.
+    out : dict of str to array
+        Where backward should write the parameters' gradients, such as ``{"dW": array}``. A network fills it for the
+        time of its own backward pass, so that ``xp.matmul(x.T, dout, out=self.out.get("dW"))`` writes into the
+        network's gradient vector there and allocates elsewhere. A layer that ignores it works too, with a copy.
+    """
+
+    parameter_names: ClassVar[tuple[str, ...]] = ()
+    saved: ClassVar[tuple[str, ...]] = ()
+    out: dict[str, Array] = {}  # noqa: RUF012 - never written to: a network replaces it, on its own layers
+
+    _name: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The layer's name in its network, or its class's name."""
+        return self._name or type(self).__name__
+
+    def forward(self, x: Array, train: bool = True) -> Array:
+        """Return the layer's output for `x`; `train` tells a training step from a prediction."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward(x, train=True)")
+
+    def backward(self, dout: Array) -> Array:
+        """Return dL/dx given `dout` = dL/dy, and leave the gradients of the parameters in ``d<name>``."""
+        raise NotImplementedError(f"{type(self).__name__} must define backward(dout)")
+
+    def backward_parameters(self, dout: Array) -> None:
+        """Compute the parameters' gradients only: all that is asked of a network's first layer with parameters.
+
+        A layer whose input gradient costs extra work splits its ``backward`` here.
+        """
+        self.backward(dout)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of one output sample for an input sample of `shape` (no batch axis); by default the same.
+
+        Raises
+        ------
+        ValueError
+            If the layer cannot take such a sample.
+        """
+        return shape
+
+    def input_shape(self) -> tuple[int, ...] | None:
+        """Return the shape of one input sample where the parameters determine it, else None."""
+        return None
+
+    def parameters(self) -> dict[str, Array]:
+        """Return the parameters by name."""
+        return {name: getattr(self, name) for name in self.parameter_names}
+
+    def to(self, device: Device, dtype: DTypeLike | None = None) -> None:
+        """Move the parameters to `device`, and to `dtype` if given; what forward had saved is dropped."""
+        for name, value in self.parameters().items():
+            setattr(self, name, device.asarray(value, dtype))
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what forward saved, and the parameters' gradients."""
+        for name in (*self.saved, *(f"d{name}" for name in self.parameter_names)):
+            self.__dict__.pop(name, None)
+
+    def activation_pattern(self) -> Array | None:
+        """Return which side of its kinks each unit was on in the last forward pass, None for a smooth layer.
+
+        A central difference is no derivative where the pattern changes between x - h and x + h; the gradient check
+        sets such coordinates apart.
+        """
+        return None
+
+    def _expect_dout(self, dout: Array, shape: tuple[int, ...]) -> None:
+        got = getattr(dout, "shape", ())
+        if got != shape:
+            raise ValueError(f"{self.name}.backward expected dout of its output's shape {shape}, got {got}")
+
+    def __getattr__(self, name: str) -> Any:
+        # Called only for attributes that do not exist: saved state before forward has set it, among others.
+        if name in type(self).saved:
+            raise RuntimeError(
+                f"{self.name}.backward needs {name!r}, which forward saves; call {self.name}.forward first"
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
+class Loss(Layer):
+    """A layer that ends a network: it compares scores with labels.
+
+    ``forward(x, t)`` returns a scalar, the mean over the batch, which stays on the device; ``backward(dout=1.0)``
+    returns dout * dL/dx, of the shape of `x`.
+    """
+
+    def forward(self, x: Array, t: Array) -> Array:  # type: ignore[override]
+        """Return the loss of scores `x` for labels `t`, a scalar on their device."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward(x, t)")
+
+    def backward(self, dout: Array | float = 1.0) -> Array:
+        """Return dout * dL/dx."""
+        raise NotImplementedError(f"{type(self).__name__} must define backward(dout=1.0)")

@@ -1,0 +1,42 @@
+"""Losses: the layers that end a network (section 5.6.3)."""
+
+from __future__ import annotations
+
+from xpnet import functions
+from xpnet.device import get_array_module
+from xpnet.layers.base import Loss
+from xpnet.typing import Array
+
+__all__ = ["SoftmaxWithLoss"]
+
+
+class SoftmaxWithLoss(Loss):
+    """Softmax and cross entropy in one, L = -1/N sum_n sum_k t_nk log y_nk with y = softmax(x) (section 5.6.3).
+
+    dx = dout * (y - t) / N: the pair has the simplest derivative there is, the error itself. (For labels whose row
+    does not sum to 1, y is multiplied by that sum.)
+
+    Notes
+    -----
+    ``forward(x, t)`` takes scores x of shape (N, C), or (C,) for a single sample, and labels t: one-hot or
+    probabilities of the shape of x, or integer class ids of shape (N,). The loss is computed from the scores, not
+    from y, so it is exact for scores of any size.
+    """
+
+    saved = ("y", "t")
+
+    def forward(self, x: Array, t: Array) -> Array:  # type: ignore[override]
+        xp = get_array_module(x=x, t=t)
+        self.t = xp.asarray(t)
+        loss, self.y = functions.softmax_cross_entropy(x, self.t)
+        return loss
+
+    def backward(self, dout: Array | float = 1.0) -> Array:
+        y, t = self.y, self.t
+        xp = get_array_module(y)
+        if functions.has_class_ids(y, t):
+            dx = y - (t[..., None] == xp.arange(y.shape[-1]))
+        else:
+            dx = y * t.sum(axis=-1, keepdims=True) - t
+        batch = len(y) if y.ndim > 1 else 1
+        return dx * (dout / max(batch, 1))

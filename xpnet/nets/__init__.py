@@ -1,0 +1,7 @@
+"""Networks: layers, their parameters in one vector, and a loss."""
+
+from xpnet.nets.network import Network
+from xpnet.nets.sequential import Sequential
+from xpnet.nets.two_layer_net import TwoLayerNet
+
+__all__ = ["Network", "Sequential", "TwoLayerNet"]

@@ -1,0 +1,308 @@
+"""What every network can do, whatever the shape of its graph."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from xpnet import gradient
+from xpnet.device import Device, DeviceError, get_device, is_on_host
+from xpnet.files import written_atomically
+from xpnet.functions import has_class_ids
+from xpnet.layers import Layer, Loss
+from xpnet.parameters import ParameterVector
+from xpnet.typing import Array, DTypeLike
+
+__all__ = ["Network"]
+
+EVALUATION_BATCH = 1000
+"""Samples that `accuracy` predicts at a time: the activations of a small network then stay in the cache."""
+
+
+class Network:
+    """Layers with their parameters in one vector, ended by a loss.
+
+    A subclass says how the layers are connected, in `predict` and `backward`.
+
+    Parameters
+    ----------
+    layers : mapping of str to Layer
+        The layers by name, in order. From now on they belong to this network: their parameters are moved into its
+        vector, and their attributes (``W`` ...) become views of it.
+    loss : Loss
+        The layer that compares scores with labels.
+    device : Device or str, optional
+        Where to compute; by default where the parameters are.
+    dtype : dtype, optional
+        Of the parameters and of the computation; by default the parameters' own.
+
+    Attributes
+    ----------
+    layers : dict of str to Layer
+        As given.
+    last_layer : Loss
+        The loss; also under the book's spelling, ``lastLayer``.
+    params : ParameterVector
+        Parameters by name: the layer's own name for it, and a running number (``W1``, ``b1``, ``W2`` ...).
+    """
+
+    params: ParameterVector
+
+    def __init__(
+        self,
+        layers: Mapping[str, Layer],
+        loss: Loss,
+        *,
+        device: Device | str | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> None:
+        self.layers = dict(layers)
+        self.last_layer = loss
+        _check_layers(self.layers, loss)
+        # (layer, attribute, name in params): the one record of whose parameter is called what.
+        self._slots = _number_parameters(self.layers.values())
+        arrays = {name: getattr(layer, attribute) for layer, attribute, name in self._slots}
+        if device is None:
+            device = get_device(next(iter(arrays.values()))) if arrays else Device("cpu")
+        if dtype is None:
+            dtype = _common_dtype(arrays)
+        self.params = ParameterVector({name: array.shape for name, array in arrays.items()}, dtype, Device(device))
+        self.params.update(arrays)
+        self._bind()
+
+    @property
+    def device(self) -> Device:
+        """Where the network computes."""
+        return self.params.device
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype that it computes in."""
+        return self.params.dtype
+
+    @property
+    def lastLayer(self) -> Loss:
+        """The book's spelling of ``last_layer``."""
+        return self.last_layer
+
+    def predict(self, x: Array, train: bool = False) -> Array:
+        """Return the scores of `x`, (N, C): what goes into the loss, not probabilities.
+
+        Parameters
+        ----------
+        x : (N, ...)
+            A batch on the network's device. Floats are computed in the network's dtype.
+        train : bool, default False
+            Whether layers behave as in a training step.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define predict(x, train=False)")
+
+    def backward(self, dout: Array) -> None:
+        """Run the layers' backward passes for `dout`, the gradient of the scores, down to the parameters."""
+        raise NotImplementedError(f"{type(self).__name__} must define backward(dout)")
+
+    def loss(self, x: Array, t: Array, train: bool = False) -> Array:
+        """Return the mean loss over a batch, a scalar that stays on the device (``float()`` fetches it).
+
+        Parameters
+        ----------
+        x : (N, ...)
+            A batch.
+        t : (N, C) or (N,) integers
+            Its labels.
+        train : bool, default False
+            As in `predict`.
+        """
+        with self.device.activate():
+            return self.last_layer.forward(self.predict(x, train), self._asarray("t", t))
+
+    def accuracy(self, x: Array, t: Array) -> float:
+        """Return the share of samples whose highest score is the label's; NaN for no samples.
+
+        Parameters
+        ----------
+        x : (N, ...)
+            Samples, as many as you like: they are predicted in batches.
+        t : (N, C) or (N,) integers
+            Labels.
+        """
+        x, t = self._asarray("x", x), self._asarray("t", t)
+        if len(x) != len(t):
+            raise ValueError(f"accuracy expected as many labels as samples, got {len(t)} for {len(x)}")
+        if len(x) == 0:
+            return float("nan")
+        xp = self.device.xp
+        with self.device.activate():
+            correct = xp.zeros((), dtype="int64")
+            for start in range(0, len(x), EVALUATION_BATCH):
+                y = self.predict(x[start : start + EVALUATION_BATCH])
+                labels = t[start : start + EVALUATION_BATCH]
+                if not has_class_ids(y, labels):
+                    labels = xp.argmax(labels, axis=-1)
+                correct += xp.sum(xp.argmax(y, axis=-1) == labels)
+            return int(correct) / len(x)
+
+    def gradient(self, x: Array, t: Array, out: ParameterVector | None = None) -> ParameterVector:
+        """Return the gradient of the loss by backpropagation.
+
+        Parameters
+        ----------
+        x : (N, ...)
+            A batch.
+        t : (N, C) or (N,) integers
+            Its labels.
+        out : ParameterVector, optional
+            Where to write the gradient, of the layout of ``params``; by default a new vector.
+        """
+        return self.loss_and_gradient(x, t, out)[1]
+
+    def loss_and_gradient(
+        self, x: Array, t: Array, out: ParameterVector | None = None
+    ) -> tuple[Array, ParameterVector]:
+        """Return the loss of a batch and its gradient, from one forward and one backward pass; see `gradient`."""
+        if out is None:
+            out = self.params.zeros_like()
+        elif not self.params.has_layout_of(out):
+            raise ValueError(f"out must have the layout of params, {self.params}, got {out}")
+        with self.device.activate():
+            loss = self.loss(x, t, train=True)
+            self._direct_gradients(out)
+            try:
+                self.backward(self.last_layer.backward())
+                self._collect_gradients(out)
+            finally:
+                self._direct_gradients(None)
+        return loss, out
+
+    def numerical_gradient(self, x: Array, t: Array) -> ParameterVector:
+        """Return the gradient of the loss by central differences, one parameter coordinate after the other.
+
+        Evaluated in float64 on a copy of the network, whatever its dtype (in float32 the rounding of the loss alone
+        puts an error of 1e-3 on every coordinate), and returned in the network's dtype.
+        """
+        grads = self.params.zeros_like()
+        for name, (differences, _) in gradient.network_differences(self, x, t).items():
+            grads[name] = differences
+        return grads
+
+    def to(self, device: Device | str | None = None, dtype: DTypeLike | None = None) -> Self:
+        """Move the network to another device or dtype, in place, and return it."""
+        target = self.device if device is None else Device(device)
+        for layer in (*self.layers.values(), self.last_layer):
+            layer.to(target, dtype)
+        self.params = self.params.to(target, dtype)
+        self._bind()
+        return self
+
+    def copy(self) -> Self:
+        """Return a network of its own with the same layers and parameters."""
+        return copy.deepcopy(self)
+
+    def save_params(self, file: str | Path) -> None:
+        """Write the parameters to `file` in NumPy's ``.npz`` format, whole or not at all."""
+        with written_atomically(file) as stream:
+            np.savez(stream, **self.params.asnumpy())  # type: ignore[arg-type]
+
+    def load_params(self, file: str | Path) -> None:
+        """Read parameters written by `save_params`; all are checked before any is changed.
+
+        Raises
+        ------
+        ValueError
+            If `file` is no such file, or its names or shapes are not this network's.
+        """
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+        except OSError:
+            raise
+        except Exception as error:  # np.load meets damage with whatever zip, zlib or its own parser raises
+            raise ValueError(f"{file} is not a complete .npz file of parameters: {error}") from error
+        shapes = {name: array.shape for name, array in arrays.items()}
+        if shapes != self.params.shapes:
+            raise ValueError(f"{file} holds parameters {shapes}, this network has {self.params.shapes}")
+        self.params.update(arrays)
+
+    def _asarray(self, name: str, x: Any) -> Array:
+        """Check that an argument is on the network's device; on the CPU, make an array of what is not one."""
+        if not self.device.holds(x):
+            where = "on the host" if is_on_host(x) else f"on {get_device(x)}"
+            raise DeviceError(
+                f"{type(self).__name__} is on {self.device}, but {name} is {where}; "
+                f"move it with net.device.asarray({name})"
+            )
+        return self.device.xp.asarray(x)
+
+    def _as_input(self, x: Any) -> Array:
+        """Check x and bring it to the network's dtype, so that what comes out has it on every path."""
+        x = self._asarray("x", x)
+        if x.dtype == self.dtype:
+            return x
+        if x.dtype.kind not in "fiub":
+            raise TypeError(f"x must hold real numbers, got dtype {x.dtype}")
+        return x.astype(self.dtype)
+
+    def _bind(self) -> None:
+        """Make the layers' parameters views of the vector, and the layers this network's own."""
+        for name, layer in self.layers.items():
+            layer._name = name
+        for layer, attribute, name in self._slots:
+            setattr(layer, attribute, self.params[name])
+
+    def _direct_gradients(self, grads: ParameterVector | None) -> None:
+        """Let the layers write their gradients into `grads`, or, with None, into arrays of their own."""
+        for layer, _, _ in self._slots:
+            layer.out = {}
+        if grads is not None:
+            for layer, attribute, name in self._slots:
+                layer.out[f"d{attribute}"] = grads[name]
+
+    def _collect_gradients(self, grads: ParameterVector) -> None:
+        """Copy the gradients of those layers that did not write them into place."""
+        for layer, attribute, name in self._slots:
+            computed = getattr(layer, f"d{attribute}")
+            if computed is not grads[name]:
+                grads[name] = computed
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Copying and unpickling make arrays of the layers' views; tie them to the new vector again.
+        self.__dict__.update(state)
+        self._bind()
+
+
+def _check_layers(layers: Mapping[str, Layer], loss: Loss) -> None:
+    seen: set[int] = set()
+    for name, layer in layers.items():
+        if not isinstance(layer, Layer):
+            raise TypeError(f"layer {name!r} must be an xpnet.layers.Layer, got {type(layer).__name__}")
+        if layer._name is not None or id(layer) in seen:
+            raise ValueError(
+                f"the layer given as {name!r} has a place in a network already; it holds the state of that place: "
+                "give each place a layer of its own"
+            )
+        seen.add(id(layer))
+    if not isinstance(loss, Loss):
+        raise TypeError(f"loss must be an xpnet.layers.Loss, got {type(loss).__name__}")
+
+
+def _number_parameters(layers: Any) -> list[tuple[Layer, str, str]]:
+    counts: Counter[str] = Counter()
+    slots = []
+    for layer in layers:
+        for attribute in layer.parameter_names:
+            counts[attribute] += 1
+            slots.append((layer, attribute, f"{attribute}{counts[attribute]}"))
+    return slots
+
+
+def _common_dtype(arrays: Mapping[str, Array]) -> DTypeLike:
+    dtypes = {str(array.dtype) for array in arrays.values()}
+    if len(dtypes) > 1:
+        found = ", ".join(f"{name} {array.dtype}" for name, array in arrays.items())
+        raise ValueError(f"the layers' parameters have different dtypes ({found}); pass dtype=")
+    return dtypes.pop() if dtypes else "float32"

@@ -1,0 +1,117 @@
+"""The straight line: any stack of layers, each fed by the one before."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from xpnet.device import Device
+from xpnet.layers import Layer, Loss, SoftmaxWithLoss
+from xpnet.nets.network import Network
+from xpnet.tables import format_table
+from xpnet.typing import Array, DTypeLike
+
+__all__ = ["Sequential"]
+
+
+class Sequential(Network):
+    """Layers in a row, like bricks.
+
+    The layers are named by class and running number: ``Affine1``, ``Relu1``, ``Affine2`` ...
+
+    Parameters
+    ----------
+    layers : iterable of Layer
+        From input to scores. They belong to the network from now on, see `Network`.
+    loss : Loss, optional
+        By default `SoftmaxWithLoss`.
+    device, dtype
+        As in `Network`.
+
+    Raises
+    ------
+    ValueError
+        If a layer cannot take what the one before gives, as far as their parameters tell.
+
+    Examples
+    --------
+    >>> from xpnet.layers import Affine, Relu
+    >>> net = Sequential([Affine.from_sizes(784, 50, rng=0), Relu(), Affine.from_sizes(50, 10, rng=1)])
+    >>> print(net.summary())
+    layer    output shape  parameters
+    ---------------------------------
+    Affine1  (N, 50)           39,250
+    Relu1    (N, 50)                0
+    Affine2  (N, 10)              510
+    ---------------------------------
+    total                      39,760
+    """
+
+    def __init__(
+        self,
+        layers: Iterable[Layer],
+        loss: Loss | None = None,
+        *,
+        device: Device | str | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> None:
+        named: dict[str, Layer] = {}
+        counts: Counter[str] = Counter()
+        for layer in layers:
+            kind = type(layer).__name__
+            counts[kind] += 1
+            named[f"{kind}{counts[kind]}"] = layer
+        if not named:
+            raise ValueError("a Sequential needs at least one layer")
+        self.layers = named
+        self._output_shapes(None)
+        super().__init__(named, loss or SoftmaxWithLoss(), device=device, dtype=dtype)
+
+    def predict(self, x: Array, train: bool = False) -> Array:
+        with self.device.activate():
+            x = self._as_input(x)
+            for layer in self.layers.values():
+                x = layer.forward(x, train)
+            return x
+
+    def backward(self, dout: Array) -> None:
+        layers = list(self.layers.values())
+        first = next((i for i, layer in enumerate(layers) if layer.parameter_names), len(layers))
+        for layer in reversed(layers[first + 1 :]):
+            dout = layer.backward(dout)
+        for layer in layers[first : first + 1]:  # nobody reads the gradient of the network's input
+            layer.backward_parameters(dout)
+
+    def summary(self, input_shape: tuple[int, ...] | None = None) -> str:
+        """Return a table of the layers, their output shapes and numbers of parameters.
+
+        Parameters
+        ----------
+        input_shape : tuple of int, optional
+            Shape of one sample; needed only where the layers' parameters do not determine it.
+        """
+        shapes = self._output_shapes(input_shape)
+        rows = []
+        for name, layer in self.layers.items():
+            shape = shapes.get(name)
+            text = "?" if shape is None else f"({', '.join(['N', *map(str, shape)])})"
+            rows.append((name, text, f"{sum(p.size for p in layer.parameters().values()):,}"))
+        return format_table(
+            ("layer", "output shape", "parameters"), rows, footer=("total", "", f"{self.params.size:,}"), align="<<>"
+        )
+
+    def _output_shapes(self, shape: tuple[int, ...] | None) -> dict[str, tuple[int, ...]]:
+        """Follow one sample's shape through the layers, from where it is known."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        previous = "the input"
+        for name, layer in self.layers.items():
+            if shape is None:
+                shape = layer.input_shape()
+            if shape is not None:
+                try:
+                    shape = layer.output_shape(shape)
+                except ValueError as error:
+                    raise ValueError(f"{previous} does not fit {name}: {error}") from None
+                shapes[name] = shape
+            previous = name
+        return shapes

@@ -1,0 +1,140 @@
+"""All parameters of a network in one flat vector, all its gradients in another, and named views of both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any
+
+import numpy as np
+
+from xpnet.device import ALIGNMENT, Device, asnumpy
+from xpnet.typing import Array, DTypeLike
+
+__all__ = ["ParameterVector"]
+
+
+class ParameterVector(MutableMapping[str, Array]):
+    """Named arrays that are views into one contiguous vector.
+
+    So an optimiser's step, a copy to another device or an all-reduce over the whole network is one operation on
+    ``flat``, while ``params["W1"]`` is an ordinary array. Each view starts on a 256-byte boundary; the gaps hold
+    zeros and stay zero under any elementwise update from a vector of the same layout.
+
+    Parameters
+    ----------
+    shapes : mapping of str to tuple of int
+        The arrays' names and shapes, in order.
+    dtype : dtype, default "float32"
+        A floating dtype.
+    device : Device, optional
+        Where the vector lives; by default the CPU.
+
+    Attributes
+    ----------
+    flat : (size with gaps,)
+        The whole vector.
+    shapes : dict of str to tuple of int
+        As given.
+    size : int
+        Number of parameters, gaps not counted.
+
+    Notes
+    -----
+    ``params["W1"] = array`` copies into the view; shape and device must fit. ``params["W1"] -= step`` works in
+    place. Names can be neither added nor removed.
+
+    Examples
+    --------
+    >>> params = ParameterVector({"W": (2, 3), "b": (3,)})
+    >>> params["b"] += 1.0
+    >>> float(params.flat.sum())
+    3.0
+    """
+
+    def __init__(
+        self, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike = "float32", device: Device | None = None
+    ) -> None:
+        dtype = np.dtype(dtype)
+        if dtype.kind != "f":
+            raise TypeError(f"parameters must have a floating dtype, got {dtype}")
+        self.shapes = dict(shapes)
+        self.device = device or Device("cpu")
+        self.dtype = dtype
+        step = ALIGNMENT // dtype.itemsize
+        starts, end = [], 0
+        for shape in self.shapes.values():
+            starts.append(end)
+            end += -(-math.prod(shape) // step) * step
+        self.flat = self.device.zeros(end, dtype)
+        self._views = {
+            name: self.flat[start : start + math.prod(shape)].reshape(shape)
+            for (name, shape), start in zip(self.shapes.items(), starts, strict=True)
+        }
+
+    @property
+    def size(self) -> int:
+        """Number of parameters, gaps not counted."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    def zeros_like(self) -> ParameterVector:
+        """Return a vector of zeros with the same names, shapes, dtype and device: for gradients, or momenta."""
+        return ParameterVector(self.shapes, self.dtype, self.device)
+
+    def to(self, device: Device | None = None, dtype: DTypeLike | None = None) -> ParameterVector:
+        """Return a copy on another device, or in another dtype."""
+        moved = ParameterVector(self.shapes, self.dtype if dtype is None else dtype, device or self.device)
+        for name, value in self.items():
+            moved[name] = moved.device.asarray(value, moved.dtype)
+        return moved
+
+    def asnumpy(self) -> dict[str, np.ndarray]:
+        """Copy every array to the host, by name."""
+        return {name: np.array(asnumpy(value)) for name, value in self.items()}
+
+    def has_layout_of(self, other: object) -> bool:
+        """Tell whether `other` is a vector whose ``flat`` corresponds to this one's element by element."""
+        return other is self or (
+            isinstance(other, ParameterVector)
+            and (self.dtype, self.device) == (other.dtype, other.device)
+            and list(self.shapes.items()) == list(other.shapes.items())
+        )
+
+    def __getitem__(self, name: str) -> Array:
+        return self._views[name]
+
+    def __setitem__(self, name: str, value: Array) -> None:
+        if name not in self._views:
+            raise KeyError(f"no parameter is called {name!r}; there are {', '.join(self._views)}")
+        view = self._views[name]
+        if value is view:  # the second half of `params[name] -= step`
+            return
+        shape = np.shape(value)
+        if shape != view.shape:
+            raise ValueError(f"{name!r} has shape {view.shape}, cannot be set to an array of shape {shape}")
+        view[...] = self.device.asarray(value, self.dtype)
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError(f"{name!r} cannot be removed: the names of a ParameterVector are fixed")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    # By identity: comparing the arrays, as a Mapping would, has no single answer.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        arrays = ", ".join(f"{name} {shape}" for name, shape in self.shapes.items())
+        return f"ParameterVector({arrays}; {self.size:,} x {self.dtype} on {self.device})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"shapes": self.shapes, "dtype": self.dtype, "device": self.device, "arrays": self.asnumpy()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Rebuilt rather than copied: copies of views would be arrays of their own.
+        self.__init__(state["shapes"], state["dtype"], state["device"])  # type: ignore[misc]
+        self.update(state["arrays"])

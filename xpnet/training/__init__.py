@@ -1,0 +1,7 @@
+"""Training: the loop of section 5.7.4, what watches it, and what it leaves behind."""
+
+from xpnet.training.callbacks import Callback, PrintProgress
+from xpnet.training.history import Evaluation, History
+from xpnet.training.trainer import Trainer
+
+__all__ = ["Callback", "Evaluation", "History", "PrintProgress", "Trainer"]

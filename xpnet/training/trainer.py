@@ -1,0 +1,217 @@
+"""The training loop of section 5.7.4, with the interface of the book's ``Trainer``."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from xpnet.device import asnumpy
+from xpnet.functions import check_labels
+from xpnet.nets import Network
+from xpnet.optimizers import Optimizer, get_optimizer
+from xpnet.training.callbacks import Callback, PrintProgress
+from xpnet.training.history import Evaluation, History
+from xpnet.typing import Array, Seed
+
+__all__ = ["Trainer"]
+
+
+class Trainer:
+    """Train a network on random minibatches and measure its accuracy once an epoch.
+
+    Each step draws `mini_batch_size` samples with replacement (section 5.7.4), computes the gradient by
+    backpropagation and lets the optimiser update the parameters. The indices are drawn on the host from one generator;
+    data, parameters and losses stay on the network's device.
+
+    Parameters
+    ----------
+    network : Network
+        What to train. It is changed in place.
+    x_train, x_test : (N, ...)
+        Samples. They are moved to the network's device, floats in its dtype.
+    t_train, t_test : (N, C) or (N,) integers
+        Labels.
+    epochs : int, default 20
+        Passes over the training set.
+    mini_batch_size : int, default 100
+        Samples per step.
+    optimizer : str or Optimizer, default "sgd"
+        The update rule.
+    optimizer_param : mapping, optional
+        Its settings; by default ``{"lr": 0.01}``.
+    evaluate_sample_num_per_epoch : int, optional
+        Measure accuracies on the first so many samples; by default on all.
+    verbose : bool, default True
+        Whether to print a line per epoch.
+    steps : int, optional
+        Number of steps, in place of `epochs`.
+    seed : int or numpy.random.Generator, optional
+        Of the minibatches. Pass the network's generator on, and one seed fixes the whole run.
+    callbacks : iterable of Callback
+        What else is told of the progress.
+
+    Attributes
+    ----------
+    history : History
+        Losses and evaluations so far.
+    current_iter, max_iter, iter_per_epoch : int
+        Steps taken, steps in all, and steps per epoch.
+    train_loss_list, train_acc_list, test_acc_list : list of float
+        The history under the book's names.
+
+    Raises
+    ------
+    ValueError
+        If data and labels do not fit together, or a setting is out of its range.
+    """
+
+    REPORT_INTERVAL: ClassVar[int] = 100
+    """Steps between two looks at the losses: on a CUDA device each is a wait for the queue."""
+
+    def __init__(
+        self,
+        network: Network,
+        x_train: Array,
+        t_train: Array,
+        x_test: Array,
+        t_test: Array,
+        epochs: int = 20,
+        mini_batch_size: int = 100,
+        optimizer: str | Optimizer = "sgd",
+        optimizer_param: Mapping[str, float] | None = None,
+        evaluate_sample_num_per_epoch: int | None = None,
+        verbose: bool = True,
+        *,
+        steps: int | None = None,
+        seed: Seed = None,
+        callbacks: Iterable[Callback] = (),
+    ) -> None:
+        for name, value in {
+            "epochs": epochs,
+            "mini_batch_size": mini_batch_size,
+            "evaluate_sample_num_per_epoch": evaluate_sample_num_per_epoch,
+            "steps": steps,
+        }.items():
+            if value is not None and (not isinstance(value, (int, np.integer)) or value < 1):
+                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        self.network = network
+        self.optimizer = get_optimizer(optimizer, **(optimizer_param or {}))
+        self.x_train, self.t_train = self._on_device("train", x_train, t_train)
+        self.x_test, self.t_test = self._on_device("test", x_test, t_test)
+        self.mini_batch_size = mini_batch_size
+        self.evaluate_sample_num_per_epoch = evaluate_sample_num_per_epoch
+        self.iter_per_epoch = max(len(self.x_train) // mini_batch_size, 1)
+        self.max_iter = steps or epochs * self.iter_per_epoch
+        self.current_iter = 0
+        self.history = History()
+        self.callbacks = [*([PrintProgress()] if verbose else []), *callbacks]
+        self._rng = network.device.rng(seed)
+        self._grads = network.params.zeros_like()
+        self._seconds = 0.0
+
+    @property
+    def train_loss_list(self) -> list[float]:
+        """The minibatch loss of each step."""
+        return self.history.losses
+
+    @property
+    def train_acc_list(self) -> list[float]:
+        """The accuracy on the training set at each evaluation."""
+        return [evaluation.train_accuracy for evaluation in self.history.evaluations]
+
+    @property
+    def test_acc_list(self) -> list[float]:
+        """The accuracy on the test set at each evaluation."""
+        return [evaluation.test_accuracy for evaluation in self.history.evaluations]
+
+    def train(self) -> History:
+        """Run the steps that are left, and return the history.
+
+        Interrupted (by Ctrl-C, or an exception of a callback), the trainer and its network are left as after the
+        last whole step, and another call goes on from there.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss is no longer finite.
+        """
+        started = time.perf_counter() - self._seconds
+        try:
+            with self.network.device.activate():
+                while self.current_iter < self.max_iter:
+                    to_epoch_end = self.iter_per_epoch - self.current_iter % self.iter_per_epoch
+                    self._run(min(self.REPORT_INTERVAL, to_epoch_end, self.max_iter - self.current_iter))
+                    for callback in self.callbacks:
+                        callback.on_steps(self)
+                    if self.current_iter % self.iter_per_epoch == 0 or self.current_iter == self.max_iter:
+                        self.history.evaluations.append(self._evaluate(started))
+                        for callback in self.callbacks:
+                            callback.on_evaluation(self)
+        finally:
+            self._seconds = time.perf_counter() - started
+        return self.history
+
+    def train_step(self, index: Array) -> Array:
+        """Take one step on the training samples `index`, and return their loss before it, on the device.
+
+        Parameters
+        ----------
+        index : (N,) integers, on the device
+            Rows of the training set.
+        """
+        xp = self.network.device.xp
+        x = xp.take(self.x_train, index, axis=0)
+        t = xp.take(self.t_train, index, axis=0)
+        loss, grads = self.network.loss_and_gradient(x, t, out=self._grads)
+        self.optimizer.update(self.network.params, grads)
+        return loss
+
+    def _run(self, steps: int) -> None:
+        """Take some steps: one transfer of all their indices to the device, one of their losses back."""
+        device = self.network.device
+        indices = device.asarray(self._rng.integers(0, len(self.x_train), (steps, self.mini_batch_size)))
+        losses = device.xp.zeros(steps, self.network.dtype)
+        done = 0
+        try:
+            for index in indices:
+                losses[done] = self.train_step(index)
+                done += 1
+        finally:
+            self.current_iter += done
+            self.history.losses.extend(asnumpy(losses[:done]).tolist())
+        for i, loss in enumerate(self.history.losses[-steps:]):
+            if not math.isfinite(loss):
+                raise FloatingPointError(
+                    f"training diverged: the loss is {loss} at step {self.current_iter - steps + i + 1}; "
+                    "lower the learning rate, or check the data for values that are not finite"
+                )
+
+    def _evaluate(self, started: float) -> Evaluation:
+        n = self.evaluate_sample_num_per_epoch
+        train_accuracy = self.network.accuracy(self.x_train[:n], self.t_train[:n])
+        test_accuracy = self.network.accuracy(self.x_test[:n], self.t_test[:n])
+        return Evaluation(
+            step=self.current_iter,
+            epoch=self.current_iter / self.iter_per_epoch,
+            loss=self.history.mean_loss_since_evaluation(),
+            train_accuracy=train_accuracy,
+            test_accuracy=test_accuracy,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _on_device(self, part: str, x: Array, t: Array) -> tuple[Array, Array]:
+        """Check samples and labels, once and for all steps, and move them to the network's device."""
+        if len(x) != len(t):
+            raise ValueError(f"x_{part} and t_{part} must be equally many, got {len(x)} and {len(t)}")
+        if len(x) == 0:
+            raise ValueError(f"x_{part} is empty")
+        device = self.network.device
+        floating = getattr(x, "dtype", np.dtype(float)).kind == "f"
+        x, t = device.asarray(x, self.network.dtype if floating else None), device.asarray(t)
+        scores = self.network.predict(x[:1])
+        check_labels(t, (len(x), *scores.shape[1:]))
+        return x, t
