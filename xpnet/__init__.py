@@ -15,9 +15,15 @@ Importing xpnet imports NumPy and nothing heavier; CuPy and everything else that
 functions that need it.
 """
 
-from xpnet import datasets, functions, gradient, initializers, layers, nets, optimizers, training
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from xpnet.device import Device, DeviceError, asnumpy, get_array_module, get_device
 from xpnet.parameters import ParameterVector
+
+if TYPE_CHECKING:
+    from xpnet import datasets, functions, gradient, initializers, layers, nets, optimizers, training
 
 __version__ = "0.1.0"
 
@@ -37,3 +43,14 @@ __all__ = [
     "optimizers",
     "training",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    # `xpnet.layers` works after a plain `import xpnet`, without every program paying for what it does not use.
+    if name in __all__:
+        return importlib.import_module(f"xpnet.{name}")
+    raise AttributeError(f"module 'xpnet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

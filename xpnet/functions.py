@@ -243,8 +243,11 @@ def _pick(x: Array, t: Array) -> Array:
 
 
 def _check_ids(t: Array, num_classes: int) -> None:
-    if t.size and not (0 <= int(t.min()) and int(t.max()) < num_classes):
-        raise ValueError(f"class ids must lie in [0, {num_classes}), got ids from {int(t.min())} to {int(t.max())}")
+    if t.size == 0:
+        return
+    smallest, largest = int(t.min()), int(t.max())
+    if smallest < 0 or largest >= num_classes:
+        raise ValueError(f"class ids must lie in [0, {num_classes}), got ids from {smallest} to {largest}")
 
 
 def _inverse(n: int) -> float:

@@ -86,7 +86,7 @@ class Network:
         return self.params.dtype
 
     @property
-    def lastLayer(self) -> Loss:
+    def lastLayer(self) -> Loss:  # noqa: N802
         """The book's spelling of ``last_layer``."""
         return self.last_layer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -70,7 +71,11 @@ class History:
         return float(np.mean(recent)) if recent else float("nan")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the history as lists and numbers, by column: what is written as JSON."""
+        """Return the history as lists by column: what is written as JSON, which has None for what is not finite."""
         rows = [asdict(evaluation) for evaluation in self.evaluations]
-        columns = {f.name: [row[f.name] for row in rows] for f in fields(Evaluation)}
-        return {"evaluations": columns, "losses": self.losses}
+        columns = {f.name: [_finite(row[f.name]) for row in rows] for f in fields(Evaluation)}
+        return {"evaluations": columns, "losses": [_finite(loss) for loss in self.losses]}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

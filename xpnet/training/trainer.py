@@ -141,7 +141,8 @@ class Trainer:
         """
         started = time.perf_counter() - self._seconds
         try:
-            with self.network.device.activate():
+            # NumPy would warn of a diverging loss operation by operation; _run says it once.
+            with self.network.device.activate(), np.errstate(over="ignore", invalid="ignore"):
                 while self.current_iter < self.max_iter:
                     to_epoch_end = self.iter_per_epoch - self.current_iter % self.iter_per_epoch
                     self._run(min(self.REPORT_INTERVAL, to_epoch_end, self.max_iter - self.current_iter))

@@ -1,0 +1,265 @@
+"""The ``xpnet`` command line: it parses, calls the library, and prints."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import xpnet
+from xpnet import environment
+from xpnet.datasets import load_mnist
+from xpnet.device import Device
+from xpnet.gradient import gradient_check
+from xpnet.nets import TwoLayerNet
+from xpnet.training import Callback, Evaluation, Trainer
+from xpnet.training.run_folder import create_run_folder, save_run
+
+__all__ = ["app", "run"]
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Neural networks on NumPy or CuPy: train, check and time them by one flag.",
+)
+
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N, or auto: CUDA where there is one.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Fixes the initial weights and the minibatches.")]
+DtypeOption = Annotated[Literal["float32", "float64"], typer.Option("--dtype", help="Of parameters and computation.")]
+HiddenOption = Annotated[int, typer.Option("--hidden-size", min=1, help="Units of the hidden layer.")]
+ActivationOption = Annotated[Literal["relu", "sigmoid"], typer.Option("--activation", help="Of the hidden layer.")]
+StdOption = Annotated[
+    str, typer.Option("--weight-init-std", metavar="STD", help="A number, or he (relu), or xavier (sigmoid).")
+]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", metavar="DIR", help="A data set in MNIST's format, in place of MNIST.")
+]
+
+
+@app.command()
+def train(
+    device: DeviceOption = "cpu",
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 10_000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples per step.")] = 100,
+    lr: Annotated[float, typer.Option(help="Learning rate of stochastic gradient descent.")] = 0.1,
+    hidden_size: HiddenOption = 50,
+    activation: ActivationOption = "relu",
+    weight_init_std: StdOption = "0.01",
+    dtype: DtypeOption = "float32",
+    seed: SeedOption = 0,
+    data: DataOption = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to create the run's folder.")] = Path("runs"),
+) -> int:
+    """Train the two-layer network on MNIST.
+
+    By default the book's run: 784-50-10, batches of 100, learning rate 0.1, 10,000 steps. Prints a line of accuracies
+    per epoch and writes parameters, history and settings to a new folder. Ctrl-C ends the run and keeps what was
+    learned so far.
+    """
+    settings = dict(sorted(locals().items())) | {"data": data and str(data), "out": str(out)}
+    console = Console(highlight=False)
+    chosen = _device(device, console)
+    (x_train, t_train), (x_test, t_test) = load_mnist(root=data)
+    rng = chosen.rng(seed)
+    net = _two_layer_net(x_train, t_train, t_test, hidden_size, weight_init_std, activation, chosen, dtype, rng)
+    settings["device"] = chosen.name
+    with _progress(console) as progress:
+        trainer = Trainer(
+            net,
+            x_train,
+            t_train,
+            x_test,
+            t_test,
+            mini_batch_size=batch_size,
+            optimizer_param={"lr": lr},
+            verbose=False,
+            steps=steps,
+            seed=rng,
+            callbacks=[_Progress(progress, steps)],
+        )
+        folder = create_run_folder(out, "two-layer")  # before the work, which would be lost without it
+        sizes = "-".join(str(n) for n in (x_train.shape[1], hidden_size, net.params["b2"].size))
+        console.print(f"{sizes} network, {net.params.size:,} parameters, {dtype} on {chosen}", soft_wrap=True)
+        status, trouble = 0, ""
+        try:
+            trainer.train()
+        except KeyboardInterrupt:
+            status, trouble = 130, "interrupted"
+        except FloatingPointError as error:
+            status, trouble = 1, str(error)
+    files = save_run(folder, trainer, settings)
+    console.print(_summary(trainer), soft_wrap=True)
+    console.print(f"written to {folder}{os.sep}: {', '.join(files)}", soft_wrap=True)
+    return _fail(trouble, status) if trouble else 0
+
+
+@app.command()
+def gradcheck(
+    device: DeviceOption = "cpu",
+    samples: Annotated[int, typer.Option(min=1, help="How many images, from the first.")] = 3,
+    hidden_size: HiddenOption = 50,
+    activation: ActivationOption = "relu",
+    weight_init_std: StdOption = "0.01",
+    seed: SeedOption = 0,
+    data: DataOption = None,
+) -> int:
+    """Check backpropagation numerically; time both.
+
+    In float64, at every parameter of the two-layer network, by central differences. The exit status is 1 if any of them is wrong.
+    """
+    console = Console(highlight=False)
+    chosen = _device(device, console)
+    (x, t), (_, t_test) = load_mnist(root=data)
+    net = _two_layer_net(x, t, t_test, hidden_size, weight_init_std, activation, chosen, "float64", chosen.rng(seed))
+    console.print(f"{net.params.size:,} parameters, {samples} images, on {chosen}\n", soft_wrap=True)
+    report = gradient_check(net, chosen.asarray(x[:samples]), chosen.asarray(t[:samples]))
+    console.print(str(report), soft_wrap=True)
+    return 0 if report.ok else 1
+
+
+@app.command()
+def info(device: DeviceOption = "auto") -> int:
+    """Show devices, versions and extras.
+
+    Also the BLAS that NumPy uses and its threads, and what each extra that is missing would add.
+    """
+    console = Console(highlight=False)
+    chosen = Device(device)
+    facts = environment.describe()
+    threads = facts["threads"]
+    cores = f"{facts['cores']} cores"
+    lines = {
+        "xpnet": f"{facts['xpnet']} in {Path(xpnet.__file__).parent}",
+        "python": f"{facts['python']} on {facts['platform']}",
+        "numpy": facts["numpy"],
+        "blas": f"{facts['blas']}, {threads} threads on {cores}" if threads else f"{facts['blas']}, {cores}",
+    }
+    _print_pairs(console, lines)
+    console.print("\ndevices")
+    _print_pairs(console, dict(environment.describe_devices()), indent=2)
+    console.print(f"  --device {device} computes on {chosen}", soft_wrap=True)
+    console.print("\nextras")
+    _print_pairs(
+        console,
+        {e.name: f"{'installed' if e.installed else 'missing  '}  {e.adds}" for e in environment.EXTRAS},
+        indent=2,
+    )
+    return 0
+
+
+def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one per kind of error
+    """Run the command line and return the exit status; whatever goes wrong is one line on standard error."""
+    try:
+        return int(app(arguments, prog_name="xpnet", standalone_mode=False) or 0)
+    except typer.TyperException as error:  # a usage error, or a value that an option does not take
+        return _fail(error.format_message(), 2)
+    except typer.Abort:
+        return _fail("aborted", 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except BrokenPipeError:  # the reader of our output has gone, as in `xpnet train | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        return _fail(f"{error.strerror or error}{where}", 1)
+    except (ValueError, xpnet.DeviceError) as error:
+        return _fail(str(error), 1)
+    except MemoryError as error:
+        return _fail(f"out of memory: {error}", 1)
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{place.filename}:{place.lineno}"
+        return _fail(f"unexpected {type(error).__name__} at {where}: {error}; please report this", 1)
+
+
+class _Progress(Callback):
+    """A progress bar with loss and steps per second, where there is a terminal, and a line per evaluation."""
+
+    def __init__(self, progress: Progress, steps: int) -> None:
+        self.progress = progress
+        self.task = progress.add_task("", total=steps, loss=float("nan"), rate=0.0)
+
+    def on_steps(self, trainer: Trainer) -> None:
+        loss = float(np.mean(trainer.history.losses[-trainer.REPORT_INTERVAL :]))
+        rate = self.progress.tasks[self.task].speed or 0.0
+        self.progress.update(self.task, completed=trainer.current_iter, loss=loss, rate=rate)
+
+    def on_evaluation(self, trainer: Trainer) -> None:
+        evaluations = trainer.history.evaluations
+        if len(evaluations) == 1:
+            self.progress.console.print(Evaluation.header(), soft_wrap=True)
+        self.progress.console.print(evaluations[-1].row(), soft_wrap=True)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.4f}"),
+        TextColumn("{task.fields[rate]:,.0f} steps/s"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def _device(name: str, console: Console) -> Device:
+    device = Device(name)
+    if device.note:
+        console.print(f"computing on {device} ({device.note})", soft_wrap=True)
+    return device
+
+
+def _two_layer_net(
+    x: np.ndarray,
+    t: np.ndarray,
+    t_test: np.ndarray,
+    hidden_size: int,
+    weight_init_std: str,
+    activation: Literal["relu", "sigmoid"],
+    device: Device,
+    dtype: str,
+    rng: np.random.Generator,
+) -> TwoLayerNet:
+    classes = int(max(t.max(), t_test.max())) + 1
+    try:
+        std: float | str = float(weight_init_std)
+    except ValueError:
+        std = weight_init_std
+    return TwoLayerNet(
+        x.shape[1], hidden_size, classes, std, activation=activation, device=device, dtype=dtype, seed=rng
+    )
+
+
+def _summary(trainer: Trainer) -> str:
+    steps = f"after {trainer.current_iter:,} steps"
+    if not trainer.history.evaluations:
+        return f"no accuracy was measured yet {steps}"
+    last = trainer.history.evaluations[-1]
+    measured = "" if last.step == trainer.current_iter else f", measured at step {last.step:,}"
+    return (
+        f"test accuracy {last.test_accuracy:.4f}, train accuracy {last.train_accuracy:.4f} "
+        f"{steps} in {last.seconds:.1f} s{measured}"
+    )
+
+
+def _print_pairs(console: Console, pairs: dict[str, Any], indent: int = 0) -> None:
+    width = max(map(len, pairs))
+    for key, value in pairs.items():
+        console.print(f"{' ' * indent}{key:<{width}}  {value}", soft_wrap=True, markup=False)
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"xpnet: error: {' '.join(message.split())}", file=sys.stderr)
+    return status

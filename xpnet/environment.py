@@ -1,0 +1,145 @@
+"""What a result depends on besides the code: versions, processor, BLAS, threads, GPU."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import xpnet
+from xpnet.device import Device, DeviceError
+
+__all__ = ["EXTRAS", "Extra", "describe", "describe_cuda"]
+
+
+@dataclass(frozen=True)
+class Extra:
+    """An optional set of dependencies, ``xpnet[name]``.
+
+    Attributes
+    ----------
+    name : str
+        The extra's name.
+    modules : tuple of str
+        What it installs, by import name.
+    adds : str
+        What xpnet can do with it.
+    """
+
+    name: str
+    modules: tuple[str, ...]
+    adds: str
+
+    @property
+    def installed(self) -> bool:
+        """Whether all its modules can be found."""
+        return all(importlib.util.find_spec(module) is not None for module in self.modules)
+
+
+EXTRAS = (
+    Extra("cli", ("typer", "rich", "threadpoolctl"), "the xpnet command"),
+    Extra("plot", ("matplotlib",), "learning curves as a picture"),
+    Extra("cuda13", ("cupy",), "computing on NVIDIA GPUs, driver 580 or newer (cuda12: older drivers)"),
+    Extra("test", ("pytest", "hypothesis"), "the test suite"),
+    Extra("oracle", ("torch",), "tests against PyTorch"),
+    Extra("bench", ("pytest_benchmark",), "the benchmarks"),
+)
+
+
+def describe(device: Device | None = None) -> dict[str, Any]:
+    """Return versions, processor, BLAS, threads and, for a CUDA device, the GPU: plain values, ready for JSON."""
+    facts: dict[str, Any] = {
+        "xpnet": xpnet.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "blas": _blas(),
+        "threads": _threads(),
+    }
+    if device is not None:
+        facts["device"] = device.name
+        if device.name != "cpu":
+            facts["cuda"] = describe_cuda(device)
+    return facts
+
+
+def describe_cuda(device: Device) -> dict[str, Any]:
+    """Return the name, memory and versions of a CUDA device."""
+    cupy = device.xp
+    index = int(device.name.partition(":")[2])
+    properties = cupy.cuda.runtime.getDeviceProperties(index)
+    return {
+        "gpu": properties["name"].decode(),
+        "memory_bytes": int(properties["totalGlobalMem"]),
+        "compute_capability": f"{properties['major']}.{properties['minor']}",
+        "driver_cuda": _cuda_version(cupy.cuda.runtime.driverGetVersion()),
+        "driver": _driver(),
+        "runtime_cuda": _cuda_version(cupy.cuda.runtime.runtimeGetVersion()),
+        "cupy": cupy.__version__,
+    }
+
+
+def describe_devices() -> list[tuple[str, str]]:
+    """Return each device's name and what it is; for CUDA, where it cannot be used, why."""
+    devices = [("cpu", _processor())]
+    try:
+        Device("cuda")
+    except DeviceError as error:
+        return [*devices, ("cuda", f"not available: {error}")]
+    for index in range(Device("cuda").xp.cuda.runtime.getDeviceCount()):
+        gpu = describe_cuda(Device(f"cuda:{index}"))
+        devices.append((f"cuda:{index}", f"{gpu['gpu']}, {gpu['memory_bytes'] / 2**30:.0f} GiB, CuPy {gpu['cupy']}"))
+    return devices
+
+
+def versions(*distributions: str) -> dict[str, str]:
+    """Return the versions of those of the given distributions that are installed."""
+    found = {}
+    for name in distributions:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _blas() -> str:
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    return f"{blas['name']} {blas['version']}"
+
+
+def _threads() -> int | None:
+    """Return the number of threads BLAS uses, None where threadpoolctl is not there to ask it."""
+    if importlib.util.find_spec("threadpoolctl") is None:
+        return None
+    import threadpoolctl
+
+    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    return max((int(pool["num_threads"]) for pool in pools), default=None)
+
+
+def _cuda_version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _driver() -> str:
+    try:
+        with open("/proc/driver/nvidia/version", encoding="utf-8") as lines:
+            return next(word for word in lines.readline().split() if word[0].isdigit())
+    except (OSError, StopIteration):
+        return "unknown"

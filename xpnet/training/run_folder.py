@@ -1,0 +1,71 @@
+"""The folder that a training run leaves behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from xpnet import environment
+from xpnet.files import written_atomically
+from xpnet.training.plots import plot_learning_curves
+from xpnet.training.trainer import Trainer
+
+__all__ = ["create_run_folder", "save_run"]
+
+
+def create_run_folder(root: str | Path, name: str) -> Path:
+    """Create and return a new folder ``root/<date>-<time>-<name>``, with a number behind it if that exists."""
+    stem = f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
+    number = 1
+    while True:
+        folder = Path(root) / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if not Path(root).is_dir():
+                raise
+            number += 1
+        else:
+            return folder
+
+
+def save_run(folder: Path, trainer: Trainer, settings: Mapping[str, Any]) -> list[str]:
+    """Write what a run learned into `folder`, each file whole or not at all.
+
+    ``params.npz`` the parameters by name; ``history.json`` losses and evaluations; ``learning_curves.png`` the same
+    as a picture, where Matplotlib is installed; and, last, ``run.json`` settings, result, device and versions.
+
+    Returns
+    -------
+    list of str
+        The names of the files written.
+    """
+    written = ["params.npz", "history.json"]
+    trainer.network.save_params(folder / "params.npz")
+    _write_json(folder / "history.json", trainer.history.to_dict())
+    if find_spec("matplotlib") is not None and trainer.history.losses:
+        plot_learning_curves(trainer.history, folder / "learning_curves.png")
+        written.append("learning_curves.png")
+    evaluations = trainer.history.evaluations
+    _write_json(
+        folder / "run.json",
+        {
+            "settings": dict(settings),
+            "steps": trainer.current_iter,
+            "complete": trainer.current_iter == trainer.max_iter,
+            "train_accuracy": evaluations[-1].train_accuracy if evaluations else None,
+            "test_accuracy": evaluations[-1].test_accuracy if evaluations else None,
+            "seconds": evaluations[-1].seconds if evaluations else None,
+            "environment": environment.describe(trainer.network.device),
+        },
+    )
+    return [*written, "run.json"]
+
+
+def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+    with written_atomically(file) as stream:
+        stream.write(json.dumps(content, indent=1, allow_nan=False).encode())
