@@ -114,7 +114,8 @@ def gradcheck(
 ) -> int:
     """Check backpropagation numerically; time both.
 
-    In float64, at every parameter of the two-layer network, by central differences. The exit status is 1 if any of them is wrong.
+    In float64, at every parameter of the two-layer network, by central differences. The exit status is 1 if any of
+    them is wrong.
     """
     console = Console(highlight=False)
     chosen = _device(device, console)

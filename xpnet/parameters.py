@@ -112,7 +112,8 @@ class ParameterVector(MutableMapping[str, Array]):
         shape = np.shape(value)
         if shape != view.shape:
             raise ValueError(f"{name!r} has shape {view.shape}, cannot be set to an array of shape {shape}")
-        view[...] = self.device.asarray(value, self.dtype)
+        with self.device.activate():
+            view[...] = self.device.asarray(value, self.dtype)
 
     def __delitem__(self, name: str) -> None:
         raise TypeError(f"{name!r} cannot be removed: the names of a ParameterVector are fixed")

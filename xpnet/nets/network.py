@@ -236,7 +236,7 @@ class Network:
                 f"{type(self).__name__} is on {self.device}, but {name} is {where}; "
                 f"move it with net.device.asarray({name})"
             )
-        return self.device.xp.asarray(x)
+        return np.asarray(x) if is_on_host(x) else x
 
     def _as_input(self, x: Any) -> Array:
         """Check x and bring it to the network's dtype, so that what comes out has it on every path."""

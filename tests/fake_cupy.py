@@ -1,0 +1,310 @@
+"""A strict stand-in for CuPy, for machines without a GPU.
+
+It wraps NumPy and behaves as CuPy 14 does at its edges: no implicit conversion to or from host arrays, results of
+reductions and integer indices are 0-d arrays on the device (the latter views), arrays belong to a device and are used
+on that one only, and only the names and arguments that CuPy has exist. It counts what stalls a GPU: transfers, and
+synchronising calls (`float`, `bool`, `item`, a boolean-mask read ...).
+
+`create()` returns a module to be put in the place of `cupy` in `sys.modules`, so that the package under test takes
+the very paths that it takes with the real one. `test_fake_cupy.py` compares names and signatures with the real CuPy
+where that is installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import operator
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+
+SIGNATURES = {
+    "all": lambda a, axis=None, out=None, keepdims=False: None,
+    "any": lambda a, axis=None, out=None, keepdims=False: None,
+    "arange": lambda start, stop=None, step=1, dtype=None: None,
+    "argmax": lambda a, axis=None, dtype=None, out=None, keepdims=False: None,
+    "broadcast_to": lambda array, shape: None,
+    "concatenate": lambda tup, axis=0, out=None: None,
+    "empty": lambda shape, dtype=float, order="C": None,
+    "empty_like": lambda prototype, dtype=None: None,
+    "max": lambda a, axis=None, out=None, keepdims=False: None,
+    "mean": lambda a, axis=None, dtype=None, out=None, keepdims=False: None,
+    "min": lambda a, axis=None, out=None, keepdims=False: None,
+    "sum": lambda a, axis=None, dtype=None, out=None, keepdims=False: None,
+    "take": lambda a, indices, axis=None, out=None: None,
+    "take_along_axis": lambda a, indices, axis: None,
+    "zeros": lambda shape, dtype=float, order="C": None,
+    "zeros_like": lambda a, dtype=None: None,
+}
+UFUNCS = (
+    *("abs", "add", "divide", "equal", "exp", "greater", "isfinite", "isnan", "less", "log", "matmul", "maximum"),
+    *("minimum", "multiply", "negative", "power", "sign", "sqrt", "square", "subtract", "tanh"),
+)
+
+
+class Counts(SimpleNamespace):
+    """What a GPU would have had to wait for."""
+
+    def reset(self) -> None:
+        self.transfers = self.synchronizations = 0
+
+
+counts = Counts(transfers=0, synchronizations=0)
+current_device = [0]
+DEVICE_COUNT = 2
+
+
+class ndarray:  # noqa: N801
+    """An array on a fake device."""
+
+    __module__ = "cupy"  # what the package recognises CuPy's arrays by
+    __array_ufunc__ = None  # NumPy's functions refuse it, and host arrays leave operators to it, which refuses them
+    __hash__ = None
+
+    def __init__(self, values: np.ndarray, device: int) -> None:
+        self._values = values
+        self._device = device
+
+    shape = property(lambda self: self._values.shape)
+    dtype = property(lambda self: self._values.dtype)
+    ndim = property(lambda self: self._values.ndim)
+    size = property(lambda self: self._values.size)
+    itemsize = property(lambda self: self._values.itemsize)
+    nbytes = property(lambda self: self._values.nbytes)
+    T = property(lambda self: _wrap(self._values.T, self._device))
+    device = property(lambda self: SimpleNamespace(id=self._device))
+    flags = property(lambda self: SimpleNamespace(c_contiguous=self._values.flags.c_contiguous))
+
+    def __len__(self):
+        return len(self._values)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def __array__(self, *_args, **_kwargs):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct one.")
+
+    def __getitem__(self, index):
+        index = _unwrap_index(index)
+        parts = index if isinstance(index, tuple) else (index,)
+        if any(isinstance(part, np.ndarray) and part.dtype == bool for part in parts):
+            counts.synchronizations += 1  # the size of the result must come to the host
+        if Ellipsis not in [part for part in parts if not isinstance(part, np.ndarray)]:
+            parts = (*parts, Ellipsis)  # NumPy then returns a 0-d view, as CuPy does, in place of a scalar
+        return _wrap(self._values[parts], self._device)
+
+    def __setitem__(self, index, value):
+        self._values[_unwrap_index(index)] = _unwrap(value)
+
+    def astype(self, dtype, order="K", casting=None, subok=None, copy=True):
+        return _wrap(self._values.astype(dtype, copy=copy), self._device)
+
+    def reshape(self, *shape, order="C"):
+        return _wrap(self._values.reshape(*shape, order=order), self._device)
+
+    def copy(self, order="C"):
+        return _wrap(self._values.copy(order), self._device)
+
+    def ravel(self, order="C"):
+        return _wrap(self._values.ravel(order), self._device)
+
+    def transpose(self, *axes):
+        return _wrap(self._values.transpose(*axes), self._device)
+
+    def sum(self, axis=None, dtype=None, out=None, keepdims=False):
+        return _call(np.sum, self, axis=axis, dtype=dtype, out=out, keepdims=keepdims)
+
+    def max(self, axis=None, out=None, keepdims=False):
+        return _call(np.max, self, axis=axis, out=out, keepdims=keepdims)
+
+    def min(self, axis=None, out=None, keepdims=False):
+        return _call(np.min, self, axis=axis, out=out, keepdims=keepdims)
+
+    def any(self, axis=None, out=None, keepdims=False):
+        return _call(np.any, self, axis=axis, out=out, keepdims=keepdims)
+
+    def all(self, axis=None, out=None, keepdims=False):
+        return _call(np.all, self, axis=axis, out=out, keepdims=keepdims)
+
+    def get(self):
+        counts.transfers += 1
+        counts.synchronizations += 1
+        return self._values.copy()
+
+    def _value(self):
+        counts.transfers += 1
+        counts.synchronizations += 1
+        return self._values.item()
+
+    def item(self):
+        return self._value()
+
+    def tolist(self):
+        return self.get().tolist()
+
+    def __float__(self):
+        return float(self._value())
+
+    def __int__(self):
+        return int(self._value())
+
+    def __index__(self):
+        return operator.index(self._value())
+
+    def __bool__(self):
+        return bool(self._value())
+
+    def __deepcopy__(self, memo):
+        return self.copy()
+
+    def __repr__(self):
+        return f"fake_{self._values!r}"
+
+
+COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
+BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and_", "or_", "xor")
+UNARY = ("neg", "abs", "invert", "pos")
+
+
+def _add_operators() -> None:
+    def in_place(function):
+        def method(self, other):
+            function(self._values, _unwrap(other))
+            return self
+
+        return method
+
+    for name in (*COMPARISONS, *BINARY):
+        function, stem = getattr(operator, name), name.rstrip("_")
+        setattr(ndarray, f"__{stem}__", lambda self, other, f=function: _call(f, self, other))
+        if name in BINARY:
+            setattr(ndarray, f"__r{stem}__", lambda self, other, f=function: _call(f, other, self))
+            setattr(ndarray, f"__i{stem}__", in_place(getattr(operator, f"__i{stem}__")))
+    for name in UNARY:
+        function = getattr(operator, name)
+        setattr(ndarray, f"__{name}__", lambda self, f=function: _call(f, self))
+
+
+_add_operators()
+
+
+def _wrap(values, device):
+    return ndarray(np.asarray(values), device)
+
+
+def _unwrap(x):
+    """Return what NumPy shall compute with; refuse what CuPy refuses."""
+    if isinstance(x, ndarray):
+        if x._device != current_device[0]:
+            raise ValueError(f"array on device {x._device} used while device {current_device[0]} is current")
+        return x._values
+    if isinstance(x, np.ndarray):
+        raise TypeError(f"Unsupported type {type(x)}")
+    if isinstance(x, (list, tuple)) and any(isinstance(item, ndarray) for item in x):
+        return type(x)(_unwrap(item) for item in x)
+    return x
+
+
+def _unwrap_index(index):
+    return tuple(_unwrap(part) for part in index) if isinstance(index, tuple) else _unwrap(index)
+
+
+def _call(function, *args, **kwargs):
+    result = function(*map(_unwrap, args), **{key: _unwrap(value) for key, value in kwargs.items()})
+    out = kwargs.get("out")
+    return _wrap(result, current_device[0]) if out is None else out
+
+
+def _function(name):
+    signature = inspect.signature(SIGNATURES[name])
+
+    def function(*args, **kwargs):
+        signature.bind(*args, **kwargs)  # TypeError for an argument that CuPy does not have
+        return _call(getattr(np, name), *args, **kwargs)
+
+    return function
+
+
+def _ufunc(name):
+    def function(*args, out=None, dtype=None, casting="same_kind"):
+        given = {"out": out, "dtype": dtype}
+        return _call(getattr(np, name), *args, casting=casting, **{k: v for k, v in given.items() if v is not None})
+
+    return function
+
+
+def _where(condition, x=None, y=None):
+    if x is None or y is None:
+        counts.synchronizations += 1
+        raise TypeError("one-argument where synchronises; keep it out of the package")
+    return _call(np.where, condition, x, y)
+
+
+def _array(a, dtype=None, copy=True, order="K"):
+    if isinstance(a, ndarray):
+        values = a._values  # from any device: CuPy copies between them
+        if a._device == current_device[0] and not copy and dtype in {None, a.dtype}:
+            return a
+        return _wrap(np.array(values, dtype=dtype, order=order), current_device[0])
+    counts.transfers += 1
+    return _wrap(np.array(a, dtype=dtype, order=order), current_device[0])
+
+
+def _asarray(a, dtype=None, order=None):
+    return _array(a, dtype=None if dtype is None else np.dtype(dtype), copy=False, order=order or "K")
+
+
+class _Device(contextlib.AbstractContextManager):
+    """Makes its device the current one."""
+
+    def __init__(self, index=None):
+        self.id = current_device[0] if index is None else index
+
+    def __enter__(self):
+        current_device.insert(0, self.id)
+        return self
+
+    def __exit__(self, *_):
+        current_device.pop(0)
+
+
+class CUDARuntimeError(RuntimeError):
+    """What CuPy raises for a failed call of the CUDA runtime."""
+
+
+def _synchronize():
+    counts.synchronizations += 1
+
+
+def create() -> ModuleType:
+    """Return a fake `cupy` module with two devices, its counts at zero."""
+    counts.reset()
+    current_device[:] = [0]
+    module = ModuleType("cupy")
+    for name in SIGNATURES:
+        setattr(module, name, _function(name))
+    for name in UFUNCS:
+        setattr(module, name, _ufunc(name))
+    module.__version__ = "14.2.0 (fake)"
+    module.ndarray = ndarray
+    module.where = _where
+    module.array = _array
+    module.asarray = _asarray
+    module.asnumpy = lambda a: a.get() if isinstance(a, ndarray) else np.asarray(a)
+    runtime = SimpleNamespace(
+        CUDARuntimeError=CUDARuntimeError,
+        driverGetVersion=lambda: 13000,
+        runtimeGetVersion=lambda: 13000,
+        getDeviceCount=lambda: DEVICE_COUNT,
+        getDeviceProperties=lambda index: {
+            "name": f"Fake GPU {index}".encode(),
+            "totalGlobalMem": 80 * 2**30,
+            "major": 9,
+            "minor": 0,
+        },
+    )
+    module.cuda = SimpleNamespace(
+        Device=_Device, runtime=runtime, get_current_stream=lambda: SimpleNamespace(synchronize=_synchronize)
+    )
+    return module
