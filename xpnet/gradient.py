@@ -146,11 +146,16 @@ class ParameterCheck:
         Mean and largest absolute difference, |backprop - numerical|, over the coordinates that straddle no kink.
     max_relative_difference : float
         The largest difference, relative to the largest component of either gradient.
+    rounding : float
+        What the rounding of the loss can add to a central difference. A parameter whose gradient is smaller
+        everywhere cannot be checked by differences of this step.
     kinks : int
         Coordinates set apart, because the perturbation moves a unit across a kink, such as ReLU's at 0: there the
         central difference is the mean of two slopes, and no derivative.
     ok : bool
-        Whether ``max_relative_difference`` is within the tolerance.
+        Whether the difference is within the tolerance, times the largest component, plus the rounding.
+    verdict : str
+        ``"ok"``, ``"WRONG"``, or ``"too small"`` where nothing wrong was found but nothing could have been.
     """
 
     name: str
@@ -158,8 +163,10 @@ class ParameterCheck:
     mean_difference: float
     max_difference: float
     max_relative_difference: float
+    rounding: float
     kinks: int
     ok: bool
+    verdict: str
 
 
 @dataclass(frozen=True)
@@ -204,7 +211,7 @@ class GradientCheck:
                 f"{p.max_difference:.1e}",
                 f"{p.max_relative_difference:.1e}",
                 f"{p.kinks:,}",
-                "ok" if p.ok else "WRONG",
+                p.verdict,
             )
             for p in self.parameters.values()
         ]
@@ -250,7 +257,7 @@ def gradient_check(net: Network, x: Array, t: Array, *, h: float = STEP, toleran
     device.synchronize()
     numerical_seconds = time.perf_counter() - start
 
-    backprop = exact.gradient(x, t)
+    loss, backprop = exact.loss_and_gradient(x, t)
     durations = []
     for _ in range(BACKPROP_RUNS):
         start = time.perf_counter()
@@ -258,11 +265,14 @@ def gradient_check(net: Network, x: Array, t: Array, *, h: float = STEP, toleran
         device.synchronize()
         durations.append(time.perf_counter() - start)
 
+    # Two losses, each good to a few units in its last place, divided by 2h.
+    rounding = 10 * float(np.finfo(np.float64).eps) * abs(float(loss)) / h
+    checks = [
+        _compare(name, asnumpy(backprop[name]), asnumpy(differences), asnumpy(straddles), tolerance, rounding)
+        for name, (differences, straddles) in numerical.items()
+    ]
     return GradientCheck(
-        parameters={
-            name: _compare(name, asnumpy(backprop[name]), asnumpy(differences), asnumpy(straddles), tolerance)
-            for name, (differences, straddles) in numerical.items()
-        },
+        parameters={check.name: check for check in checks},
         numerical_seconds=numerical_seconds,
         backprop_seconds=float(np.median(durations)),
         tolerance=tolerance,
@@ -275,19 +285,26 @@ BACKPROP_RUNS = 25
 
 
 def _compare(
-    name: str, backprop: np.ndarray, numerical: np.ndarray, straddles: np.ndarray, tolerance: float
+    name: str,
+    backprop: np.ndarray,
+    numerical: np.ndarray,
+    straddles: np.ndarray,
+    tolerance: float,
+    rounding: float,
 ) -> ParameterCheck:
     smooth = ~straddles
     difference = np.abs(backprop - numerical)[smooth]
-    largest = max(np.abs(backprop[smooth]).max(initial=0.0), np.abs(numerical[smooth]).max(initial=0.0))
+    largest = float(max(np.abs(backprop[smooth]).max(initial=0.0), np.abs(numerical[smooth]).max(initial=0.0)))
     worst = float(difference.max(initial=0.0))
-    relative = worst / float(largest) if worst else 0.0
+    ok = worst <= tolerance * largest + rounding  # False for NaN
     return ParameterCheck(
         name=name,
         size=backprop.size,
         mean_difference=float(difference.mean()) if difference.size else 0.0,
         max_difference=worst,
-        max_relative_difference=relative,
+        max_relative_difference=worst / largest if worst else 0.0,
+        rounding=rounding,
         kinks=int(straddles.sum()),
-        ok=bool(relative <= tolerance),  # a NaN fails
+        ok=ok,
+        verdict="WRONG" if not ok else "ok" if largest > rounding else "too small",
     )

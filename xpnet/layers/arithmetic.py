@@ -21,6 +21,7 @@ class MulLayer(Layer):
     summed to the shape of its input.
     """
 
+    inputs = 2
     saved = ("x", "y")
 
     def forward(self, x: Array, y: Array) -> Array:  # type: ignore[override]
@@ -44,6 +45,7 @@ class AddLayer(Layer):
     summed to the shape of its input.
     """
 
+    inputs = 2
     saved = ("x_shape", "y_shape")
 
     def forward(self, x: Array, y: Array) -> Array:  # type: ignore[override]

@@ -24,6 +24,8 @@ class Layer:
     ----------
     parameter_names : tuple of str
         Names of the attributes that are learnt, in order.
+    inputs : int
+        How many values forward takes, the labels of a loss among them.
     saved : tuple of str
         Names of the attributes that forward sets for backward. Reading one before forward has run is an error.
     name : str
@@ -35,6 +37,7 @@ class Layer:
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ()
+    inputs: ClassVar[int] = 1
     saved: ClassVar[tuple[str, ...]] = ()
     out: dict[str, Array] = {}  # noqa: RUF012 - never written to: a network replaces it, on its own layers
 
@@ -117,6 +120,8 @@ class Loss(Layer):
     ``forward(x, t)`` returns a scalar, the mean over the batch, which stays on the device; ``backward(dout=1.0)``
     returns dout * dL/dx, of the shape of `x`.
     """
+
+    inputs = 2
 
     def forward(self, x: Array, t: Array) -> Array:  # type: ignore[override]
         """Return the loss of scores `x` for labels `t`, a scalar on their device."""

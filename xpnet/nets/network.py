@@ -64,6 +64,7 @@ class Network:
         self.layers = dict(layers)
         self.last_layer = loss
         _check_layers(self.layers, loss)
+        self._check_connections()
         # (layer, attribute, name in params): the one record of whose parameter is called what.
         self._slots = _number_parameters(self.layers.values())
         arrays = {name: getattr(layer, attribute) for layer, attribute, name in self._slots}
@@ -217,7 +218,7 @@ class Network:
             If `file` is no such file, or its names or shapes are not this network's.
         """
         try:
-            with np.load(file, allow_pickle=False) as archive:
+            with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
         except OSError:
             raise
@@ -227,6 +228,9 @@ class Network:
         if shapes != self.params.shapes:
             raise ValueError(f"{file} holds parameters {shapes}, this network has {self.params.shapes}")
         self.params.update(arrays)
+
+    def _check_connections(self) -> None:
+        """Raise a ValueError if the layers do not fit together, before any of them is touched."""
 
     def _asarray(self, name: str, x: Any) -> Array:
         """Check that an argument is on the network's device; on the CPU, make an array of what is not one."""

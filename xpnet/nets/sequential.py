@@ -63,8 +63,6 @@ class Sequential(Network):
             named[f"{kind}{counts[kind]}"] = layer
         if not named:
             raise ValueError("a Sequential needs at least one layer")
-        self.layers = named
-        self._output_shapes(None)
         super().__init__(named, loss or SoftmaxWithLoss(), device=device, dtype=dtype)
 
     def predict(self, x: Array, train: bool = False) -> Array:
@@ -99,6 +97,12 @@ class Sequential(Network):
         return format_table(
             ("layer", "output shape", "parameters"), rows, footer=("total", "", f"{self.params.size:,}"), align="<<>"
         )
+
+    def _check_connections(self) -> None:
+        for name, layer in self.layers.items():
+            if layer.inputs != 1:
+                raise ValueError(f"{name} takes {layer.inputs} inputs; a layer of a Sequential gets one")
+        self._output_shapes(None)
 
     def _output_shapes(self, shape: tuple[int, ...] | None) -> dict[str, tuple[int, ...]]:
         """Follow one sample's shape through the layers, from where it is known."""

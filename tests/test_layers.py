@@ -1,0 +1,345 @@
+"""What holds for every layer, from one description of each: see CASES."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xpnet import DeviceError, asnumpy
+from xpnet.functions import one_hot
+from xpnet.gradient import numerical_gradient
+from xpnet.layers import AddLayer, Affine, Layer, MulLayer, Relu, Sigmoid, SoftmaxWithLoss
+
+
+@dataclass
+class Case:
+    """A layer, and arguments for its forward."""
+
+    make: object
+    inputs: object
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def away_from_zero(x):
+    """Keep ReLU's inputs off its kink, where a central difference is no derivative."""
+    return x + np.copysign(0.01, x)
+
+
+def affine(rng, dtype, D=6, M=4):
+    return Affine(rng.standard_normal((D, M)).astype(dtype), rng.standard_normal(M).astype(dtype))
+
+
+CASES = {
+    "mul": Case(lambda rng, dtype: MulLayer(), lambda rng, n: [rng.standard_normal((n, 3)) for _ in range(2)]),
+    "mul broadcast": Case(
+        lambda rng, dtype: MulLayer(), lambda rng, n: [rng.standard_normal((n, 1, 3)), rng.standard_normal((2, 1))]
+    ),
+    "add": Case(lambda rng, dtype: AddLayer(), lambda rng, n: [rng.standard_normal((n, 3)) for _ in range(2)]),
+    "add broadcast": Case(
+        lambda rng, dtype: AddLayer(), lambda rng, n: [rng.standard_normal((n, 1, 3)), rng.standard_normal((2, 1))]
+    ),
+    "relu": Case(lambda rng, dtype: Relu(), lambda rng, n: [away_from_zero(rng.standard_normal((n, 5)))]),
+    "relu 4-D": Case(lambda rng, dtype: Relu(), lambda rng, n: [away_from_zero(rng.standard_normal((n, 2, 3, 3)))]),
+    "sigmoid": Case(lambda rng, dtype: Sigmoid(), lambda rng, n: [rng.standard_normal((n, 5))]),
+    "affine": Case(affine, lambda rng, n: [rng.standard_normal((n, 6))]),
+    "affine 4-D": Case(affine, lambda rng, n: [rng.standard_normal((n, 1, 2, 3))]),
+    "softmax one-hot": Case(
+        lambda rng, dtype: SoftmaxWithLoss(),
+        lambda rng, n: [rng.standard_normal((n, 4))],
+        {"t": lambda rng, n: one_hot(rng.integers(0, 4, n), 4, "float64")},
+    ),
+    "softmax labels": Case(
+        lambda rng, dtype: SoftmaxWithLoss(),
+        lambda rng, n: [rng.standard_normal((n, 4))],
+        {"t": lambda rng, n: rng.integers(0, 4, n)},
+    ),
+    "softmax unnormalised labels": Case(
+        lambda rng, dtype: SoftmaxWithLoss(),
+        lambda rng, n: [rng.standard_normal((n, 4))],
+        {"t": lambda rng, n: rng.random((n, 4))},
+    ),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    return CASES[request.param]
+
+
+def build(case, device, rng, n=3, dtype="float64"):
+    """Return the layer, its inputs (to be differentiated) and what else forward takes, on the device."""
+    layer = case.make(rng, dtype)
+    layer.to(device)
+    inputs = [device.asarray(x, dtype) for x in case.inputs(rng, n)]
+    labels = {key: device.asarray(make(rng, n)) for key, make in case.labels.items()}
+    return layer, inputs, labels
+
+
+def backward(layer, dout):
+    gradients = layer.backward(dout)
+    return gradients if isinstance(gradients, tuple) else (gradients,)
+
+
+def output_gradient(y, device, rng):
+    return device.asarray(rng.standard_normal(y.shape), y.dtype) if y.shape else 0.7
+
+
+def check_gradients(case, device, rng, n):
+    layer, inputs, labels = build(case, device, rng, n)
+    y = layer.forward(*inputs, **labels)
+    dout = output_gradient(y, device, rng)
+    dout_before = copy.deepcopy(dout)
+
+    def loss(_):
+        return (layer.forward(*inputs, **labels) * dout).sum()
+
+    gradients = dict(zip(range(len(inputs)), backward(layer, dout), strict=True))
+    gradients |= {name: getattr(layer, f"d{name}") for name in layer.parameter_names}
+    points = dict(enumerate(inputs)) | layer.parameters()
+    for key, x in points.items():
+        assert gradients[key].shape == x.shape
+        expected = asnumpy(numerical_gradient(loss, x, 1e-5))
+        np.testing.assert_allclose(asnumpy(gradients[key]), expected, rtol=1e-6, atol=1e-8)
+    np.testing.assert_array_equal(asnumpy(dout), asnumpy(dout_before))
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_backward_is_the_derivative_of_forward(case, device, rng, n):
+    check_gradients(case, device, rng, n)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 6), st.sampled_from(sorted(CASES)))
+@settings(max_examples=60, deadline=None)
+def test_backward_is_the_derivative_of_forward_anywhere(seed, n, name):
+    from xpnet import Device
+
+    check_gradients(CASES[name], Device("cpu"), np.random.default_rng(seed), n)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_dtype_does_not_drift(case, device, rng, dtype):
+    layer, inputs, labels = build(case, device, rng, dtype=dtype)
+    labels = {key: t.astype(dtype) if t.dtype.kind == "f" else t for key, t in labels.items()}
+    y = layer.forward(*inputs, **labels)
+    assert y.dtype == dtype
+    assert all(dx.dtype == dtype for dx in backward(layer, output_gradient(y, device, rng)))
+    assert all(getattr(layer, f"d{name}").dtype == dtype for name in layer.parameter_names)
+
+
+def test_an_empty_batch_gives_empty_gradients(case, device, rng):
+    layer, inputs, labels = build(case, device, rng, n=0)
+    y = layer.forward(*inputs, **labels)
+    for x, dx in zip(inputs, backward(layer, output_gradient(y, device, rng)), strict=True):
+        assert dx.shape == x.shape
+    for name, value in layer.parameters().items():
+        np.testing.assert_array_equal(asnumpy(getattr(layer, f"d{name}")), np.zeros(value.shape))
+
+
+def test_arguments_are_left_unchanged(case, device, rng):
+    layer, inputs, labels = build(case, device, rng)
+    arguments = [*inputs, *labels.values(), *layer.parameters().values()]
+    before = [asnumpy(x).copy() for x in arguments]
+    y = layer.forward(*inputs, **labels)
+    dout = output_gradient(y, device, rng)
+    dout_before = np.copy(asnumpy(dout))
+    backward(layer, dout)
+    for x, value in zip([*arguments, dout], [*before, dout_before], strict=True):
+        np.testing.assert_array_equal(asnumpy(x), value)
+
+
+def test_results_are_not_overwritten_by_a_later_call(case, device, rng):
+    layer, inputs, labels = build(case, device, rng)
+    y = layer.forward(*inputs, **labels)
+    dout = output_gradient(y, device, rng)
+    results = [y, *backward(layer, dout), *(getattr(layer, f"d{name}") for name in layer.parameter_names)]
+    before = [asnumpy(x).copy() for x in results]
+    layer.forward(*(x * 2.0 for x in inputs), **labels)
+    for dx in backward(layer, dout * 3.0):
+        dx *= 0.0
+    for x, value in zip(results, before, strict=True):
+        np.testing.assert_array_equal(asnumpy(x), value)
+
+
+def test_non_contiguous_arrays_give_the_same_results(case, device, rng):
+    layer, inputs, labels = build(case, device, rng)
+    y = layer.forward(*inputs, **labels)
+    dout = output_gradient(y, device, rng)
+    expected = [y, *backward(layer, dout)]
+
+    def strided(x):
+        if not getattr(x, "shape", ()):
+            return x
+        wide = device.xp.zeros((*x.shape[:-1], 2 * x.shape[-1]), x.dtype)
+        wide[..., ::2] = x
+        return wide[..., ::2]
+
+    found = [layer.forward(*map(strided, inputs), **labels), *backward(layer, strided(dout))]
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(asnumpy(a), asnumpy(b), rtol=1e-12)
+
+
+def test_backward_before_forward_says_what_is_missing(case, device, rng):
+    layer, inputs, labels = build(case, device, rng)
+    with pytest.raises(RuntimeError, match=rf"{type(layer).__name__}.backward needs '\w+', which forward saves; call"):
+        layer.backward(inputs[0])
+    layer.forward(*inputs, **labels)
+    layer.forget()
+    with pytest.raises(RuntimeError, match="call"):
+        layer.backward(inputs[0])
+
+
+def test_only_what_backward_needs_is_saved(case, device, rng):
+    layer, inputs, labels = build(case, device, rng)
+    before = set(vars(layer))
+    layer.forward(*inputs, **labels)
+    assert set(vars(layer)) - before == set(layer.saved)
+
+
+def test_layers_can_be_copied_and_pickled(case, device, rng):
+    layer, inputs, labels = build(case, device, rng)
+    y = asnumpy(layer.forward(*inputs, **labels))
+    np.testing.assert_array_equal(asnumpy(copy.deepcopy(layer).forward(*inputs, **labels)), y)
+    if device.name == "cpu":
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(layer)).forward(*inputs, **labels), y)
+
+
+def test_mixed_devices_are_refused(cupy, case, rng):
+    from xpnet import Device
+
+    layer, inputs, labels = build(case, Device("cuda"), rng)
+    host = [asnumpy(x) for x in inputs]
+    if layer.parameter_names or labels or len(inputs) > 1:
+        with pytest.raises(DeviceError, match="is on the host"):
+            layer.forward(host[0], *inputs[1:], **labels)
+    y = layer.forward(*inputs, **labels)
+    if y.shape and not isinstance(layer, (AddLayer, MulLayer)):
+        with pytest.raises(DeviceError, match="dout is on the host"):
+            layer.backward(np.ones(y.shape))
+
+
+def test_dout_of_another_shape_is_refused(device, rng):
+    for name in ("mul", "add", "relu", "sigmoid", "affine"):
+        layer, inputs, labels = build(CASES[name], device, rng)
+        y = layer.forward(*inputs, **labels)
+        with pytest.raises(ValueError, match=r"backward expected dout of its output's shape \(3, \d\), got \(3, 1\)"):
+            layer.backward(y[:, :1])
+
+
+def test_relu_is_off_at_zero_and_for_nan(device):
+    layer = Relu()
+    y = layer.forward(device.asarray([[-1.0, 0.0, 2.0, np.nan]]))
+    np.testing.assert_array_equal(asnumpy(y), [[0.0, 0.0, 2.0, np.nan]])
+    dx = layer.backward(device.asarray([[5.0, 5.0, 5.0, 5.0]]))
+    np.testing.assert_array_equal(asnumpy(dx), [[0.0, 0.0, 5.0, 0.0]])
+
+
+def test_apple_graph_of_the_book():
+    price, tax = MulLayer(), MulLayer()
+    assert tax.forward(price.forward(100, 2), 1.1) == pytest.approx(220)
+    dprice, dtax = tax.backward(1)
+    assert (*price.backward(dprice), dtax) == pytest.approx((2.2, 110, 200))
+
+
+class TestAffine:
+    def test_keeps_the_very_arrays_it_is_given(self, device):
+        W, b = device.xp.zeros((2, 3)), device.xp.zeros(3)
+        layer = Affine(W, b)
+        assert layer.W is W
+        assert layer.b is b
+        W += 1.0
+        b += 2.0
+        np.testing.assert_array_equal(asnumpy(layer.forward(device.asarray([[1.0, 1.0]]))), [[4.0, 4.0, 4.0]])
+
+    def test_flattens_the_axes_of_a_sample_and_restores_them(self, device, rng):
+        layer = affine(rng, "float64")
+        layer.to(device)
+        x = device.asarray(rng.standard_normal((2, 1, 2, 3)))
+        y = layer.forward(x)
+        np.testing.assert_array_equal(asnumpy(y), asnumpy(layer.forward(x.reshape(2, 6))))
+        layer.forward(x)
+        assert layer.backward(y).shape == x.shape
+
+    def test_says_which_shape_it_expected(self, device):
+        layer = Affine.from_sizes(784, 10, rng=0)
+        layer.to(device)
+        x = device.xp.zeros((100, 28, 27), "float32")
+        with pytest.raises(ValueError, match=r"Affine expected x of shape \(N, 784\).*got \(N, 28, 27\)"):
+            layer.forward(x)
+        with pytest.raises(ValueError, match=r"a single sample needs a batch axis: x\[None\]"):
+            layer.forward(device.xp.zeros(784, "float32"))
+
+    def test_refuses_parameters_that_do_not_fit(self):
+        with pytest.raises(ValueError, match=r"expected W to be an array of shape \(D, M\), got shape \(3,\)"):
+            Affine(np.zeros(3), np.zeros(3))
+        with pytest.raises(ValueError, match=r"expected b of shape \(3,\) to go with W \(2, 3\), got shape \(2,\)"):
+            Affine(np.zeros((2, 3)), np.zeros(2))
+        with pytest.raises(ValueError, match=r"expected W to be an array of shape \(D, M\), got list"):
+            Affine([[1.0]], [1.0])
+
+    def test_from_sizes_draws_from_the_generator(self):
+        a, b = Affine.from_sizes(50, 40, std=0.5, rng=3), Affine.from_sizes(50, 40, std=0.5, rng=3)
+        np.testing.assert_array_equal(a.W, b.W)
+        assert a.W.dtype == a.b.dtype == "float32"
+        assert a.W.std() == pytest.approx(0.5, rel=0.1)
+        assert not a.b.any()
+        assert Affine.from_sizes(50, 400, std="he", rng=3).W.std() == pytest.approx(0.2, rel=0.1)
+        assert Affine.from_sizes(100, 400, std="xavier", rng=3).W.std() == pytest.approx(0.1, rel=0.1)
+        for std in ("hee", -1.0, float("nan")):
+            with pytest.raises(ValueError, match="std must be"):
+                Affine.from_sizes(2, 2, std=std)
+
+
+class TestSoftmaxWithLoss:
+    @pytest.mark.parametrize("scale", [1e4, -1e4, 1.0])
+    def test_is_exact_for_scores_of_any_size(self, device, scale):
+        x = device.asarray([[scale, 0.0], [0.0, scale]])
+        layer = SoftmaxWithLoss()
+        loss = float(layer.forward(x, device.asarray([0, 0])))
+        expected = (np.logaddexp(0, -scale) + np.logaddexp(0, scale)) / 2
+        assert loss == pytest.approx(expected, rel=1e-12)
+        assert np.isfinite(asnumpy(layer.backward())).all()
+
+    def test_gradient_is_y_minus_t_exactly(self, device, rng):
+        x, t = device.asarray(rng.standard_normal((4, 3))), device.asarray([2, 0, 1, 1])
+        layer = SoftmaxWithLoss()
+        layer.forward(x, t)
+        error = asnumpy(layer.y) - np.eye(3)[[2, 0, 1, 1]]
+        np.testing.assert_array_equal(asnumpy(layer.backward()), error * 0.25)
+        np.testing.assert_array_equal(asnumpy(layer.backward(4.0)), error)
+
+    def test_one_hot_and_class_ids_agree(self, device, rng):
+        x, t = device.asarray(rng.standard_normal((4, 3))), device.asarray([2, 0, 1, 1])
+        a, b = SoftmaxWithLoss(), SoftmaxWithLoss()
+        assert float(a.forward(x, t)) == pytest.approx(float(b.forward(x, one_hot(t, 3, "float64"))), rel=1e-14)
+        np.testing.assert_allclose(asnumpy(a.backward()), asnumpy(b.backward()), atol=1e-16)
+
+    def test_takes_a_single_sample(self, device):
+        layer = SoftmaxWithLoss()
+        x = device.asarray([1.0, 2.0, 3.0])
+        assert float(layer.forward(x, device.asarray(1))) == pytest.approx(1.4076059644)
+        assert layer.backward().shape == (3,)
+
+    @pytest.mark.parametrize("bad", [-1, 3])
+    def test_a_class_id_out_of_range_never_passes_for_a_loss(self, device, bad):
+        x, t = device.asarray(np.zeros((2, 3))), device.asarray([0, bad])
+        if device.name == "cpu":
+            with pytest.raises(ValueError, match=r"class ids must lie in \[0, 3\)"):
+                SoftmaxWithLoss().forward(x, t)
+        else:
+            assert np.isnan(float(SoftmaxWithLoss().forward(x, t)))
+
+
+def test_a_layer_says_what_it_lacks():
+    class Unfinished(Layer):
+        pass
+
+    with pytest.raises(NotImplementedError, match=r"Unfinished must define forward\(x, train=True\)"):
+        Unfinished().forward(np.zeros(1))
+    with pytest.raises(AttributeError, match="'Relu' object has no attribute 'maks'"):
+        Relu().maks  # noqa: B018
