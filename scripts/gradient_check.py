@@ -1,0 +1,24 @@
+"""Backpropagation against numerical gradients on the first three images of MNIST (section 5.7.3)."""
+
+import argparse
+
+from xpnet import Device, asnumpy
+from xpnet.datasets import load_mnist
+from xpnet.nets import TwoLayerNet
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--device", default="cpu", type=Device, help="cpu, cuda, cuda:N or auto")
+device = parser.parse_args().device
+
+(x_train, t_train), _ = load_mnist(one_hot_label=True)
+network = TwoLayerNet(784, 50, 10, device=device, dtype="float64", seed=0)
+
+x_batch = device.asarray(x_train[:3])
+t_batch = device.asarray(t_train[:3])
+
+grad_numerical = network.numerical_gradient(x_batch, t_batch)
+grad_backprop = network.gradient(x_batch, t_batch)
+
+for key in grad_numerical:
+    difference = abs(asnumpy(grad_backprop[key]) - asnumpy(grad_numerical[key])).mean()
+    print(f"{key}: {difference}")

@@ -1,0 +1,266 @@
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("typer", reason="the command line's extra, xpnet[cli], is not installed")
+
+import xpnet
+from xpnet.cli import run
+from xpnet.nets import TwoLayerNet
+
+COMMAND = [sys.executable, "-m", "xpnet"]
+
+
+@pytest.fixture
+def xp(capsys, tmp_path, monkeypatch):
+    """Run a command line; return its exit status, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        status = run([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+def device_argument(device):
+    return "cuda" if device.name != "cpu" else "cpu"
+
+
+def test_train_learns_mnist_and_leaves_a_run_folder(xp, tmp_path, device):
+    status, out, err = xp("train", "--steps", 700, "--device", device_argument(device))
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == f"784-50-10 network, 39,760 parameters, float32 on {device}"
+    assert [line.split()[:2] for line in lines[1:4]] == [["epoch", "step"], ["1.00", "600"], ["1.17", "700"]]
+    accuracy = float(re.match(r"test accuracy (\S+), train accuracy \S+ after 700 steps in", lines[4])[1])
+    assert accuracy > 0.88
+    assert "\x1b" not in out
+    assert "\r" not in out
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert lines[5].startswith(f"written to {folder.relative_to(tmp_path)}/: params.npz, history.json")
+    report = json.loads((folder / "run.json").read_text())
+    assert report["settings"]["lr"] == 0.1
+    assert report["settings"]["seed"] == 0
+    assert report["settings"]["device"] == device.name
+    assert report["test_accuracy"] == pytest.approx(accuracy, abs=1e-4)
+    net = TwoLayerNet(784, 50, 10)
+    net.load_params(folder / "params.npz")
+    (_, _), (x, t) = xpnet.datasets.load_mnist()
+    assert net.accuracy(x, t) == pytest.approx(accuracy, abs=1e-3)
+
+
+def test_train_takes_every_setting(xp, tmp_path):
+    arguments = (
+        "train --steps 30 --batch-size 20 --lr 0.5 --hidden-size 7 --activation sigmoid --weight-init-std xavier"
+    )
+    status, out, _ = xp(*arguments.split(), "--dtype", "float64", "--seed", 3, "--out", "elsewhere")
+    assert status == 0
+    assert "784-7-10 network, 5,575 parameters, float64 on cpu" in out
+    (folder,) = (tmp_path / "elsewhere").iterdir()
+    assert json.loads((folder / "run.json").read_text())["settings"] == {
+        "activation": "sigmoid",
+        "batch_size": 20,
+        "data": None,
+        "device": "cpu",
+        "dtype": "float64",
+        "hidden_size": 7,
+        "lr": 0.5,
+        "out": "elsewhere",
+        "seed": 3,
+        "steps": 30,
+        "weight_init_std": "xavier",
+    }
+
+
+def test_the_same_seed_gives_the_same_parameters(xp, tmp_path):
+    for out, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert xp("train", "--steps", 20, "--out", out, "--seed", seed)[0] == 0
+    a, b, c = (np.load(next((tmp_path / out).glob("*/params.npz")))["W1"] for out in "abc")
+    np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(a, c)
+
+
+def test_gradcheck_prints_differences_seconds_and_speedup(xp, device):
+    status, out, err = xp("gradcheck", "--hidden-size", 2, "--samples", 2, "--device", device_argument(device))
+    assert (status, err) == (0, "")
+    assert out.startswith(f"1,600 parameters, 2 images, on {device}\n")
+    assert [line.split()[0] for line in out.splitlines() if line.endswith(" ok")] == ["W1", "b1", "W2", "b2"]
+    assert re.search(r"numerical gradient +[\d.]+ s", out)
+    assert re.search(r"backpropagation +[\d.]+ s +[\d,]+ times faster", out)
+
+
+def test_gradcheck_fails_for_a_wrong_gradient(xp, monkeypatch):
+    backward = xpnet.layers.Relu.backward
+    monkeypatch.setattr(xpnet.layers.Relu, "backward", lambda self, dout: 1.01 * backward(self, dout))
+    status, out, _ = xp("gradcheck", "--hidden-size", 2)
+    assert status == 1
+    assert "WRONG" in out
+
+
+def test_info_shows_devices_versions_blas_and_extras(xp, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    status, out, _ = xp("info")
+    assert status == 0
+    assert f"numpy   {np.__version__}" in out
+    assert re.search(r"blas +\S+ \S+, \d+ threads on \d+ cores", out)
+    assert "cuda  not available: CuPy is not installed; install it with pip install 'cupy-cuda13x[ctk]" in out
+    assert "--device auto computes on cpu" in out
+    assert re.search(r"cli +installed +the xpnet command", out)
+
+
+def test_info_shows_gpus(xp, cupy):
+    _, out, _ = xp("info")
+    assert "cuda:1  Fake GPU 1, 80 GiB, CuPy 14.2.0 (fake)" in out
+    assert "--device auto computes on cuda:0" in out
+
+
+def test_auto_says_what_it_chose(xp, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    status, out, _ = xp("train", "--device", "auto", "--steps", 1)
+    assert status == 0
+    assert out.startswith("computing on cpu (auto: CuPy is not installed;")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ("train --steps 0", 2, "Invalid value for '--steps'"),
+        ("train --steps many", 2, "Invalid value for '--steps'"),
+        ("train --activation tanh", 2, "Invalid value for '--activation'"),
+        ("train --learning-rate 1", 2, "No such option"),
+        ("tarin", 2, "No such command 'tarin'"),
+        ("train --lr -1", 1, "lr must be finite and not negative, got -1.0"),
+        ("train --weight-init-std heh", 1, "std must be a number, 'he' ('relu') or 'xavier' ('sigmoid'), got 'heh'"),
+        ("train --device gpu", 1, "device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got 'gpu'"),
+        ("train --data nowhere", 1, "nowhere/train-images-idx3-ubyte: no such file, plain or .gz"),
+        ("train --out file", 1, "file"),
+        ("gradcheck --device cuda:9", 1, "CuPy is not installed"),
+        ("info --device cuda", 1, "CuPy is not installed"),
+    ],
+)
+def test_errors_are_one_line_and_a_status(xp, tmp_path, monkeypatch, arguments, status, message):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    (tmp_path / "file").write_text("in the way")
+    found, _, err = xp(*arguments.split())
+    assert found == status
+    assert err.startswith("xpnet: error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_divergence_is_one_line_and_keeps_the_run(xp, tmp_path):
+    status, out, err = xp("train", "--steps", 50, "--lr", 1e9)
+    assert status == 1
+    assert err.startswith("xpnet: error: training diverged: the loss is nan at step")
+    assert err.count("\n") == 1
+    assert "no accuracy was measured yet after 50 steps" in out
+    (report,) = (tmp_path / "runs").glob("*/run.json")
+    assert json.loads(report.read_text())["steps"] == 50
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_file(xp, tmp_path, monkeypatch):
+    def disk_full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", disk_full)
+    status, _, err = xp("train", "--steps", 5)
+    assert (status, err) == (1, "xpnet: error: No space left on device\n")
+    assert list((tmp_path / "runs").glob("*/*")) == []
+
+
+def test_an_unexpected_error_is_one_line_with_its_place(xp, monkeypatch):
+    def broken(*_args, **_kwargs):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(xpnet.cli, "load_mnist", broken)
+    status, _, err = xp("train")
+    assert status == 1
+    assert re.fullmatch(r"xpnet: error: unexpected ZeroDivisionError at \S+:\d+: a bug; please report this\n", err)
+
+
+def test_help_lists_the_commands(xp):
+    status, out, _ = xp("--help")
+    assert status == 0
+    assert [name for name in ("train", "gradcheck", "info") if re.search(rf"^  {name} ", out, re.M)] == [
+        "train",
+        "gradcheck",
+        "info",
+    ]
+
+
+def wait_for(stream, text):
+    """Read a program's output until `text` has come."""
+    seen = b""
+    while text not in seen:
+        chunk = os.read(stream, 4096)
+        assert chunk, f"the program ended before it printed {text!r}: {seen!r}"
+        seen += chunk
+    return seen
+
+
+def test_ctrl_c_ends_cleanly_and_saves_what_was_learned(tmp_path):
+    program = subprocess.Popen(
+        [*COMMAND, "train", "--steps", "1000000"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with program:
+        wait_for(program.stdout.fileno(), b"   1.00 ")
+        program.send_signal(signal.SIGINT)
+        out, err = program.communicate()
+    assert program.returncode == 130
+    assert err == b"xpnet: error: interrupted\n"
+    assert b"written to runs/" in out
+    (report,) = (tmp_path / "runs").glob("*/run.json")
+    facts = json.loads(report.read_text())
+    assert not facts["complete"]
+    assert 600 <= facts["steps"] < 1_000_000
+    losses = json.loads(report.with_name("history.json").read_text())["losses"]
+    assert len(losses) == facts["steps"]
+
+
+def test_a_terminal_gets_a_progress_bar(tmp_path):
+    parent, child = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
+    with subprocess.Popen(
+        [*COMMAND, "train", "--steps", "3000"], cwd=tmp_path, stdout=child, stderr=child, env=environment
+    ) as program:
+        os.close(child)
+        seen = wait_for(parent, b"written to")
+        os.close(parent)
+    assert program.returncode == 0
+    assert re.search(rb"loss 0\.\d{4}", seen)
+    assert b"steps/s" in seen
+    assert b"/3000" in seen
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path):
+    pipeline = " ".join([*COMMAND, "train", "--steps", "2000", "|", "head", "-1"])
+    done = subprocess.run(["sh", "-c", pipeline], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.startswith("784-50-10 network")
+
+
+def test_without_the_cli_extra_the_command_says_what_to_install(tmp_path):
+    (tmp_path / "typer.py").write_text("raise ModuleNotFoundError(\"No module named 'typer'\", name='typer')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([*COMMAND, "info"], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "xpnet: the command line needs typer; install it with pip install typer rich threadpoolctl\n"
+
+
+def test_the_installed_command_is_the_module():
+    command = Path(sys.executable).with_name("xpnet")
+    if not command.exists():
+        pytest.skip("xpnet is not installed, only on the path")
+    done = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
+    assert "gradcheck" in done.stdout

@@ -1,0 +1,53 @@
+"""The scripts run as a reader would run them, and print what the book says."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+
+
+def run(name, *arguments):
+    command = [sys.executable, SCRIPTS / name, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [line.split() for line in done.stdout.splitlines()]
+
+
+def test_buy_apple():
+    assert run("buy_apple.py") == [["price", "220"], ["dapple", "2.2"], ["dapple_num", "110"], ["dtax", "200"]]
+
+
+def test_buy_apple_orange():
+    assert run("buy_apple_orange.py") == [
+        ["price", "715"],
+        ["dapple_num", "110"],
+        ["dapple", "2.2"],
+        ["dorange", "3.3"],
+        ["dorange_num", "165"],
+        ["dtax", "650"],
+    ]
+
+
+@pytest.mark.slow
+def test_gradient_check():
+    differences = {key.rstrip(":"): float(value) for key, value in run("gradient_check.py")}
+    assert list(differences) == ["W1", "b1", "W2", "b2"]
+    for name, bound in {"W1": 4e-10, "b1": 3e-9, "W2": 6e-9, "b2": 1.4e-7}.items():
+        assert differences[name] < bound
+
+
+def test_train_mnist():
+    lines = run("train_mnist.py", "--iters", "700")
+    assert [line[1] for line in lines] == ["600", "700"]
+    assert float(lines[-1][-1]) > 0.88
+
+
+def test_a_script_asked_for_a_missing_device_says_what_is_missing():
+    command = [sys.executable, SCRIPTS / "train_mnist.py", "--device", "gpu"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "device" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr

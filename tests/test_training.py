@@ -1,0 +1,225 @@
+import json
+
+import fake_cupy
+import numpy as np
+import pytest
+
+from xpnet import Device, asnumpy
+from xpnet.functions import one_hot
+from xpnet.nets import TwoLayerNet
+from xpnet.training import Callback, Trainer
+from xpnet.training.run_folder import create_run_folder, save_run
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Two classes on either side of a plane, with a margin: 200 samples to train on, 60 to test on."""
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((260, 8))
+    normal = rng.standard_normal(8)
+    t = (x @ normal > 0).astype(int)
+    x = (x + 0.3 * np.outer(2 * t - 1, normal)).astype("float32")
+    return x[:200], t[:200], x[200:], t[200:]
+
+
+def trainer(data, device="cpu", **settings):
+    rng = np.random.default_rng(0)
+    dtype = settings.pop("dtype", "float32")
+    net = TwoLayerNet(8, 16, 2, "he", device=device, dtype=dtype, seed=rng)
+    defaults = {"epochs": 3, "mini_batch_size": 20, "optimizer_param": {"lr": 0.5}, "verbose": False, "seed": rng}
+    return Trainer(net, *data, **{**defaults, **settings})
+
+
+def test_training_learns(data, device):
+    run = trainer(data, device, epochs=30)
+    history = run.train()
+    assert run.current_iter == run.max_iter == 300
+    assert len(run.train_loss_list) == 300
+    assert len(run.train_acc_list) == len(run.test_acc_list) == 30
+    assert run.test_acc_list[-1] > 0.9
+    assert history.evaluations[-1].epoch == 30.0
+    assert np.mean(run.train_loss_list[-10:]) < 0.3 * np.mean(run.train_loss_list[:10])
+    assert history.evaluations[3].loss == pytest.approx(np.mean(run.train_loss_list[30:40]))
+
+
+def test_the_same_seed_gives_the_same_run_on_every_device(data, device):
+    here, there = trainer(data, dtype="float64"), trainer(data, device, dtype="float64")
+    np.testing.assert_allclose(here.train().losses, there.train().losses, rtol=1e-9)
+    np.testing.assert_allclose(asnumpy(there.network.params.flat)[:128], here.network.params.flat[:128], rtol=1e-7)
+    assert here.test_acc_list == there.test_acc_list
+
+
+def test_the_trainer_takes_the_steps_of_the_books_loop(data, device):
+    x, t, *_ = data
+    rng = np.random.default_rng(0)
+    net = TwoLayerNet(8, 16, 2, "he", device=device, dtype="float64", seed=rng)
+    for index in rng.integers(0, 200, (30, 20)):
+        x_batch, t_batch = device.asarray(x[index]), device.asarray(t[index])
+        grads = net.gradient(x_batch, t_batch)
+        for key in ("W1", "b1", "W2", "b2"):
+            net.params[key] -= 0.5 * grads[key]
+    run = trainer(data, device, dtype="float64")
+    run.train()
+    np.testing.assert_allclose(asnumpy(run.network.params.flat), asnumpy(net.params.flat), rtol=1e-12, atol=1e-15)
+
+
+def test_a_training_step_neither_synchronises_nor_transfers(data, cupy):
+    run = trainer(data, "cuda")
+    index = run.network.device.asarray(np.arange(20))
+    run.train_step(index)
+    fake_cupy.counts.reset()
+    loss = run.train_step(index)
+    assert (fake_cupy.counts.synchronizations, fake_cupy.counts.transfers) == (0, 0)
+    assert loss.shape == ()
+    run = trainer(data, "cuda", steps=100, mini_batch_size=1)
+    fake_cupy.counts.reset()
+    run._run(100)  # 100 steps: their indices go there in one transfer, their losses come back in one
+    assert fake_cupy.counts.transfers == 2
+    assert fake_cupy.counts.synchronizations == 1
+
+
+def test_steps_and_epochs_count_as_in_the_book(data):
+    run = trainer(data, steps=25)
+    run.train()
+    assert run.iter_per_epoch == 10
+    assert [e.step for e in run.history.evaluations] == [10, 20, 25]
+    assert [e.epoch for e in run.history.evaluations] == [1.0, 2.0, 2.5]
+    run = trainer(data, mini_batch_size=500, epochs=2)  # more than there are: one step an epoch
+    run.train()
+    assert run.max_iter == 2
+
+
+def test_accuracies_on_a_part_of_the_samples(data):
+    run = trainer(data, evaluate_sample_num_per_epoch=7)
+    run.train()
+    x, t, *_ = data
+    assert run.train_acc_list[-1] == run.network.accuracy(x[:7], t[:7])
+
+
+def test_verbose_prints_a_line_per_epoch(data, capsys):
+    trainer(data, verbose=True).train()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["epoch", "step", "loss", "train", "acc", "test", "acc", "seconds"]
+    assert [line.split()[:2] for line in lines[1:]] == [["1.00", "10"], ["2.00", "20"], ["3.00", "30"]]
+
+
+def test_labels_may_be_one_hot_and_data_of_another_dtype(data, device):
+    x, t, x_test, t_test = data
+    twin = trainer((x.astype("float64"), one_hot(t, 2), x_test.tolist(), t_test.tolist()), device)
+    losses = twin.train().losses
+    assert twin.x_train.dtype == "float32"
+    np.testing.assert_allclose(losses, trainer(data, device).train().losses, rtol=1e-4)
+
+
+def test_an_interrupted_run_goes_on_where_it_was(data):
+    class Interrupt(Callback):
+        def on_steps(self, trainer):
+            if trainer.current_iter == 20:
+                raise KeyboardInterrupt
+
+    whole, parts = trainer(data), trainer(data, callbacks=[Interrupt()])
+    whole.train()
+    with pytest.raises(KeyboardInterrupt):
+        parts.train()
+    assert (parts.current_iter, len(parts.history.losses)) == (20, 20)
+    parts.callbacks.clear()
+    parts.train()
+    assert parts.history.losses == whole.history.losses
+    np.testing.assert_array_equal(parts.network.params.flat, whole.network.params.flat)
+
+
+def test_an_interrupt_between_steps_keeps_the_steps_done(data, monkeypatch):
+    run = trainer(data)
+    step, calls = run.train_step, []
+
+    def interrupted(index):
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return step(index)
+
+    monkeypatch.setattr(run, "train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.train()
+    assert (run.current_iter, len(run.history.losses)) == (4, 4)
+
+
+def test_divergence_is_an_error_that_names_the_step(data, device):
+    run = trainer(data, device, optimizer_param={"lr": 1e30})
+    with pytest.raises(FloatingPointError, match=r"the loss is (nan|inf) at step \d; lower the learning rate"):
+        run.train()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs must be a positive integer, got 0"),
+        ({"mini_batch_size": 2.5}, "mini_batch_size must be a positive integer, got 2.5"),
+        ({"steps": -1}, "steps must be a positive integer"),
+        ({"evaluate_sample_num_per_epoch": 0}, "evaluate_sample_num_per_epoch must be"),
+        ({"optimizer": "sdg"}, "optimizer must be one of"),
+        ({"t_train": np.zeros(199, int)}, "x_train and t_train must be equally many, got 200 and 199"),
+        ({"t_train": np.full(200, 2)}, r"class ids must lie in \[0, 2\), got ids from 2 to 2"),
+        ({"t_test": np.full(60, -1)}, r"class ids must lie in \[0, 2\)"),
+        ({"t_test": np.zeros(60)}, "class ids must be integers"),
+        ({"x_train": np.zeros((200, 9))}, r"Affine1 expected x of shape \(N, 8\)"),
+        ({"x_test": np.zeros((0, 8)), "t_test": np.zeros(0, int)}, "x_test is empty"),
+    ],
+)
+def test_bad_settings_and_data_are_refused_at_once(data, change, message):
+    arguments = dict(zip(("x_train", "t_train", "x_test", "t_test"), data, strict=True)) | change
+    with pytest.raises(ValueError, match=message):
+        Trainer(TwoLayerNet(8, 4, 2, seed=0), **arguments)
+
+
+class TestRunFolder:
+    def test_holds_everything_a_run_was_and_did(self, data, device, tmp_path):
+        run = trainer(data, device)
+        run.train()
+        folder = create_run_folder(tmp_path / "new" / "runs", "test")
+        assert set(save_run(folder, run, {"lr": 0.5})) == {f.name for f in folder.iterdir()}
+        report = json.loads((folder / "run.json").read_text())
+        assert report["settings"] == {"lr": 0.5}
+        assert report["steps"] == 30
+        assert report["complete"]
+        assert report["test_accuracy"] == run.test_acc_list[-1]
+        assert report["environment"]["numpy"] == np.__version__
+        assert report["environment"]["device"] == device.name
+        history = json.loads((folder / "history.json").read_text())
+        assert history["losses"] == run.train_loss_list
+        assert history["evaluations"]["test_accuracy"] == run.test_acc_list
+        twin = TwoLayerNet(8, 16, 2)
+        twin.load_params(folder / "params.npz")
+        np.testing.assert_array_equal(twin.params["W1"], asnumpy(run.network.params["W1"]))
+
+    def test_folders_are_never_shared(self, tmp_path):
+        assert len({create_run_folder(tmp_path, "test") for _ in range(5)}) == 5
+
+    def test_a_file_in_the_way_is_an_error(self, tmp_path):
+        (tmp_path / "runs").write_text("a file")
+        with pytest.raises(OSError, match=r"(Not a directory|File exists)"):
+            create_run_folder(tmp_path / "runs", "test")
+
+    def test_what_is_not_finite_is_null_in_json(self, data, tmp_path):
+        run = trainer(data, optimizer_param={"lr": 1e30})
+        with pytest.raises(FloatingPointError):
+            run.train()
+        save_run(tmp_path, run, {})
+        assert None in json.loads((tmp_path / "history.json").read_text())["losses"]
+        assert json.loads((tmp_path / "run.json").read_text())["test_accuracy"] is None
+
+    def test_learning_curves_are_drawn(self, data, tmp_path):
+        pytest.importorskip("matplotlib", reason="Matplotlib is not installed")
+        run = trainer(data, epochs=30)
+        run.train()
+        assert "learning_curves.png" in save_run(tmp_path, run, {})
+        assert (tmp_path / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_environment_describes_a_gpu(cupy):
+    from xpnet import environment
+
+    facts = environment.describe(Device("cuda:1"))
+    assert facts["cuda"]["gpu"] == "Fake GPU 1"
+    assert facts["cuda"]["driver_cuda"] == "13.0"
+    assert [name for name, _ in environment.describe_devices()] == ["cpu", "cuda:0", "cuda:1"]
