@@ -1,13 +1,8 @@
-"""Devices for the tests: every test that touches arrays runs on each that is there.
-
-`--device cuda` (or `cpu`, `fake`) runs on that one only and fails where it is missing; `--no-skips` makes every
-skipped test a failure, for the jobs that promise to run them all.
-"""
+"""Devices for the tests: every test that touches arrays runs on each that is there."""
 
 from __future__ import annotations
 
 import sys
-from collections import Counter
 
 import fake_cupy
 import numpy as np
@@ -15,36 +10,11 @@ import pytest
 
 from xpnet import Device, DeviceError
 
-DEVICES = ("cpu", "fake", "cuda")
-
-
-def pytest_addoption(parser):
-    parser.addoption("--device", choices=DEVICES, help="run device tests on this device only, and require it")
-    parser.addoption("--no-skips", action="store_true", help="a skipped test is a failure")
-
 
 def pytest_generate_tests(metafunc):
     if "device" in metafunc.fixturenames:
         chosen = metafunc.config.getoption("--device")
-        metafunc.parametrize("device", [chosen] if chosen else DEVICES, indirect=True)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item, call):
-    report = yield
-    if report.skipped and not hasattr(report, "wasxfail") and item.config.getoption("--no-skips"):
-        report.outcome = "failed"
-        report.longrepr = f"skipped, which --no-skips forbids: {report.longrepr[-1]}"
-    return report
-
-
-def pytest_terminal_summary(terminalreporter):
-    """Say what was not run, and why: a line per reason."""
-    reasons = Counter(
-        report.longrepr[-1].removeprefix("Skipped: ") for report in terminalreporter.getreports("skipped")
-    )
-    for reason, count in reasons.items():
-        terminalreporter.write_line(f"not run: {count} tests: {reason}")
+        metafunc.parametrize("device", [chosen] if chosen else ["cpu", "fake", "cuda"], indirect=True)
 
 
 @pytest.fixture

@@ -64,8 +64,8 @@ def softmax(x: Array, axis: int = -1) -> Array:
     """
     xp = get_array_module(x)
     x = xp.asarray(x)
-    e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
-    return e / xp.sum(e, axis=axis, keepdims=True)
+    e = xp.exp(x - x.max(axis=axis, keepdims=True))
+    return e / e.sum(axis=axis, keepdims=True)
 
 
 def softmax_cross_entropy(x: Array, t: Array) -> tuple[Array, Array]:
@@ -89,15 +89,14 @@ def softmax_cross_entropy(x: Array, t: Array) -> tuple[Array, Array]:
         Probabilities.
     """
     xp = get_array_module(x=x, t=t)
-    shifted = x - xp.max(x, axis=-1, keepdims=True)
+    shifted = x - x.max(axis=-1, keepdims=True)
     e = xp.exp(shifted)
-    total = xp.sum(e, axis=-1, keepdims=True)
+    total = e.sum(axis=-1, keepdims=True)
     if has_class_ids(x, t):
-        picked = _pick(shifted, t)
-        losses = xp.log(total[..., 0]) - picked
+        losses = xp.log(total[..., 0]) - _pick(shifted, t)
     else:
-        losses = xp.sum(t * (xp.log(total) - shifted), axis=-1)
-    return xp.sum(losses) * _inverse(losses.size), e / total
+        losses = (t * (xp.log(total) - shifted)).sum(axis=-1)
+    return losses.sum() * _inverse(losses.size), e / total
 
 
 def cross_entropy_error(y: Array, t: Array) -> Array:
@@ -114,8 +113,8 @@ def cross_entropy_error(y: Array, t: Array) -> Array:
     """
     xp = get_array_module(y=y, t=t)
     y, t = xp.asarray(y), xp.asarray(t)
-    picked = xp.log(_pick(y, t) + 1e-7) if has_class_ids(y, t) else xp.sum(t * xp.log(y + 1e-7), axis=-1)
-    return xp.sum(picked) * -_inverse(picked.size)
+    logs = xp.log(_pick(y, t) + 1e-7) if has_class_ids(y, t) else (t * xp.log(y + 1e-7)).sum(axis=-1)
+    return logs.sum() * -_inverse(logs.size)
 
 
 def mean_squared_error(y: Array, t: Array) -> Array:
@@ -138,7 +137,7 @@ def mean_squared_error(y: Array, t: Array) -> Array:
     if y.shape != t.shape:
         raise ValueError(f"mean_squared_error expected t of y's shape {y.shape}, got {t.shape}")
     batch = len(y) if y.ndim > 1 else 1
-    return xp.sum((y - t) ** 2) * (0.5 * _inverse(batch))
+    return ((y - t) ** 2).sum() * (0.5 * _inverse(batch))
 
 
 def one_hot(t: Array, num_classes: int | None = None, dtype: DTypeLike = "float32") -> Array:
@@ -233,13 +232,13 @@ def _is_class_ids(t: Array, scores: tuple[int, ...]) -> bool:
 def _pick(x: Array, t: Array) -> Array:
     """Return x[..., t[...]], one value per sample."""
     xp = get_array_module(x)
-    num_classes = x.shape[-1]
+    rows, ids = x.reshape(-1, x.shape[-1]), t.reshape(-1)
     if is_on_host(t):
-        _check_ids(t, num_classes)
-        return xp.take_along_axis(x, t[..., None], axis=-1)[..., 0]
-    valid = (t >= 0) & (t < num_classes)
-    picked = xp.take_along_axis(x, xp.where(valid, t, 0)[..., None], axis=-1)[..., 0]
-    return xp.where(valid, picked, math.nan)
+        _check_ids(t, x.shape[-1])
+        return rows[xp.arange(len(ids)), ids].reshape(t.shape)
+    valid = (ids >= 0) & (ids < x.shape[-1])
+    picked = rows[xp.arange(len(ids)), xp.where(valid, ids, 0)]
+    return xp.where(valid, picked, math.nan).reshape(t.shape)
 
 
 def _check_ids(t: Array, num_classes: int) -> None:

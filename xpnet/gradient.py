@@ -69,6 +69,7 @@ def network_differences(net: Network, x: Array, t: Array, h: float = STEP) -> di
         `Layer.activation_pattern`.
     """
     net = net.copy().to(dtype="float64")
+    x = net.device.asarray(x, net.dtype)
     layers = list(net.layers.values())
 
     def loss(_: Array) -> Array:

@@ -73,7 +73,8 @@ class Affine(Layer):
 
     def forward(self, x: Array, train: bool = True) -> Array:
         get_array_module(x=x, W=self.W)
-        self.output_shape(x.shape[1:])
+        if x.shape[1:] != self.W.shape[:1]:
+            self.output_shape(x.shape[1:])
         self.x_shape = x.shape
         self.x = x.reshape(x.shape[0], self.W.shape[0])
         return self.x @ self.W + self.b

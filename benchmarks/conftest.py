@@ -1,0 +1,41 @@
+"""What every benchmark needs: a device, its facts in the JSON, and a call that is over when the work is."""
+
+from __future__ import annotations
+
+import pytest
+
+from xpnet import Device, DeviceError, environment
+
+
+def pytest_generate_tests(metafunc):
+    if "device" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--device")
+        metafunc.parametrize("device", [chosen] if chosen else ["cpu", "cuda"], indirect=True)
+
+
+@pytest.fixture
+def device(request):
+    """The device to measure."""
+    try:
+        return Device(request.param)
+    except DeviceError as error:
+        if request.config.getoption("--device"):
+            pytest.fail(str(error))
+        pytest.skip(f"no CUDA device to measure: {error}")
+
+
+@pytest.fixture
+def measure(device, request):
+    """Time a call on the device, its queued work included, after a warm-up; record the device's facts."""
+
+    def run(function, rounds):
+        def synchronised():
+            result = function()
+            device.synchronize()
+            return result
+
+        benchmark = request.getfixturevalue("benchmark")  # only now: a benchmark that is skipped must not ask for it
+        benchmark.extra_info.update(environment.describe(device))
+        return benchmark.pedantic(synchronised, rounds=rounds, warmup_rounds=1)
+
+    return run

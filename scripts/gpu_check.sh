@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Everything that needs an NVIDIA GPU, in one go: the whole test suite with CUDA required (a skipped test is a failure),
+# then the benchmarks. Writes text and JSON, with the GPU's facts, to benchmarks/results/<name of the GPU>/, or to the
+# folder given as argument.
+#
+# Needs, in the Python it is given (PYTHON, by default .venv/bin/python): xpnet[cli,plot,test,bench,oracle] and CuPy.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PYTHON=${PYTHON:-.venv/bin/python}
+
+name=$("$PYTHON" -c 'from xpnet import Device, environment as e; print(e.describe_cuda(Device("cuda"))["gpu"])')
+out=${1:-benchmarks/results/$(tr -cs 'A-Za-z0-9\n' '-' <<<"$name")}
+mkdir -p "$out"
+
+"$PYTHON" -m xpnet info --device cuda | tee "$out/info.txt"
+status=0
+"$PYTHON" -m pytest --device cuda --no-skips -m 'not driverless' 2>&1 | tee "$out/tests.txt" || status=1
+"$PYTHON" -m pytest benchmarks -p no:cacheprovider --benchmark-json="$out/gradients.json" 2>&1 |
+    tee "$out/gradients.txt" || status=1
+"$PYTHON" benchmarks/full_run.py --device cuda --out "$out/full_run.json" 2>&1 | tee "$out/full_run.txt" || status=1
+exit "$status"

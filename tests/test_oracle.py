@@ -1,0 +1,122 @@
+"""Values and gradients against PyTorch, in float64 on the CPU, for everything that PyTorch has too."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from xpnet import asnumpy, functions
+from xpnet.layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
+from xpnet.nets import Sequential, TwoLayerNet
+from xpnet.optimizers import SGD
+
+torch = pytest.importorskip("torch", reason="PyTorch, the oracle extra, is not installed")
+F = torch.nn.functional
+
+ATOL = 1e-12
+
+
+def tensor(x):
+    x = np.array(asnumpy(x))
+    return torch.tensor(x, requires_grad=x.dtype.kind == "f")
+
+
+def compare(ours, theirs):
+    np.testing.assert_allclose(asnumpy(ours), theirs.detach().numpy(), rtol=1e-10, atol=ATOL)
+
+
+def scores(device, rng, shape=(5, 4), scale=3.0):
+    return device.asarray(scale * rng.standard_normal(shape))
+
+
+@pytest.mark.parametrize(("layer", "reference"), [(Relu, torch.relu), (Sigmoid, torch.sigmoid)])
+@pytest.mark.parametrize("shape", [(1, 4), (5, 4), (2, 3, 4, 4), (0, 4)])
+def test_activations(device, rng, layer, reference, shape):
+    x, dout = scores(device, rng, shape), scores(device, rng, shape)
+    layer, theirs = layer(), tensor(x)
+    y = reference(theirs)
+    compare(layer.forward(x), y)
+    y.backward(tensor(dout))
+    compare(layer.backward(dout), theirs.grad)
+
+
+@pytest.mark.parametrize("shape", [(1, 6), (5, 6), (5, 1, 2, 3), (0, 6)])
+def test_affine(device, rng, shape):
+    W, b, x = scores(device, rng, (6, 4)), scores(device, rng, (4,)), scores(device, rng, shape)
+    dout = scores(device, rng, (shape[0], 4))
+    layer = Affine(W, b)
+    W_, b_, x_ = tensor(W), tensor(b), tensor(x)
+    y = F.linear(x_.flatten(1), W_.T, b_)
+    compare(layer.forward(x), y)
+    y.backward(tensor(dout))
+    compare(layer.backward(dout), x_.grad)
+    compare(layer.dW, W_.grad)
+    compare(layer.db, b_.grad)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+@pytest.mark.parametrize("labels", ["class ids", "probabilities"])
+@pytest.mark.parametrize("n", [1, 5])
+def test_softmax_with_loss(device, rng, scale, labels, n):
+    x = scores(device, rng, (n, 4), scale)
+    t = device.asarray(rng.integers(0, 4, n) if labels == "class ids" else rng.random((n, 4)))
+    layer, theirs = SoftmaxWithLoss(), tensor(x)
+    loss = F.cross_entropy(theirs, tensor(t))
+    compare(layer.forward(x, t), loss)
+    (3.0 * loss).backward()
+    compare(layer.backward(3.0), theirs.grad)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+def test_softmax_along_any_axis(device, rng, axis):
+    x = scores(device, rng, (2, 3, 4))
+    compare(functions.softmax(x, axis=axis), torch.softmax(tensor(x), axis))
+
+
+def test_loss_functions_and_one_hot(device, rng):
+    y, t = scores(device, rng), scores(device, rng)
+    compare(functions.mean_squared_error(y, t) * 2 / 4, F.mse_loss(tensor(y), tensor(t)))
+    p, ids = functions.softmax(y), device.asarray(rng.integers(0, 4, 5))
+    compare(functions.cross_entropy_error(p, ids), F.nll_loss(torch.log(tensor(p) + 1e-7), tensor(ids)))
+    compare(functions.one_hot(ids, 4), F.one_hot(tensor(ids), 4))
+
+
+def torch_twin(net):
+    """Build the same network in PyTorch."""
+    modules = []
+    for layer in net.layers.values():
+        if isinstance(layer, Affine):
+            linear = torch.nn.Linear(*layer.W.shape, dtype=torch.float64)
+            linear.weight.data = tensor(layer.W).detach().T.contiguous()
+            linear.bias.data = tensor(layer.b).detach()
+            modules.append(linear)
+        else:
+            modules.append({Relu: torch.nn.ReLU, Sigmoid: torch.nn.Sigmoid}[type(layer)]())
+    return torch.nn.Sequential(*modules)
+
+
+@pytest.mark.parametrize("kind", ["relu", "sigmoid", "ten layers"])
+def test_a_network_trains_as_in_pytorch(device, rng, kind):
+    if kind == "ten layers":
+        sizes = [6, *[8] * 9, 3]
+        bricks = []
+        for i, o in itertools.pairwise(sizes):
+            bricks += [Affine.from_sizes(i, o, std="he", rng=rng, dtype="float64"), Relu()]
+        net = Sequential(bricks[:-1], device=device)
+    else:
+        net = TwoLayerNet(6, 8, 3, 0.5, activation=kind, device=device, dtype="float64", seed=1)
+    twin = torch_twin(net)
+    ours, theirs = SGD(lr=0.2), torch.optim.SGD(twin.parameters(), lr=0.2)
+    for _ in range(20):
+        x, t = device.asarray(rng.standard_normal((7, 6))), device.asarray(rng.integers(0, 3, 7))
+        loss, grads = net.loss_and_gradient(x, t)
+        ours.update(net.params, grads)
+        theirs.zero_grad()
+        expected = F.cross_entropy(twin(tensor(x).detach()), tensor(t))
+        expected.backward()
+        theirs.step()
+        compare(loss, expected)
+    linears = [module for module in twin if isinstance(module, torch.nn.Linear)]
+    for i, linear in enumerate(linears, 1):
+        compare(net.params[f"W{i}"], linear.weight.T)
+        compare(net.params[f"b{i}"], linear.bias)
