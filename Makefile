@@ -9,7 +9,7 @@ ARGS ?=
 
 # Train the book's network on MNIST.  make train ARGS="--device cuda --steps 20000"
 train: $(VENV)/.train
-	$(BIN)/xpnet train $(ARGS)
+	$(BIN)/xpnet train --plot $(ARGS)
 
 # Run the tests.  make test ARGS="-k relu"
 test: $(VENV)/.dev

@@ -76,10 +76,31 @@ def test_train_takes_every_setting(xp, tmp_path):
         "hidden_size": 7,
         "lr": 0.5,
         "out": "elsewhere",
+        "plot": False,
         "seed": 3,
         "steps": 30,
         "weight_init_std": "xavier",
     }
+
+
+def test_train_draws_learning_curves_when_asked(xp, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib", reason="Matplotlib is not installed")
+    assert xp("train", "--steps", 20, "--plot")[0] == 0
+    (picture,) = (tmp_path / "runs").glob("*/learning_curves.png")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    status, out, err = xp("train", "--plot")
+    assert (status, out) == (1, "")
+    assert err == "xpnet: error: matplotlib is not installed; install it with pip install matplotlib\n"
+
+
+@pytest.mark.slow
+def test_the_default_run_reaches_the_accuracy_of_the_book(xp, tmp_path):
+    assert xp("train")[0] == 0
+    (report,) = (tmp_path / "runs").glob("*/run.json")
+    facts = json.loads(report.read_text())
+    assert facts["steps"] == 10_000
+    assert facts["test_accuracy"] >= 0.965
 
 
 def test_the_same_seed_gives_the_same_parameters(xp, tmp_path):

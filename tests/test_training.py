@@ -212,7 +212,7 @@ class TestRunFolder:
         pytest.importorskip("matplotlib", reason="Matplotlib is not installed")
         run = trainer(data, epochs=30)
         run.train()
-        assert "learning_curves.png" in save_run(tmp_path, run, {})
+        assert "learning_curves.png" in save_run(tmp_path, run, {}, plot=True)
         assert (tmp_path / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import traceback
@@ -58,6 +59,7 @@ def train(
     seed: SeedOption = 0,
     data: DataOption = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where to create the run's folder.")] = Path("runs"),
+    plot: Annotated[bool, typer.Option("--plot", help="Draw the learning curves, too.")] = False,
 ) -> int:
     """Train the two-layer network on MNIST.
 
@@ -66,6 +68,8 @@ def train(
     learned so far.
     """
     settings = dict(sorted(locals().items())) | {"data": data and str(data), "out": str(out)}
+    if plot:
+        importlib.import_module("matplotlib")  # before the work, which would end without its picture
     console = Console(highlight=False)
     chosen = _device(device, console)
     (x_train, t_train), (x_test, t_test) = load_mnist(root=data)
@@ -96,7 +100,7 @@ def train(
             status, trouble = 130, "interrupted"
         except FloatingPointError as error:
             status, trouble = 1, str(error)
-    files = save_run(folder, trainer, settings)
+    files = save_run(folder, trainer, settings, plot=plot)
     console.print(_summary(trainer), soft_wrap=True)
     console.print(f"written to {folder}{os.sep}: {', '.join(files)}", soft_wrap=True)
     return _fail(trouble, status) if trouble else 0
@@ -173,6 +177,8 @@ def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one p
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         return _fail(f"{error.strerror or error}{where}", 1)
+    except ModuleNotFoundError as error:
+        return _fail(f"{error.name} is not installed; install it with pip install {error.name}", 1)
     except (ValueError, xpnet.DeviceError) as error:
         return _fail(str(error), 1)
     except MemoryError as error:

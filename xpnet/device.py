@@ -94,14 +94,14 @@ class Device:
         """
         if self._index is None:
             return np.asarray(asnumpy(x), dtype=dtype)
-        if not _is_cupy(x):
+        if _kind(x) != "cuda":
             x = np.asarray(x)  # one well-defined host array, so that lists and scalars convert as NumPy does
         with self.activate():
             return self.xp.asarray(x, dtype=dtype)
 
     def holds(self, x: Any) -> bool:
         """Tell whether `x` is on this device; on the host is whatever is not a CuPy array."""
-        if _is_cupy(x):
+        if _kind(x) == "cuda":
             return bool(x.device.id == self._index)
         return self._index is None
 
@@ -152,7 +152,7 @@ class Device:
 
 def get_device(x: Array) -> Device:
     """Return the device on which the array `x` lives."""
-    return Device(f"cuda:{int(x.device.id)}") if _is_cupy(x) else Device("cpu")
+    return Device(f"cuda:{int(x.device.id)}") if _kind(x) == "cuda" else Device("cpu")
 
 
 def get_array_module(*arrays: Any, **named_arrays: Any) -> ModuleType:
@@ -170,17 +170,10 @@ def get_array_module(*arrays: Any, **named_arrays: Any) -> ModuleType:
     DeviceError
         If some of the arrays are on the host and others on a CUDA device.
     """
-    host = cuda = False
-    for x in (*arrays, *named_arrays.values()):
-        if isinstance(x, np.ndarray):
-            host = True
-        elif _is_cupy(x):
-            cuda = True
-        elif not isinstance(x, (int, float, complex, np.generic)):
-            host = True
-    if not cuda:
+    kinds = {_kind(x) for x in (*arrays, *named_arrays.values())}
+    if "cuda" not in kinds:
         return np
-    if host:
+    if "host" in kinds:
         names = {f"argument {i}": x for i, x in enumerate(arrays)} | named_arrays
         places = ", ".join(f"{name} is {_describe(x)}" for name, x in names.items())
         raise DeviceError(
@@ -192,27 +185,31 @@ def get_array_module(*arrays: Any, **named_arrays: Any) -> ModuleType:
 
 def asnumpy(x: Any) -> np.ndarray:
     """Copy `x` to the host as a NumPy array; what is on the host already is passed through ``numpy.asarray``."""
-    return _import_cupy().asnumpy(x) if _is_cupy(x) else np.asarray(x)
+    return _import_cupy().asnumpy(x) if _kind(x) == "cuda" else np.asarray(x)
 
 
 def is_on_host(x: Array) -> bool:
     """Tell whether reading a value of `x` is free, because it lies in the host's memory."""
-    return not _is_cupy(x)
+    return _kind(x) != "cuda"
+
+
+def _kind(x: Any) -> str:
+    """Tell arrays of a CUDA device, scalars, which go with any device, and all else, which is on the host."""
+    return _kind_of_type(type(x))  # type: ignore[arg-type]
 
 
 @functools.cache
-def _is_cupy_type(cls: type) -> bool:
-    return any(base.__module__.partition(".")[0] == "cupy" for base in cls.__mro__)
-
-
-def _is_cupy(x: Any) -> bool:
-    return _is_cupy_type(type(x))  # type: ignore[arg-type]
+def _kind_of_type(cls: type) -> str:
+    if any(base.__module__.partition(".")[0] == "cupy" for base in cls.__mro__):
+        return "cuda"
+    return "scalar" if issubclass(cls, (int, float, complex, np.generic)) else "host"
 
 
 def _describe(x: Any) -> str:
-    if _is_cupy(x):
+    kind = _kind(x)
+    if kind == "cuda":
         return f"on cuda:{int(x.device.id)} (cupy.ndarray)"
-    if isinstance(x, (int, float, complex, np.generic)):
+    if kind == "scalar":
         return "a scalar"
     return f"on the host ({type(x).__module__.partition('.')[0]}.{type(x).__name__})"
 

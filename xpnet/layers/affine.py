@@ -87,7 +87,7 @@ class Affine(Layer):
         xp = get_array_module(dout=dout, x=self.x)
         self._expect_dout(dout, (self.x.shape[0], self.W.shape[1]))
         self.dW = xp.matmul(self.x.T, dout, out=self.out.get("dW"))
-        self.db = xp.sum(dout, axis=0, out=self.out.get("db"))
+        self.db = dout.sum(axis=0, out=self.out.get("db"))
 
     def input_shape(self) -> tuple[int, ...]:
         return (self.W.shape[0],)

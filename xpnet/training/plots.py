@@ -19,7 +19,8 @@ def plot_learning_curves(history: History, file: str | Path) -> None:
     """Draw the loss of each step and the accuracies of each epoch into a PNG file. Needs ``xpnet[plot]``."""
     from matplotlib.figure import Figure  # the object interface: no global state, no window
 
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    figure = Figure(figsize=(10, 3.8))
+    figure.subplots_adjust(left=0.07, right=0.99, bottom=0.13, top=0.97, wspace=0.18)
     loss_axes, accuracy_axes = figure.subplots(1, 2)
 
     losses = np.asarray(history.losses)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,12 @@ def create_run_folder(root: str | Path, name: str) -> Path:
             return folder
 
 
-def save_run(folder: Path, trainer: Trainer, settings: Mapping[str, Any]) -> list[str]:
+def save_run(folder: Path, trainer: Trainer, settings: Mapping[str, Any], *, plot: bool = False) -> list[str]:
     """Write what a run learned into `folder`, each file whole or not at all.
 
-    ``params.npz`` the parameters by name; ``history.json`` losses and evaluations; ``learning_curves.png`` the same
-    as a picture, where Matplotlib is installed; and, last, ``run.json`` settings, result, device and versions.
+    ``params.npz`` the parameters by name; ``history.json`` losses and evaluations; with `plot`,
+    ``learning_curves.png`` the same as a picture (needs ``xpnet[plot]``); and, last, ``run.json`` settings, result,
+    device and versions.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def save_run(folder: Path, trainer: Trainer, settings: Mapping[str, Any]) -> lis
     written = ["params.npz", "history.json"]
     trainer.network.save_params(folder / "params.npz")
     _write_json(folder / "history.json", trainer.history.to_dict())
-    if find_spec("matplotlib") is not None and trainer.history.losses:
+    if plot:
         plot_learning_curves(trainer.history, folder / "learning_curves.png")
         written.append("learning_curves.png")
     evaluations = trainer.history.evaluations
