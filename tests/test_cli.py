@@ -210,14 +210,27 @@ def test_an_unexpected_error_is_one_line_with_its_place(xp, monkeypatch):
     assert re.fullmatch(r"xpnet: error: unexpected ZeroDivisionError at \S+:\d+: a bug; please report this\n", err)
 
 
-def test_help_lists_the_commands(xp):
-    status, out, _ = xp("--help")
-    assert status == 0
+@pytest.mark.parametrize("arguments", [(), ("--help",)])
+def test_help_lists_the_commands(xp, arguments):
+    status, out, err = xp(*arguments)
+    assert (status, err) == (0, "")
     assert [name for name in ("train", "gradcheck", "info") if re.search(rf"^  {name} ", out, re.M)] == [
         "train",
         "gradcheck",
         "info",
     ]
+
+
+def test_version(xp):
+    assert xp("--version") == (0, f"xpnet {xpnet.__version__}\n", "")
+
+
+def test_ctrl_c_before_the_training_is_one_line(xp, monkeypatch):
+    def interrupted(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(xpnet.cli, "load_mnist", interrupted)
+    assert xp("train") == (130, "", "xpnet: error: interrupted\n")
 
 
 def wait_for(stream, text):

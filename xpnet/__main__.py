@@ -9,6 +9,8 @@ def main() -> None:
     """Run the command line, or say what it takes to have one."""
     try:
         from xpnet.cli import run
+    except KeyboardInterrupt:
+        sys.exit(130)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in {"typer", "rich", "threadpoolctl"}:
             raise

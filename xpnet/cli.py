@@ -29,9 +29,10 @@ __all__ = ["app", "run"]
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
-    no_args_is_help=True,
-    help="Neural networks on NumPy or CuPy: train, check and time them by one flag.",
 )
+
+INTERRUPTED = 130
+"""The exit status of a program ended by Ctrl-C, into which Typer turns a KeyboardInterrupt."""
 
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N, or auto: CUDA where there is one.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Fixes the initial weights and the minibatches.")]
@@ -44,6 +45,21 @@ StdOption = Annotated[
 DataOption = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="A data set in MNIST's format, in place of MNIST.")
 ]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"xpnet {xpnet.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Neural networks on NumPy or CuPy: train, check and time them by one flag."""
 
 
 @app.command()
@@ -93,17 +109,17 @@ def train(
         folder = create_run_folder(out, "two-layer")  # before the work, which would be lost without it
         sizes = "-".join(str(n) for n in (x_train.shape[1], hidden_size, net.params["b2"].size))
         console.print(f"{sizes} network, {net.params.size:,} parameters, {dtype} on {chosen}", soft_wrap=True)
-        status, trouble = 0, ""
+        trouble: BaseException | None = None
         try:
             trainer.train()
-        except KeyboardInterrupt:
-            status, trouble = 130, "interrupted"
-        except FloatingPointError as error:
-            status, trouble = 1, str(error)
+        except (KeyboardInterrupt, FloatingPointError) as error:
+            trouble = error
     files = save_run(folder, trainer, settings, plot=plot)
     console.print(_summary(trainer), soft_wrap=True)
     console.print(f"written to {folder}{os.sep}: {', '.join(files)}", soft_wrap=True)
-    return _fail(trouble, status) if trouble else 0
+    if trouble is not None:
+        raise trouble
+    return 0
 
 
 @app.command()
@@ -163,14 +179,14 @@ def info(device: DeviceOption = "auto") -> int:
 
 def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one per kind of error
     """Run the command line and return the exit status; whatever goes wrong is one line on standard error."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return int(app(arguments, prog_name="xpnet", standalone_mode=False) or 0)
+        status = int(app(arguments or ["--help"], prog_name="xpnet", standalone_mode=False) or 0)
+        return _fail("interrupted", status) if status == INTERRUPTED else status
     except typer.TyperException as error:  # a usage error, or a value that an option does not take
         return _fail(error.format_message(), 2)
     except typer.Abort:
         return _fail("aborted", 1)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
     except BrokenPipeError:  # the reader of our output has gone, as in `xpnet train | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -179,7 +195,7 @@ def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one p
         return _fail(f"{error.strerror or error}{where}", 1)
     except ModuleNotFoundError as error:
         return _fail(f"{error.name} is not installed; install it with pip install {error.name}", 1)
-    except (ValueError, xpnet.DeviceError) as error:
+    except (ValueError, FloatingPointError, xpnet.DeviceError) as error:
         return _fail(str(error), 1)
     except MemoryError as error:
         return _fail(f"out of memory: {error}", 1)
