@@ -145,6 +145,21 @@ def test_gradients_go_to_the_vector_that_is_given(net, batch):
         net.gradient(*batch, out=TwoLayerNet(2, 2, 2).params)
 
 
+def test_nobody_computes_the_gradient_of_the_input(device, rng):
+    class First(Affine):
+        def backward(self, dout):
+            raise AssertionError("the first layer's backward, input gradient and all, was called")
+
+    class Front(Relu):
+        def backward(self, dout):
+            raise AssertionError("a layer before the first parameters was asked for a gradient")
+
+    layers = [Front(), First.from_sizes(4, 5, std=1.0, rng=0), Relu(), Affine.from_sizes(5, 3, std=1.0, rng=1)]
+    net = Sequential(layers, dtype="float64", device=device)
+    x, t = device.asarray(rng.random((3, 4)) + 0.1), device.asarray([0, 1, 2])
+    assert gradient_check(net, x, t).ok
+
+
 def test_gaps_between_parameters_stay_zero(net, batch):
     grads = net.gradient(*batch)
     total = sum(float(abs(g).sum()) for g in grads.values())
@@ -287,6 +302,8 @@ def test_arguments_on_the_wrong_device_are_refused_by_name(cupy):
         net.loss(net.device.asarray(x), t)
     with pytest.raises(DeviceError, match="is on cpu, but x is on cuda:0"):
         other.predict(net.device.asarray(x))
+    with pytest.raises(DeviceError, match="but x is on the host"):
+        gradient_check(net, x, net.device.asarray(t))
 
 
 def test_networks_on_the_host_take_lists():

@@ -78,6 +78,20 @@ def test_a_training_step_neither_synchronises_nor_transfers(data, cupy):
     assert fake_cupy.counts.synchronizations == 1
 
 
+def test_training_on_a_second_device_stays_there(data, cupy):
+    run = trainer(data, "cuda:1")  # the fake refuses arrays that are not on the current device
+    run.train()
+    loss = run.train_step(run.network.device.asarray(np.arange(5)))
+    assert loss.device.id == run.network.params.flat.device.id == 1
+
+
+def test_an_epoch_longer_than_the_interval_between_reports_ends_on_time(data):
+    x, t, x_test, t_test = data
+    run = trainer((x[:150], t[:150], x_test, t_test), mini_batch_size=1, steps=320)
+    run.train()
+    assert [e.step for e in run.history.evaluations] == [150, 300, 320]
+
+
 def test_steps_and_epochs_count_as_in_the_book(data):
     run = trainer(data, steps=25)
     run.train()

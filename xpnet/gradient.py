@@ -69,7 +69,7 @@ def network_differences(net: Network, x: Array, t: Array, h: float = STEP) -> di
         `Layer.activation_pattern`.
     """
     net = net.copy().to(dtype="float64")
-    x = net.device.asarray(x, net.dtype)
+    x = net._as_input(x)  # once, not in each of the many forward passes
     layers = list(net.layers.values())
 
     def loss(_: Array) -> Array:

@@ -164,11 +164,12 @@ class Trainer:
         index : (N,) integers, on the device
             Rows of the training set.
         """
-        xp = self.network.device.xp
-        x = xp.take(self.x_train, index, axis=0)
-        t = xp.take(self.t_train, index, axis=0)
-        loss, grads = self.network.loss_and_gradient(x, t, out=self._grads)
-        self.optimizer.update(self.network.params, grads)
+        device = self.network.device
+        with device.activate():
+            x = device.xp.take(self.x_train, index, axis=0)
+            t = device.xp.take(self.t_train, index, axis=0)
+            loss, grads = self.network.loss_and_gradient(x, t, out=self._grads)
+            self.optimizer.update(self.network.params, grads)
         return loss
 
     def _run(self, steps: int) -> None:
@@ -213,6 +214,7 @@ class Trainer:
         device = self.network.device
         floating = getattr(x, "dtype", np.dtype(float)).kind == "f"
         x, t = device.asarray(x, self.network.dtype if floating else None), device.asarray(t)
-        scores = self.network.predict(x[:1])
-        check_labels(t, (len(x), *scores.shape[1:]))
+        with device.activate():
+            scores = self.network.predict(x[:1])
+            check_labels(t, (len(x), *scores.shape[1:]))
         return x, t
