@@ -19,23 +19,29 @@ from pathlib import Path
 from xpnet import Device, environment
 from xpnet.files import written_atomically
 
-BOOK = [sys.executable, str(Path(__file__).with_name("book.py"))]
+BOOK = Path(__file__).with_name("book.py")
 
 
-def seconds(command: list[str]) -> float:
-    """Run a command to its end and return the wall time."""
+def timed(command: list[str]) -> tuple[float, str]:
+    """Run a command to its end; return the wall time and what it printed."""
     start = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - start
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return time.perf_counter() - start, done.stdout
 
 
-def xpnet_run(device: str, steps: int) -> tuple[float, float]:
+def run_xpnet(device: str, steps: int) -> tuple[float, float]:
     """Run `xpnet train`; return its wall time and test accuracy."""
     with tempfile.TemporaryDirectory() as folder:
         command = ["-m", "xpnet", "train", "--device", device, "--steps", str(steps), "--out", folder]
-        wall = seconds([sys.executable, *command])
+        seconds, _ = timed([sys.executable, *command])
         (report,) = Path(folder).glob("*/run.json")
-        return wall, json.loads(report.read_text())["test_accuracy"]
+        return seconds, json.loads(report.read_text())["test_accuracy"]
+
+
+def run_book(steps: int) -> tuple[float, float]:
+    """Run the book's script; return its wall time and test accuracy."""
+    seconds, printed = timed([sys.executable, str(BOOK), "--steps", str(steps)])
+    return seconds, json.loads(printed)["test_accuracy"]
 
 
 def main() -> None:
@@ -47,25 +53,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where to write the figures as JSON")
     arguments = parser.parse_args()
 
-    ours, books, accuracies = [], [], []
+    ours, books = [], []
     for _ in range(arguments.rounds):
-        wall, accuracy = xpnet_run(arguments.device, arguments.steps)
-        ours.append(wall)
-        accuracies.append(accuracy)
-        books.append(seconds([*BOOK, "--steps", str(arguments.steps)]))
-    ratios = [a / b for a, b in zip(ours, books, strict=True)]
+        ours.append(run_xpnet(arguments.device, arguments.steps))
+        books.append(run_book(arguments.steps))
+    figures = {
+        "xpnet_seconds": [seconds for seconds, _ in ours],
+        "book_seconds": [seconds for seconds, _ in books],
+        "ratio": [a / b for (a, _), (b, _) in zip(ours, books, strict=True)],
+        "xpnet_test_accuracy": [accuracy for _, accuracy in ours],
+        "book_test_accuracy": [accuracy for _, accuracy in books],
+    }
+    for name, values in figures.items():
+        print(f"{name:<20} median {statistics.median(values):8.4f}  ({min(values):.4f} to {max(values):.4f})")
     result = {
         "benchmark": "full run",
         "steps": arguments.steps,
-        "xpnet_seconds": ours,
-        "book_seconds": books,
-        "ratios": ratios,
-        "xpnet_test_accuracies": accuracies,
+        **figures,
         "environment": environment.describe(Device(arguments.device)),
     }
-    for name, values in (("xpnet train", ours), ("the book's script", books), ("ratio", ratios)):
-        print(f"{name:<18}  median {statistics.median(values):7.3f}  ({min(values):.3f} to {max(values):.3f})")
-    print(f"{'test accuracy':<18}  {statistics.median(accuracies):.4f}")
     if arguments.out:
         with written_atomically(arguments.out) as stream:
             stream.write(json.dumps(result, indent=1).encode())

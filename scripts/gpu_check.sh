@@ -8,11 +8,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-.venv/bin/python}
 
+"$PYTHON" -m xpnet info --device cuda
 name=$("$PYTHON" -c 'from xpnet import Device, environment as e; print(e.describe_cuda(Device("cuda"))["gpu"])')
 out=${1:-benchmarks/results/$(tr -cs 'A-Za-z0-9\n' '-' <<<"$name")}
 mkdir -p "$out"
+"$PYTHON" -m xpnet info --device cuda >"$out/info.txt"
 
-"$PYTHON" -m xpnet info --device cuda | tee "$out/info.txt"
 status=0
 "$PYTHON" -m pytest --device cuda --no-skips -m 'not driverless' 2>&1 | tee "$out/tests.txt" || status=1
 "$PYTHON" -m pytest benchmarks -p no:cacheprovider --benchmark-json="$out/gradients.json" 2>&1 |

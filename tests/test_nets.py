@@ -216,7 +216,9 @@ def test_float32_in_gives_float32_out_on_every_path(device, rng):
         t = device.asarray([0, 1, 2, 0])
         loss, grads = net.loss_and_gradient(x, t)
         assert net.predict(x).dtype == loss.dtype == grads.flat.dtype == "float32"
-        assert net.loss(x, one_hot(t, 3, "float32")).dtype == "float32"
+        for dtype in ("float32", "float64", "int64"):
+            loss, grads = net.loss_and_gradient(x, one_hot(t, 3, dtype))
+            assert loss.dtype == net.last_layer.backward().dtype == grads.flat.dtype == "float32"
     assert net.numerical_gradient(x, t).dtype == "float32"
     with pytest.raises(TypeError, match="x must hold real numbers, got dtype complex128"):
         net.predict(device.asarray(host.astype(complex)))

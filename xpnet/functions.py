@@ -95,7 +95,7 @@ def softmax_cross_entropy(x: Array, t: Array) -> tuple[Array, Array]:
     if has_class_ids(x, t):
         losses = xp.log(total[..., 0]) - _pick(shifted, t)
     else:
-        losses = (t * (xp.log(total) - shifted)).sum(axis=-1)
+        losses = (t.astype(e.dtype, copy=False) * (xp.log(total) - shifted)).sum(axis=-1)
     return losses.sum() * _inverse(losses.size), e / total
 
 

@@ -22,6 +22,9 @@ STEP = 1e-4
 """The book's h. For central differences in float64 the best step is near eps**(1/3), 6e-6, times the size of x; this
 one leaves a truncation error of h**2 f'''/6 and a rounding error of about eps f / h = 2e-12 f."""
 
+BACKPROP_RUNS = 25
+"""Runs of which the median is reported: one takes a fraction of a millisecond, too short to be timed once."""
+
 
 def numerical_gradient(f: Callable[[Array], Array | float], x: Array, h: float = STEP) -> Array:
     """Return the gradient of `f` at `x` by central differences, (f(x + h e_i) - f(x - h e_i)) / 2h.
@@ -279,10 +282,6 @@ def gradient_check(net: Network, x: Array, t: Array, *, h: float = STEP, toleran
         tolerance=tolerance,
         device=str(device),
     )
-
-
-BACKPROP_RUNS = 25
-"""Runs of which the median is reported: one takes a fraction of a millisecond, too short to be timed once."""
 
 
 def _compare(

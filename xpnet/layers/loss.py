@@ -37,6 +37,7 @@ class SoftmaxWithLoss(Loss):
         if functions.has_class_ids(y, t):
             dx = y - (t[..., None] == xp.arange(y.shape[-1]))
         else:
+            t = t.astype(y.dtype, copy=False)
             dx = y * t.sum(axis=-1, keepdims=True) - t
         batch = len(y) if y.ndim > 1 else 1
         return dx * (dout / max(batch, 1))

@@ -194,9 +194,9 @@ class Network:
     def to(self, device: Device | str | None = None, dtype: DTypeLike | None = None) -> Self:
         """Move the network to another device or dtype, in place, and return it."""
         target = self.device if device is None else Device(device)
+        self.params = self.params.to(target, dtype)
         for layer in (*self.layers.values(), self.last_layer):
             layer.to(target, dtype)
-        self.params = self.params.to(target, dtype)
         self._bind()
         return self
 
