@@ -39,8 +39,8 @@ class BookNet:
     def loss(self, x, t):
         """Return the mean cross entropy of one-hot labels."""
         scores = self.predict(x)
-        exponentials = np.exp(scores - np.max(scores, axis=1, keepdims=True))
-        self.y = exponentials / np.sum(exponentials, axis=1, keepdims=True)
+        scores = scores.T - np.max(scores, axis=1)
+        self.y = (np.exp(scores) / np.sum(np.exp(scores), axis=0)).T
         self.t = t
         labels = t.argmax(axis=1)
         return -np.sum(np.log(self.y[np.arange(len(x)), labels] + 1e-7)) / len(x)

@@ -21,6 +21,9 @@ ALIGNMENT = 256
 """Byte boundary on which blocks of parameters start: what cublasLt's heuristics assume, four AVX-512 cache lines."""
 
 
+_HOST = contextlib.nullcontext()
+
+
 class DeviceError(RuntimeError):
     """A device was asked for that this machine cannot offer, or arrays of different devices were mixed."""
 
@@ -85,7 +88,7 @@ class Device:
 
     def activate(self) -> contextlib.AbstractContextManager[Any]:
         """Context in which CuPy works on this device; on the CPU it does nothing."""
-        return contextlib.nullcontext() if self._index is None else self.xp.cuda.Device(self._index)
+        return _HOST if self._index is None else self.xp.cuda.Device(self._index)
 
     def asarray(self, x: Any, dtype: DTypeLike | None = None) -> Array:
         """Put `x` (an array of any device, or anything ``numpy.asarray`` takes) on this device.

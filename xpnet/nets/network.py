@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -22,6 +22,15 @@ __all__ = ["Network"]
 
 EVALUATION_BATCH = 1000
 """Samples that `accuracy` predicts at a time: the activations of a small network then stay in the cache."""
+
+
+class _Slot(NamedTuple):
+    """The one record of whose parameter is called what: of a layer, by its attribute, and in the network's vector."""
+
+    layer: Layer
+    attribute: str
+    gradient: str
+    name: str
 
 
 class Network:
@@ -65,9 +74,8 @@ class Network:
         self.last_layer = loss
         _check_layers(self.layers, loss)
         self._check_connections()
-        # (layer, attribute, name in params): the one record of whose parameter is called what.
         self._slots = _number_parameters(self.layers.values())
-        arrays = {name: getattr(layer, attribute) for layer, attribute, name in self._slots}
+        arrays = {slot.name: getattr(slot.layer, slot.attribute) for slot in self._slots}
         if device is None:
             device = get_device(next(iter(arrays.values()))) if arrays else Device("cpu")
         if dtype is None:
@@ -255,23 +263,23 @@ class Network:
         """Make the layers' parameters views of the vector, and the layers this network's own."""
         for name, layer in self.layers.items():
             layer._name = name
-        for layer, attribute, name in self._slots:
-            setattr(layer, attribute, self.params[name])
+        for slot in self._slots:
+            setattr(slot.layer, slot.attribute, self.params[slot.name])
 
     def _direct_gradients(self, grads: ParameterVector | None) -> None:
         """Let the layers write their gradients into `grads`, or, with None, into arrays of their own."""
-        for layer, _, _ in self._slots:
-            layer.out = {}
+        for slot in self._slots:
+            slot.layer.out = {}
         if grads is not None:
-            for layer, attribute, name in self._slots:
-                layer.out[f"d{attribute}"] = grads[name]
+            for slot in self._slots:
+                slot.layer.out[slot.gradient] = grads[slot.name]
 
     def _collect_gradients(self, grads: ParameterVector) -> None:
         """Copy the gradients of those layers that did not write them into place."""
-        for layer, attribute, name in self._slots:
-            computed = getattr(layer, f"d{attribute}")
-            if computed is not grads[name]:
-                grads[name] = computed
+        for slot in self._slots:
+            computed = getattr(slot.layer, slot.gradient)
+            if computed is not grads[slot.name]:
+                grads[slot.name] = computed
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Copying and unpickling make arrays of the layers' views; tie them to the new vector again.
@@ -294,13 +302,13 @@ def _check_layers(layers: Mapping[str, Layer], loss: Loss) -> None:
         raise TypeError(f"loss must be an xpnet.layers.Loss, got {type(loss).__name__}")
 
 
-def _number_parameters(layers: Any) -> list[tuple[Layer, str, str]]:
+def _number_parameters(layers: Iterable[Layer]) -> list[_Slot]:
     counts: Counter[str] = Counter()
     slots = []
     for layer in layers:
         for attribute in layer.parameter_names:
             counts[attribute] += 1
-            slots.append((layer, attribute, f"{attribute}{counts[attribute]}"))
+            slots.append(_Slot(layer, attribute, f"d{attribute}", f"{attribute}{counts[attribute]}"))
     return slots
 
 

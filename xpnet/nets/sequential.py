@@ -64,6 +64,11 @@ class Sequential(Network):
         if not named:
             raise ValueError("a Sequential needs at least one layer")
         super().__init__(named, loss or SoftmaxWithLoss(), device=device, dtype=dtype)
+        # Where backward ends, at the first layer with parameters, and the way there; both empty if there is none.
+        row = list(named.values())
+        first = next((i for i, layer in enumerate(row) if layer.parameter_names), len(row))
+        self._first = row[first : first + 1]
+        self._behind_first = row[:first:-1] if self._first else []
 
     def predict(self, x: Array, train: bool = False) -> Array:
         with self.device.activate():
@@ -73,11 +78,9 @@ class Sequential(Network):
             return x
 
     def backward(self, dout: Array) -> None:
-        layers = list(self.layers.values())
-        first = next((i for i, layer in enumerate(layers) if layer.parameter_names), len(layers))
-        for layer in reversed(layers[first + 1 :]):
+        for layer in self._behind_first:
             dout = layer.backward(dout)
-        for layer in layers[first : first + 1]:  # nobody reads the gradient of the network's input
+        for layer in self._first:  # nobody reads the gradient of the network's input
             layer.backward_parameters(dout)
 
     def summary(self, input_shape: tuple[int, ...] | None = None) -> str:
