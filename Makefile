@@ -28,7 +28,7 @@ format: $(VENV)/.dev
 # Measure; the results are written to benchmarks/results.
 bench: $(VENV)/.dev
 	$(BIN)/python -m pytest benchmarks --benchmark-json=benchmarks/results/gradients_cpu.json $(ARGS)
-	$(BIN)/python benchmarks/full_run.py --rounds 5 --out benchmarks/results/full_run_cpu.json
+	$(BIN)/python benchmarks/full_run.py --rounds 11 --out benchmarks/results/full_run_cpu.json
 
 # API reference, as HTML in build/docs.
 docs: $(VENV)/.dev
