@@ -1,0 +1,71 @@
+"""What the documents show must run."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet.gradient import gradient_check
+from xpnet.layers import Affine
+from xpnet.nets import Sequential
+
+ROOT = Path(__file__).parent.parent
+MODULES = [m.name for m in pkgutil.walk_packages(xpnet.__path__, "xpnet.") if not m.name.endswith(("cli", "__main__"))]
+
+
+def python_blocks(document):
+    return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_there_are_examples_to_run():
+    found = doctest.DocTestFinder()
+    assert sum(bool(t.examples) for name in MODULES for t in found.find(importlib.import_module(name))) >= 5
+
+
+@pytest.mark.slow
+def test_the_readme_trains_a_network(capsys):
+    exec(python_blocks("README.md")[0], {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("parameter")
+    assert float(lines[-1]) > 0.965
+
+
+def test_the_readme_runs_layers_by_hand(rng):
+    names = {"W": rng.random((4, 3)), "b": rng.random(3), "x": rng.random((2, 4)), "t": np.array([0, 2])}
+    exec(python_blocks("README.md")[1], names)
+    assert names["dx"].shape == (2, 4)
+    assert names["affine"].dW.shape == (4, 3)
+
+
+def test_the_layer_of_the_architecture_page_is_right(device, rng):
+    names = {"Layer": xpnet.layers.Layer, "get_array_module": xpnet.get_array_module}
+    exec(python_blocks("docs/architecture.md")[0], names)
+    layers = [names["Scale"](rng.random(4)), Affine.from_sizes(4, 3, std=0.5, rng=rng, dtype="float64")]
+    net = Sequential(layers, device=device)
+    assert gradient_check(net, device.asarray(rng.random((2, 4))), device.asarray([0, 2])).ok
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/dependencies.md"])
+def test_links_lead_somewhere(document):
+    links = re.findall(r"\]\((?!http)([^)#]+)", (ROOT / document).read_text())
+    assert [link for link in links if not ((ROOT / document).parent / link).exists()] == []
+
+
+def test_every_dependency_is_justified():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)}
+    names = {re.split(r"[<>=\[]", d)[0] for d in wanted}
+    table = (ROOT / "docs/dependencies.md").read_text()
+    assert [name for name in sorted(names) if not re.search(rf"^\| {name}\b", table, re.MULTILINE)] == []
