@@ -158,6 +158,26 @@ def test_an_interrupt_between_steps_keeps_the_steps_done(data, monkeypatch):
     assert (run.current_iter, len(run.history.losses)) == (4, 4)
 
 
+def test_an_evaluation_that_was_interrupted_is_made_up_for(data, monkeypatch):
+    run = trainer(data, steps=15)
+    accuracy, calls = run.network.accuracy, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) in {1, 4}:  # of the first epoch, and of the end
+            raise KeyboardInterrupt
+        return accuracy(*arguments)
+
+    monkeypatch.setattr(run.network, "accuracy", interrupted)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run.train()
+    run.train()
+    run.train()  # nothing is left to do
+    assert [e.step for e in run.history.evaluations] == [10, 15]
+    assert len(run.history.losses) == 15
+
+
 def test_divergence_is_an_error_that_names_the_step(data, device):
     run = trainer(data, device, optimizer_param={"lr": 1e30})
     with pytest.raises(FloatingPointError, match=r"the loss is (nan|inf) at step \d; lower the learning rate"):

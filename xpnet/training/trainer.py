@@ -143,15 +143,17 @@ class Trainer:
         try:
             # NumPy would warn of a diverging loss operation by operation; _run says it once.
             with self.network.device.activate(), np.errstate(over="ignore", invalid="ignore"):
-                while self.current_iter < self.max_iter:
+                while True:
+                    if self._evaluation_is_due():
+                        self.history.evaluations.append(self._evaluate(started))
+                        for callback in self.callbacks:
+                            callback.on_evaluation(self)
+                    if self.current_iter >= self.max_iter:
+                        break
                     to_epoch_end = self.iter_per_epoch - self.current_iter % self.iter_per_epoch
                     self._run(min(self.REPORT_INTERVAL, to_epoch_end, self.max_iter - self.current_iter))
                     for callback in self.callbacks:
                         callback.on_steps(self)
-                    if self.current_iter % self.iter_per_epoch == 0 or self.current_iter == self.max_iter:
-                        self.history.evaluations.append(self._evaluate(started))
-                        for callback in self.callbacks:
-                            callback.on_evaluation(self)
         finally:
             self._seconds = time.perf_counter() - started
         return self.history
@@ -191,6 +193,12 @@ class Trainer:
                     f"training diverged: the loss is {loss} at step {self.current_iter - steps + i + 1}; "
                     "lower the learning rate, or check the data for values that are not finite"
                 )
+
+    def _evaluation_is_due(self) -> bool:
+        """Tell whether an epoch or the run ends here and has not been evaluated, by this call or an interrupted one."""
+        evaluated = self.history.evaluations[-1].step if self.history.evaluations else 0
+        ends = self.current_iter % self.iter_per_epoch == 0 or self.current_iter == self.max_iter
+        return ends and self.current_iter > evaluated
 
     def _evaluate(self, started: float) -> Evaluation:
         n = self.evaluate_sample_num_per_epoch
