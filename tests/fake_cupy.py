@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import operator
+from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -31,6 +32,7 @@ SIGNATURES = {
     "max": lambda a, axis=None, out=None, keepdims=False: None,
     "mean": lambda a, axis=None, dtype=None, out=None, keepdims=False: None,
     "min": lambda a, axis=None, out=None, keepdims=False: None,
+    "ones": lambda shape, dtype=float, order="C": None,
     "sum": lambda a, axis=None, dtype=None, out=None, keepdims=False: None,
     "take": lambda a, indices, axis=None, out=None: None,
     "take_along_axis": lambda a, indices, axis: None,
@@ -282,6 +284,7 @@ def create() -> ModuleType:
     counts.reset()
     current_device[:] = [0]
     module = ModuleType("cupy")
+    module.__spec__ = ModuleSpec("cupy", None)
     for name in SIGNATURES:
         setattr(module, name, _function(name))
     for name in UFUNCS:

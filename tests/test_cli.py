@@ -140,7 +140,8 @@ def test_info_shows_devices_versions_blas_and_extras(xp, monkeypatch):
 
 
 def test_info_shows_gpus(xp, cupy):
-    _, out, _ = xp("info")
+    status, out, err = xp("info")
+    assert (status, err) == (0, "")
     assert "cuda:1  Fake GPU 1, 80 GiB, CuPy 14.2.0 (fake)" in out
     assert "--device auto computes on cuda:0" in out
 
