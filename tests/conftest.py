@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import fake_cupy
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from xpnet import Device, DeviceError
+
+# No deadline: these machines may be busy. In CI the same examples each time, so that a change is judged by itself.
+settings.register_profile("xpnet", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("xpnet")
 
 
 def pytest_generate_tests(metafunc):

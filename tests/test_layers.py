@@ -115,7 +115,7 @@ def test_backward_is_the_derivative_of_forward(case, device, rng, n):
 
 
 @given(st.integers(0, 2**32), st.integers(1, 6), st.sampled_from(sorted(CASES)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_backward_is_the_derivative_of_forward_anywhere(seed, n, name):
     from xpnet import Device
 
