@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -14,7 +13,7 @@ import numpy as np
 import xpnet
 from xpnet.device import Device, DeviceError
 
-__all__ = ["EXTRAS", "Extra", "describe", "describe_cuda"]
+__all__ = ["EXTRAS", "Extra", "describe", "describe_cuda", "describe_devices"]
 
 
 @dataclass(frozen=True)
@@ -97,17 +96,6 @@ def describe_devices() -> list[tuple[str, str]]:
         gpu = describe_cuda(Device(f"cuda:{index}"))
         devices.append((f"cuda:{index}", f"{gpu['gpu']}, {gpu['memory_bytes'] / 2**30:.0f} GiB, CuPy {gpu['cupy']}"))
     return devices
-
-
-def versions(*distributions: str) -> dict[str, str]:
-    """Return the versions of those of the given distributions that are installed."""
-    found = {}
-    for name in distributions:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _processor() -> str:
