@@ -335,6 +335,15 @@ class TestSoftmaxWithLoss:
             assert np.isnan(float(SoftmaxWithLoss().forward(x, t)))
 
 
+def test_a_layer_is_moved_by_the_device_or_its_name(cupy):
+    layer = Affine.from_sizes(3, 2, rng=0)
+    layer.to("cuda:1", "float64")
+    assert layer.W.device.id == layer.b.device.id == 1
+    layer.to("cpu")
+    assert type(layer.W) is np.ndarray
+    assert layer.W.dtype == "float64"
+
+
 def test_a_layer_says_what_it_lacks():
     class Unfinished(Layer):
         pass

@@ -81,8 +81,9 @@ class Layer:
         """Return the parameters by name."""
         return {name: getattr(self, name) for name in self.parameter_names}
 
-    def to(self, device: Device, dtype: DTypeLike | None = None) -> None:
+    def to(self, device: Device | str, dtype: DTypeLike | None = None) -> None:
         """Move the parameters to `device`, and to `dtype` if given; what forward had saved is dropped."""
+        device = Device(device)
         for name, value in self.parameters().items():
             setattr(self, name, device.asarray(value, dtype))
         self.forget()
