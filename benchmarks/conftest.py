@@ -1,27 +1,10 @@
-"""What every benchmark needs: a device, its facts in the JSON, and a call that is over when the work is."""
+"""What every benchmark needs: the device's facts in the JSON, and a call that is over when the work is."""
 
 from __future__ import annotations
 
 import pytest
 
-from xpnet import Device, DeviceError, environment
-
-
-def pytest_generate_tests(metafunc):
-    if "device" in metafunc.fixturenames:
-        chosen = metafunc.config.getoption("--device")
-        metafunc.parametrize("device", [chosen] if chosen else ["cpu", "cuda"], indirect=True)
-
-
-@pytest.fixture
-def device(request):
-    """The device to measure."""
-    try:
-        return Device(request.param)
-    except DeviceError as error:
-        if request.config.getoption("--device"):
-            pytest.fail(str(error))
-        pytest.skip(f"no CUDA device to measure: {error}")
+from xpnet import environment
 
 
 @pytest.fixture
