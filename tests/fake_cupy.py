@@ -25,14 +25,17 @@ SIGNATURES = {
     "any": lambda a, axis=None, out=None, keepdims=False: None,
     "arange": lambda start, stop=None, step=1, dtype=None: None,
     "argmax": lambda a, axis=None, dtype=None, out=None, keepdims=False: None,
+    "ascontiguousarray": lambda a, dtype=None: None,
     "broadcast_to": lambda array, shape: None,
     "concatenate": lambda tup, axis=0, out=None: None,
     "empty": lambda shape, dtype=float, order="C": None,
     "empty_like": lambda prototype, dtype=None: None,
     "max": lambda a, axis=None, out=None, keepdims=False: None,
     "mean": lambda a, axis=None, dtype=None, out=None, keepdims=False: None,
+    "moveaxis": lambda a, source, destination: None,
     "min": lambda a, axis=None, out=None, keepdims=False: None,
     "ones": lambda shape, dtype=float, order="C": None,
+    "stack": lambda tup, axis=0, out=None, dtype=None, casting="same_kind": None,
     "sum": lambda a, axis=None, dtype=None, out=None, keepdims=False: None,
     "take": lambda a, indices, axis=None, out=None: None,
     "take_along_axis": lambda a, indices, axis: None,
@@ -116,6 +119,9 @@ class ndarray:  # noqa: N801
 
     def sum(self, axis=None, dtype=None, out=None, keepdims=False):
         return _call(np.sum, self, axis=axis, dtype=dtype, out=out, keepdims=keepdims)
+
+    def mean(self, axis=None, dtype=None, out=None, keepdims=False):
+        return _call(np.mean, self, axis=axis, dtype=dtype, out=out, keepdims=keepdims)
 
     def max(self, axis=None, out=None, keepdims=False):
         return _call(np.max, self, axis=axis, out=out, keepdims=keepdims)

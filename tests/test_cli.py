@@ -111,12 +111,14 @@ def test_the_same_seed_gives_the_same_parameters(xp, tmp_path):
     assert not np.array_equal(a, c)
 
 
-def test_gradcheck_prints_differences_seconds_and_speedup(xp, device):
-    status, out, err = xp("gradcheck", "--hidden-size", 2, "--samples", 2, "--device", device_argument(device))
+@pytest.mark.parametrize("method", ["batched", "loop", "directional"])
+def test_gradcheck_prints_differences_seconds_and_speedup(xp, device, method):
+    arguments = ("--hidden-size", 2, "--samples", 2, "--method", method, "--device", device_argument(device))
+    status, out, err = xp("gradcheck", *arguments)
     assert (status, err) == (0, "")
     assert out.startswith(f"1,600 parameters, 2 images, on {device}\n")
     assert [line.split()[0] for line in out.splitlines() if line.endswith(" ok")] == ["W1", "b1", "W2", "b2"]
-    assert re.search(r"numerical gradient +[\d.]+ s", out)
+    assert re.search(rf"numerical, {method} +[\d.]+ s", out)
     assert re.search(r"backpropagation +[\d.]+ s +[\d,]+ times faster", out)
 
 

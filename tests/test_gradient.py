@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 
 from xpnet import asnumpy
 from xpnet.datasets import load_mnist
-from xpnet.gradient import gradient_check, numerical_gradient
+from xpnet.gradient import gradient_check, numerical, numerical_gradient
 from xpnet.layers import Affine, Relu
 from xpnet.nets import Sequential, TwoLayerNet
 
@@ -39,6 +39,38 @@ def test_f_may_read_the_array_elsewhere_and_return_a_python_float(device):
     x = device.asarray([1.0, 2.0])
     gradient = numerical_gradient(lambda _: float(x[0] * x[1]), x)
     np.testing.assert_allclose(asnumpy(gradient), [2.0, 1.0], rtol=1e-9)
+
+
+def test_a_vectorized_f_gives_the_same_and_leaves_x_alone(device, monkeypatch):
+    x = device.asarray(np.arange(1.0, 7.0).reshape(2, 3))
+    before, shapes = asnumpy(x).copy(), []
+
+    def f(stack):
+        shapes.append(stack.shape)
+        return (stack**2 * stack[:, :1]).sum(axis=(1, 2))
+
+    alone = numerical_gradient(lambda x: (x**2 * x[:1]).sum(), x)
+    together = numerical_gradient(f, x, vectorized=True)
+    np.testing.assert_allclose(asnumpy(together), asnumpy(alone), rtol=1e-9)
+    np.testing.assert_array_equal(asnumpy(x), before)
+    assert shapes == [(12, 2, 3)]
+    monkeypatch.setattr(numerical, "MEMORY", 8 * 4 * 2 * x.nbytes)  # room for four coordinates
+    np.testing.assert_allclose(asnumpy(numerical_gradient(f, x, vectorized=True)), asnumpy(together), rtol=1e-12)
+    assert shapes[1:] == [(8, 2, 3), (4, 2, 3)]
+
+
+def test_a_vectorized_f_must_return_a_value_for_each_copy(device):
+    x = device.asarray([1.0, 2.0])
+    message = r"expected f to return 4 values, one for each copy in a stack of shape \(4, 2\), got an array of shape"
+    for f in (lambda stack: stack.sum(), lambda stack: stack, lambda stack: stack.sum(axis=0)):
+        with pytest.raises(ValueError, match=message):
+            numerical_gradient(f, x, vectorized=True)
+    with pytest.raises(ValueError, match="got float"):
+        numerical_gradient(lambda _: 1.0, x, vectorized=True)
+    assert numerical_gradient(lambda stack: stack.sum(axis=1), x[:0], vectorized=True).shape == (0,)
+    frozen = np.ones(2)
+    frozen.flags.writeable = False
+    np.testing.assert_allclose(numerical_gradient(lambda s: s.sum(axis=1), frozen, vectorized=True), [1.0, 1.0])
 
 
 def test_x_is_restored_when_f_raises(device):
@@ -183,6 +215,7 @@ def test_the_report_is_a_table(rng):
     assert lines[0].split() == [
         "parameter",
         "size",
+        "compared",
         "mean",
         "|diff|",
         "max",

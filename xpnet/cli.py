@@ -125,7 +125,12 @@ def train(
 @app.command()
 def gradcheck(
     device: DeviceOption = "cpu",
+    method: Annotated[
+        Literal["batched", "loop", "directional"],
+        typer.Option(help="Every coordinate, many at a time or one by one; or along random directions."),
+    ] = "batched",
     samples: Annotated[int, typer.Option(min=1, help="How many images, from the first.")] = 3,
+    directions: Annotated[int, typer.Option(min=1, help="Random directions of each parameter.")] = 8,
     hidden_size: HiddenOption = 50,
     activation: ActivationOption = "relu",
     weight_init_std: StdOption = "0.01",
@@ -134,15 +139,16 @@ def gradcheck(
 ) -> int:
     """Check backpropagation numerically; time both.
 
-    In float64, at every parameter of the two-layer network, by central differences. The exit status is 1 if any of
-    them is wrong.
+    In float64, by central differences: at every parameter of the two-layer network, or, for large ones, along random
+    directions. The exit status is 1 if any gradient is wrong.
     """
     console = Console(highlight=False)
     chosen = _device(device, console)
     (x, t), (_, t_test) = load_mnist(root=data)
     net = _two_layer_net(x, t, t_test, hidden_size, weight_init_std, activation, chosen, "float64", chosen.rng(seed))
     console.print(f"{net.params.size:,} parameters, {samples} images, on {chosen}\n", soft_wrap=True)
-    report = gradient_check(net, chosen.asarray(x[:samples]), chosen.asarray(t[:samples]))
+    x, t = chosen.asarray(x[:samples]), chosen.asarray(t[:samples])
+    report = gradient_check(net, x, t, method=method, samples=directions, seed=seed)
     console.print(str(report), soft_wrap=True)
     return 0 if report.ok else 1
 

@@ -7,6 +7,7 @@ The names are those of the book's ``functions`` module (chapters 3 and 4).
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 
@@ -68,35 +69,40 @@ def softmax(x: Array, axis: int = -1) -> Array:
     return e / e.sum(axis=axis, keepdims=True)
 
 
-def softmax_cross_entropy(x: Array, t: Array) -> tuple[Array, Array]:
-    """Mean cross entropy of softmax(x) with the labels, from the scores directly, and softmax(x) itself.
+def softmax_cross_entropy(x: Array, t: Array, reduction: Literal["mean", "none"] = "mean") -> tuple[Array, Array]:
+    """Cross entropy of softmax(x) with the labels, from the scores directly, and softmax(x) itself.
 
-    L = mean_n [ log sum_k exp(x_nk) * sum_k t_nk - sum_k t_nk x_nk ], exact however small a probability gets.
+    L_n = log sum_k exp(x_nk) * sum_k t_nk - sum_k t_nk x_nk, exact however small a probability gets.
 
     Parameters
     ----------
-    x : (N, C) or (C,)
+    x : (..., C)
         Scores.
-    t : (N, C) or (C,), or (N,) or scalar integers
+    t : (..., C), or (...) integers
         Labels, told apart by `has_class_ids`. On the host an id outside [0, C) is an error; on a CUDA device, where
         looking would stall the queue, it makes the loss NaN.
 
+    reduction : {"mean", "none"}, default "mean"
+        Whether to return the mean over the samples (NaN for none, as the mean of nothing), or each sample's own.
+
     Returns
     -------
-    loss : scalar
-        NaN for an empty batch, as the mean of nothing.
-    y : (N, C) or (C,)
+    loss : scalar or (...)
+    y : (..., C)
         Probabilities.
     """
     xp = get_array_module(x=x, t=t)
-    shifted = x - x.max(axis=-1, keepdims=True)
+    ids = has_class_ids(x, t)
+    columns = _class_first(x)
+    shifted = columns - columns.max(axis=0)
     e = xp.exp(shifted)
-    total = e.sum(axis=-1, keepdims=True)
-    if has_class_ids(x, t):
-        losses = xp.log(total[..., 0]) - _pick(shifted, t)
+    total = e.sum(axis=0)
+    if ids:
+        losses = xp.log(total) - _pick(shifted, t)
     else:
-        losses = (t.astype(e.dtype, copy=False) * (xp.log(total) - shifted)).sum(axis=-1)
-    return losses.sum() * _inverse(losses.size), e / total
+        losses = (_class_first(t.astype(e.dtype, copy=False)) * (xp.log(total) - shifted)).sum(axis=0)
+    loss = losses.sum() * _inverse(losses.size) if reduction == "mean" else losses.reshape(x.shape[:-1])
+    return loss, (e / total).T.reshape(x.shape)
 
 
 def cross_entropy_error(y: Array, t: Array) -> Array:
@@ -113,7 +119,7 @@ def cross_entropy_error(y: Array, t: Array) -> Array:
     """
     xp = get_array_module(y=y, t=t)
     y, t = xp.asarray(y), xp.asarray(t)
-    logs = xp.log(_pick(y, t) + 1e-7) if has_class_ids(y, t) else (t * xp.log(y + 1e-7)).sum(axis=-1)
+    logs = xp.log(_pick(_class_first(y), t) + 1e-7) if has_class_ids(y, t) else (t * xp.log(y + 1e-7)).sum(axis=-1)
     return logs.sum() * -_inverse(logs.size)
 
 
@@ -229,16 +235,20 @@ def _is_class_ids(t: Array, scores: tuple[int, ...]) -> bool:
     )
 
 
-def _pick(x: Array, t: Array) -> Array:
-    """Return x[..., t[...]], one value per sample."""
-    xp = get_array_module(x)
-    rows, ids = x.reshape(-1, x.shape[-1]), t.reshape(-1)
-    if is_on_host(t):
-        _check_ids(t, x.shape[-1])
-        return rows[xp.arange(len(ids)), ids].reshape(t.shape)
-    valid = (ids >= 0) & (ids < x.shape[-1])
-    picked = rows[xp.arange(len(ids)), xp.where(valid, ids, 0)]
-    return xp.where(valid, picked, math.nan).reshape(t.shape)
+def _class_first(x: Array) -> Array:
+    """Return x (..., C) as a contiguous (C, n): over few classes, NumPy reduces several times faster along columns."""
+    return get_array_module(x).ascontiguousarray(x.reshape(-1, x.shape[-1]).T)
+
+
+def _pick(columns: Array, t: Array) -> Array:
+    """Return columns[t[n], n], one value per sample, for columns (C, n)."""
+    xp = get_array_module(columns)
+    ids = t.reshape(-1)
+    if is_on_host(ids):
+        _check_ids(ids, len(columns))
+        return columns[ids, xp.arange(len(ids))]
+    valid = (ids >= 0) & (ids < len(columns))
+    return xp.where(valid, columns[xp.where(valid, ids, 0), xp.arange(len(ids))], math.nan)
 
 
 def _check_ids(t: Array, num_classes: int) -> None:

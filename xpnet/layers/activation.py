@@ -17,6 +17,7 @@ class Relu(Layer):
     """
 
     saved = ("mask",)
+    samplewise = True
 
     def forward(self, x: Array, train: bool = True) -> Array:
         self.mask = x > 0
@@ -38,6 +39,7 @@ class Sigmoid(Layer):
     """
 
     saved = ("y",)
+    samplewise = True
 
     def forward(self, x: Array, train: bool = True) -> Array:
         self.y = functions.sigmoid(x)

@@ -35,6 +35,8 @@ class Affine(Layer):
 
     parameter_names = ("W", "b")
     saved = ("x", "x_shape")
+    samplewise = True
+    reach = {"W": {1: -1}, "b": {0: -1}}  # noqa: RUF012
 
     def __init__(self, W: Array, b: Array) -> None:
         get_array_module(W=W, b=b)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from xpnet.device import Device
+from xpnet.device import Device, get_array_module
 from xpnet.typing import Array, DTypeLike
 
 __all__ = ["Layer", "Loss"]
@@ -28,6 +29,12 @@ class Layer:
         How many values forward takes, the labels of a loss among them.
     saved : tuple of str
         Names of the attributes that forward sets for backward. Reading one before forward has run is an error.
+    samplewise : bool
+        Whether a sample's output depends on that sample alone, not on the others of the batch, and on nothing random.
+    reach : mapping of str to mapping of int to int
+        For a parameter, which of its axes number the same thing as which axis of the output: ``{"W": {1: -1}}`` says
+        that ``W[i, j]`` reaches ``y[..., j]`` and nothing else. With it numerical gradients perturb many coordinates
+        at a time (`xpnet.gradient`), and check the claim; a parameter that is left out is perturbed one by one.
     name : str
         What errors call the layer: its class, or its name in the network that it belongs to.
     out : dict of str to array
@@ -39,6 +46,8 @@ class Layer:
     parameter_names: ClassVar[tuple[str, ...]] = ()
     inputs: ClassVar[int] = 1
     saved: ClassVar[tuple[str, ...]] = ()
+    samplewise: ClassVar[bool] = False
+    reach: ClassVar[Mapping[str, Mapping[int, int]]] = {}
     out: dict[str, Array] = {}  # noqa: RUF012 - never written to: a network replaces it, on its own layers
 
     _name: str | None = None
@@ -127,6 +136,13 @@ class Loss(Layer):
     def forward(self, x: Array, t: Array) -> Array:  # type: ignore[override]
         """Return the loss of scores `x` for labels `t`, a scalar on their device."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(x, t)")
+
+    def forward_each(self, x: Array, t: Array) -> Array:
+        """Return the losses (K,) of K batches of scores, `x` (K, N, ...), all with the labels `t`.
+
+        What numerical gradients ask for. By default one batch after the other; a loss that can, takes all at once.
+        """
+        return get_array_module(x=x, t=t).stack([self.forward(scores, t) for scores in x])
 
     def backward(self, dout: Array | float = 1.0) -> Array:
         """Return dout * dL/dx."""

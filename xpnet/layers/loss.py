@@ -31,6 +31,11 @@ class SoftmaxWithLoss(Loss):
         loss, self.y = functions.softmax_cross_entropy(x, self.t)
         return loss
 
+    def forward_each(self, x: Array, t: Array) -> Array:
+        xp = get_array_module(x=x, t=t)
+        losses, _ = functions.softmax_cross_entropy(x, xp.broadcast_to(t, (len(x), *t.shape)), reduction="none")
+        return losses.mean(axis=-1)
+
     def backward(self, dout: Array | float = 1.0) -> Array:
         y, t = self.y, self.t
         xp = get_array_module(y)

@@ -6,14 +6,15 @@ import copy
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
-from xpnet import gradient
 from xpnet.device import Device, DeviceError, get_device, is_on_host
 from xpnet.files import written_atomically
 from xpnet.functions import has_class_ids
+from xpnet.gradient.differences import network_differences
+from xpnet.gradient.numerical import MEMORY
 from xpnet.layers import Layer, Loss
 from xpnet.parameters import ParameterVector
 from xpnet.typing import Array, DTypeLike
@@ -188,15 +189,29 @@ class Network:
                 self._direct_gradients(None)
         return loss, out
 
-    def numerical_gradient(self, x: Array, t: Array) -> ParameterVector:
-        """Return the gradient of the loss by central differences, one parameter coordinate after the other.
+    def numerical_gradient(
+        self, x: Array, t: Array, method: Literal["batched", "loop"] = "batched", memory: int = MEMORY
+    ) -> ParameterVector:
+        """Return the gradient of the loss by central differences, at every coordinate of every parameter.
 
         Evaluated in float64 on a copy of the network, whatever its dtype (in float32 the rounding of the loss alone
         puts an error of 1e-3 on every coordinate), and returned in the network's dtype.
+
+        Parameters
+        ----------
+        x : (N, ...)
+            A batch.
+        t : (N, C) or (N,) integers
+            Its labels.
+        method : {"batched", "loop"}, default "batched"
+            Many coordinates at a time, where the layers allow it (`Layer.reach`), else one after the other; or all
+            one after the other, as in the book. The values are the same up to rounding.
+        memory : int, default 256 MB
+            Bytes that batched differences may take at a time.
         """
         grads = self.params.zeros_like()
-        for name, (differences, _) in gradient.network_differences(self, x, t).items():
-            grads[name] = differences
+        for name, differences in network_differences(self, x, t, method=method, memory=memory).items():
+            grads[name] = differences.values
         return grads
 
     def to(self, device: Device | str | None = None, dtype: DTypeLike | None = None) -> Self:
@@ -239,6 +254,15 @@ class Network:
 
     def _check_connections(self) -> None:
         """Raise a ValueError if the layers do not fit together, before any of them is touched."""
+
+    def _row(self) -> list[Layer] | None:
+        """Return the layers, if `predict` runs them one after the other, else None."""
+        return None
+
+    def _activation_patterns(self) -> list[Array]:
+        """Return which side of their kinks the units were on in the last forward pass, layer by layer."""
+        patterns = (layer.activation_pattern() for layer in self.layers.values())
+        return [pattern for pattern in patterns if pattern is not None]
 
     def _asarray(self, name: str, x: Any) -> Array:
         """Check that an argument is on the network's device; on the CPU, make an array of what is not one."""

@@ -101,6 +101,9 @@ class Sequential(Network):
             ("layer", "output shape", "parameters"), rows, footer=("total", "", f"{self.params.size:,}"), align="<<>"
         )
 
+    def _row(self) -> list[Layer]:
+        return list(self.layers.values())
+
     def _check_connections(self) -> None:
         for name, layer in self.layers.items():
             if layer.inputs != 1:

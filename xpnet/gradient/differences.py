@@ -1,0 +1,97 @@
+"""The numerical gradient of a network's loss, parameter by parameter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from xpnet.gradient.batched import Batched, NotApplicable
+from xpnet.gradient.numerical import MEMORY, STEP, central_differences
+from xpnet.typing import Array
+
+if TYPE_CHECKING:
+    from xpnet.nets import Network
+
+__all__ = ["METHODS", "Differences", "network_differences", "rounding_of_differences"]
+
+METHODS = ("batched", "loop")
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Central differences of one parameter.
+
+    Attributes
+    ----------
+    values : array
+        The differences, of the parameter's shape.
+    straddles : array of bool
+        Where they mean nothing, since the perturbation moves a unit across a kink, see `Layer.activation_pattern`.
+    method : {"batched", "loop"}
+        How they were computed.
+    reason : str
+        Why by the loop, though batched differences were asked for.
+    """
+
+    values: Array
+    straddles: Array
+    method: Literal["batched", "loop"]
+    reason: str = ""
+
+
+def network_differences(
+    net: Network, x: Array, t: Array, h: float = STEP, *, method: str = "batched", memory: int = MEMORY
+) -> dict[str, Differences]:
+    """Return the numerical gradient of each parameter.
+
+    Evaluated in float64, on a copy of the network, with ``train=True``.
+
+    Parameters
+    ----------
+    net, x, t
+        The network, a batch and its labels.
+    h : float
+        Half the step.
+    method : {"batched", "loop"}
+        Many coordinates at a time where the layers allow it, else, or for all, one after the other.
+    memory : int
+        Bytes that the batched differences may take for their copies.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
+    net = net.copy().to(dtype="float64")
+    x, t = net._as_input(x), net._asarray("t", t)  # once, not in each of the many forward passes
+
+    def loss(_: Array) -> Array:
+        return net.loss(x, t, train=True)
+
+    found = {}
+    with net.device.activate():
+        batched = Batched(net, x, t, h, rounding_of_differences(net, x, t, h), memory) if method == "batched" else None
+        for slot in net._slots:
+            reason = ""
+            if batched is not None:
+                try:
+                    values, straddles = batched.differences(slot.layer, slot.attribute)
+                    found[slot.name] = Differences(values, straddles, "batched")
+                    continue
+                except NotApplicable as error:
+                    reason = str(error)
+            values, straddles = central_differences(loss, net.params[slot.name], h, net._activation_patterns)
+            found[slot.name] = Differences(values, straddles, "loop", reason)
+    return found
+
+
+def rounding_of_differences(net: Network, x: Array, t: Array, h: float) -> float:
+    """Return what rounding may add to a central difference of the loss: two losses, divided by 2h.
+
+    Each is good to a few units in the last place of the numbers that it is computed from: of a confident network, the
+    scores rather than the loss itself.
+    """
+    xp = net.device.xp
+    scores = net.predict(x, train=True)
+    loss = net.last_layer.forward(scores, t)
+    size = max(abs(float(loss)), float(xp.abs(scores).max()) if scores.size else 0.0)
+    return 10 * float(np.finfo(net.dtype).eps) * size / h
