@@ -108,6 +108,12 @@ class ndarray:  # noqa: N801
     def reshape(self, *shape, order="C"):
         return _wrap(self._values.reshape(*shape, order=order), self._device)
 
+    def view(self, dtype=None):
+        return _wrap(self._values.view(dtype), self._device)
+
+    def take(self, indices, axis=None, out=None):
+        return _call(np.take, self, indices, axis=axis, out=out)
+
     def copy(self, order="C"):
         return _wrap(self._values.copy(order), self._device)
 

@@ -65,12 +65,13 @@ def test_the_trainer_takes_the_steps_of_the_books_loop(data, device):
 
 def test_a_training_step_neither_synchronises_nor_transfers(data, cupy):
     run = trainer(data, "cuda")
-    index = run.network.device.asarray(np.arange(20))
-    run.train_step(index)
+    step = run.network.compile(run.optimizer, 20)
+    indices = run.network.device.asarray(np.arange(60).reshape(3, 20))
     fake_cupy.counts.reset()
-    loss = run.train_step(index)
+    for _ in range(2):
+        losses = step.run(run.x_train, run.t_train, indices)
     assert (fake_cupy.counts.synchronizations, fake_cupy.counts.transfers) == (0, 0)
-    assert loss.shape == ()
+    assert losses.shape == (3,)
     run = trainer(data, "cuda", steps=100, mini_batch_size=1)
     fake_cupy.counts.reset()
     run._run(100)  # 100 steps: their indices go there in one transfer, their losses come back in one
@@ -81,8 +82,7 @@ def test_a_training_step_neither_synchronises_nor_transfers(data, cupy):
 def test_training_on_a_second_device_stays_there(data, cupy):
     run = trainer(data, "cuda:1")  # the fake refuses arrays that are not on the current device
     run.train()
-    loss = run.train_step(run.network.device.asarray(np.arange(5)))
-    assert loss.device.id == run.network.params.flat.device.id == 1
+    assert run.network.params.flat.device.id == 1
 
 
 def test_an_epoch_longer_than_the_interval_between_reports_ends_on_time(data):
@@ -144,15 +144,15 @@ def test_an_interrupted_run_goes_on_where_it_was(data):
 
 def test_an_interrupt_between_steps_keeps_the_steps_done(data, monkeypatch):
     run = trainer(data)
-    step, calls = run.train_step, []
+    update, calls = run.optimizer.update, []
 
-    def interrupted(index):
+    def interrupted(params, grads):
         calls.append(1)
         if len(calls) == 5:
             raise KeyboardInterrupt
-        return step(index)
+        update(params, grads)
 
-    monkeypatch.setattr(run, "train_step", interrupted)
+    monkeypatch.setattr(run.optimizer, "update", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run.train()
     assert (run.current_iter, len(run.history.losses)) == (4, 4)

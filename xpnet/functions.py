@@ -41,7 +41,7 @@ def step_function(x: Array) -> Array:
     return (xp.asarray(x) > 0).astype("int64")
 
 
-def sigmoid(x: Array) -> Array:
+def sigmoid(x: Array, out: Array | None = None) -> Array:
     """Logistic function, y = 1 / (1 + exp(-x)), of the shape of `x`.
 
     Computed from e = exp(-|x|) <= 1, as 1 / (1 + e) for x >= 0 and e / (1 + e) below: no x overflows, and small
@@ -50,7 +50,7 @@ def sigmoid(x: Array) -> Array:
     xp = get_array_module(x)
     x = xp.asarray(x)
     e = xp.exp(-abs(x))
-    return xp.where(x >= 0, 1.0, e) / (1.0 + e)
+    return xp.divide(xp.where(x >= 0, 1.0, e), 1.0 + e, out=out)
 
 
 def relu(x: Array) -> Array:
@@ -252,10 +252,9 @@ def _pick(columns: Array, t: Array) -> Array:
 
 
 def _check_ids(t: Array, num_classes: int) -> None:
-    if t.size == 0:
-        return
-    smallest, largest = int(t.min()), int(t.max())
-    if smallest < 0 or largest >= num_classes:
+    # Read without its sign, a negative id is a large one: one pass finds both kinds of wrong.
+    if t.size and t.view(f"u{t.dtype.itemsize}").max() >= num_classes:
+        smallest, largest = int(t.min()), int(t.max())
         raise ValueError(f"class ids must lie in [0, {num_classes}), got ids from {smallest} to {largest}")
 
 

@@ -20,13 +20,14 @@ class Relu(Layer):
     samplewise = True
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        self.mask = x > 0
-        return functions.relu(x)
+        xp = get_array_module(x)
+        self.mask = xp.greater(x, 0, out=self.out.get("mask"))
+        return xp.maximum(x, 0, out=self.out.get("y"))
 
     def backward(self, dout: Array) -> Array:
-        get_array_module(dout=dout, mask=self.mask)
+        xp = get_array_module(dout=dout, mask=self.mask)
         self._expect_dout(dout, self.mask.shape)
-        return dout * self.mask
+        return xp.multiply(dout, self.mask, out=self.out.get("dx"))
 
     def activation_pattern(self) -> Array:
         return self.mask
@@ -42,10 +43,11 @@ class Sigmoid(Layer):
     samplewise = True
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        self.y = functions.sigmoid(x)
+        self.y = functions.sigmoid(x, out=self.out.get("y"))
         return self.y
 
     def backward(self, dout: Array) -> Array:
-        get_array_module(dout=dout, y=self.y)
+        xp = get_array_module(dout=dout, y=self.y)
         self._expect_dout(dout, self.y.shape)
-        return dout * self.y * (1.0 - self.y)
+        dx = xp.multiply(dout, self.y, out=self.out.get("dx"))
+        return xp.multiply(dx, 1.0 - self.y, out=self.out.get("dx"))

@@ -74,16 +74,19 @@ class Affine(Layer):
         return cls(W, np.zeros(output_size, dtype=dtype))
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        get_array_module(x=x, W=self.W)
+        xp = get_array_module(x=x, W=self.W)
         if x.shape[1:] != self.W.shape[:1]:
             self.output_shape(x.shape[1:])
         self.x_shape = x.shape
         self.x = x.reshape(x.shape[0], self.W.shape[0])
-        return self.x @ self.W + self.b
+        y = xp.matmul(self.x, self.W, out=self.out.get("y"))
+        return xp.add(y, self.b, out=self.out.get("y"))
 
     def backward(self, dout: Array) -> Array:
         self.backward_parameters(dout)
-        return (dout @ self.W.T).reshape(self.x_shape)
+        dx = self.out.get("dx")
+        rows = None if dx is None else dx.reshape(self.x.shape)
+        return get_array_module(dout).matmul(dout, self.W.T, out=rows).reshape(self.x_shape)
 
     def backward_parameters(self, dout: Array) -> None:
         xp = get_array_module(dout=dout, x=self.x)

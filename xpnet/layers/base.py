@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from xpnet.device import Device, get_array_module
@@ -38,9 +39,11 @@ class Layer:
     name : str
         What errors call the layer: its class, or its name in the network that it belongs to.
     out : dict of str to array
-        Where backward should write the parameters' gradients, such as ``{"dW": array}``. A network fills it for the
-        time of its own backward pass, so that ``xp.matmul(x.T, dout, out=self.out.get("dW"))`` writes into the
-        network's gradient vector there and allocates elsewhere. A layer that ignores it works too, with a copy.
+        Where to write results, by name; empty for a layer that works alone. During a network's backward pass it has
+        the parameters' gradients, so that ``xp.matmul(x.T, dout, out=self.out.get("dW"))`` writes into the network's
+        gradient vector there and allocates elsewhere. In a compiled step (`Network.compile`) it also has what the
+        layer made in the step before: ``y``, returned by forward, ``dx``, returned by backward, and what it saved.
+        A layer that ignores it works too, with a copy or an allocation.
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ()
@@ -48,7 +51,7 @@ class Layer:
     saved: ClassVar[tuple[str, ...]] = ()
     samplewise: ClassVar[bool] = False
     reach: ClassVar[Mapping[str, Mapping[int, int]]] = {}
-    out: dict[str, Array] = {}  # noqa: RUF012 - never written to: a network replaces it, on its own layers
+    out: Mapping[str, Array] = MappingProxyType({})
 
     _name: str | None = None
 

@@ -39,10 +39,11 @@ class SoftmaxWithLoss(Loss):
     def backward(self, dout: Array | float = 1.0) -> Array:
         y, t = self.y, self.t
         xp = get_array_module(y)
-        if functions.has_class_ids(y, t):
-            dx = y - (t[..., None] == xp.arange(y.shape[-1]))
-        else:
-            t = t.astype(y.dtype, copy=False)
-            dx = y * t.sum(axis=-1, keepdims=True) - t
         batch = len(y) if y.ndim > 1 else 1
-        return dx * (dout / max(batch, 1))
+        scale = dout / max(batch, 1)
+        if functions.has_class_ids(y, t):
+            dx = xp.multiply(y, scale, out=self.out.get("dx"))
+            dx.reshape(-1, dx.shape[-1])[xp.arange(t.size), t.reshape(-1)] -= scale
+            return dx
+        t = t.astype(y.dtype, copy=False)
+        return (y * t.sum(axis=-1, keepdims=True) - t) * scale

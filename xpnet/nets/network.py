@@ -6,16 +6,20 @@ import copy
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
+from xpnet import kernels
 from xpnet.device import Device, DeviceError, get_device, is_on_host
 from xpnet.files import written_atomically
 from xpnet.functions import has_class_ids
 from xpnet.gradient.differences import network_differences
 from xpnet.gradient.numerical import MEMORY
 from xpnet.layers import Layer, Loss
+from xpnet.nets.compiled import CompiledStep
+from xpnet.optimizers import Optimizer
 from xpnet.parameters import ParameterVector
 from xpnet.typing import Array, DTypeLike
 
@@ -106,7 +110,8 @@ class Network:
         Parameters
         ----------
         x : (N, ...)
-            A batch on the network's device. Floats are computed in the network's dtype.
+            A batch on the network's device. Floats are computed in the network's dtype; ``uint8`` is taken for pixels
+            and divided by 255, into [0, 1].
         train : bool, default False
             Whether layers behave as in a training step.
         """
@@ -181,12 +186,12 @@ class Network:
             raise ValueError(f"out must have the layout of params, {self.params}, got {out}")
         with self.device.activate():
             loss = self.loss(x, t, train=True)
-            self._direct_gradients(out)
+            self._direct_results(out)
             try:
                 self.backward(self.last_layer.backward())
                 self._collect_gradients(out)
             finally:
-                self._direct_gradients(None)
+                self._direct_results(None)
         return loss, out
 
     def numerical_gradient(
@@ -213,6 +218,30 @@ class Network:
         for name, differences in network_differences(self, x, t, method=method, memory=memory).items():
             grads[name] = differences.values
         return grads
+
+    def compile(self, optimizer: Optimizer, batch_size: int) -> CompiledStep:
+        """Return a training step that allocates its arrays once, see `CompiledStep`; what `Trainer` runs.
+
+        Parameters
+        ----------
+        optimizer : Optimizer
+            The update rule.
+        batch_size : int
+            Samples per step.
+
+        Examples
+        --------
+        >>> from xpnet.nets import TwoLayerNet
+        >>> from xpnet.optimizers import SGD
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.standard_normal((1000, 20))
+        >>> t = (x[:, 0] > 0).astype(int)
+        >>> step = TwoLayerNet(20, 10, 2, "he", seed=0).compile(SGD(lr=0.5), batch_size=50)
+        >>> losses = step.run(x, t, rng.integers(0, 1000, (200, 50)))
+        >>> bool(losses[-1] < 0.2 * losses[0])
+        True
+        """
+        return CompiledStep(self, optimizer, batch_size)
 
     def to(self, device: Device | str | None = None, dtype: DTypeLike | None = None) -> Self:
         """Move the network to another device or dtype, in place, and return it."""
@@ -281,7 +310,7 @@ class Network:
             return x
         if x.dtype.kind not in "fiub":
             raise TypeError(f"x must hold real numbers, got dtype {x.dtype}")
-        return x.astype(self.dtype)
+        return kernels.as_floats(x, self.dtype)
 
     def _bind(self) -> None:
         """Make the layers' parameters views of the vector, and the layers this network's own."""
@@ -290,13 +319,16 @@ class Network:
         for slot in self._slots:
             setattr(slot.layer, slot.attribute, self.params[slot.name])
 
-    def _direct_gradients(self, grads: ParameterVector | None) -> None:
-        """Let the layers write their gradients into `grads`, or, with None, into arrays of their own."""
-        for slot in self._slots:
-            slot.layer.out = {}
+    def _direct_results(
+        self, grads: ParameterVector | None, arrays: Mapping[Layer, Mapping[str, Array]] = MappingProxyType({})
+    ) -> None:
+        """Let the layers write their gradients into `grads`, and other results into `arrays`; None: nowhere."""
+        out = {layer: dict(arrays.get(layer, {})) for layer in (*self.layers.values(), self.last_layer)}
         if grads is not None:
             for slot in self._slots:
-                slot.layer.out[slot.gradient] = grads[slot.name]
+                out[slot.layer][slot.gradient] = grads[slot.name]
+        for layer, results in out.items():
+            layer.out = results
 
     def _collect_gradients(self, grads: ParameterVector) -> None:
         """Copy the gradients of those layers that did not write them into place."""

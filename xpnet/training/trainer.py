@@ -110,7 +110,7 @@ class Trainer:
         self.history = History()
         self.callbacks = [*([PrintProgress()] if verbose else []), *callbacks]
         self._rng = network.device.rng(seed)
-        self._grads = network.params.zeros_like()
+        self._step = network.compile(self.optimizer, mini_batch_size)
         self._seconds = 0.0
 
     @property
@@ -158,33 +158,16 @@ class Trainer:
             self._seconds = time.perf_counter() - started
         return self.history
 
-    def train_step(self, index: Array) -> Array:
-        """Take one step on the training samples `index`, and return their loss before it, on the device.
-
-        Parameters
-        ----------
-        index : (N,) integers, on the device
-            Rows of the training set.
-        """
-        device = self.network.device
-        with device.activate():
-            x = device.xp.take(self.x_train, index, axis=0)
-            t = device.xp.take(self.t_train, index, axis=0)
-            loss, grads = self.network.loss_and_gradient(x, t, out=self._grads)
-            self.optimizer.update(self.network.params, grads)
-        return loss
-
     def _run(self, steps: int) -> None:
         """Take some steps: one transfer of all their indices to the device, one of their losses back."""
         device = self.network.device
         indices = device.asarray(self._rng.integers(0, len(self.x_train), (steps, self.mini_batch_size)))
-        losses = device.xp.zeros(steps, self.network.dtype)
-        done = 0
+        losses = device.xp.zeros(steps, dtype=self.network.dtype)
+        before = self._step.steps
         try:
-            for index in indices:
-                losses[done] = self.train_step(index)
-                done += 1
+            self._step.run(self.x_train, self.t_train, indices, losses)
         finally:
+            done = self._step.steps - before
             self.current_iter += done
             self.history.losses.extend(asnumpy(losses[:done]).tolist())
         for i, loss in enumerate(self.history.losses[-steps:]):

@@ -1,0 +1,145 @@
+"""A network's training step, with its arrays allocated once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from xpnet import kernels
+from xpnet.layers import Layer
+from xpnet.optimizers import Optimizer
+from xpnet.typing import Array, DTypeLike
+
+if TYPE_CHECKING:
+    from xpnet.nets.network import Network
+
+__all__ = ["CompiledStep"]
+
+GATHERED = 4 * 2**20
+"""Bytes of samples that are gathered at a time, for several steps: fewer calls, and they stay in the cache."""
+
+
+class CompiledStep:
+    """Training steps on minibatches of data that lie on the device: gather, forward, loss, backward, update.
+
+    The same numbers as from ``net.loss_and_gradient`` and ``optimizer.update``, with fewer calls and allocations:
+    layers write their results into the arrays that they made in the first step (`Layer.out`), and the samples of
+    several steps are gathered at a time. Made by `Network.compile`.
+
+    Attributes
+    ----------
+    steps : int
+        Steps taken so far.
+    """
+
+    def __init__(self, net: Network, optimizer: Optimizer, batch_size: int) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.net, self.optimizer, self.batch_size = net, optimizer, batch_size
+        self.steps = 0
+        self._params, self._grads = net.params, net.params.zeros_like()
+        self._arrays: dict[Layer, dict[str, Array]] = {}
+        self._gathered: dict[str, Array] = {}
+
+    def run(self, x: Array, t: Array, indices: Array, losses: Array | None = None) -> Array:
+        """Take a step for each row of `indices`; return the loss of each minibatch before its step.
+
+        Interrupted, the network is left as after the last whole step, and ``steps`` says how many there were.
+
+        Parameters
+        ----------
+        x : (N, ...)
+            Samples on the network's device: floats, or pixels as ``uint8`` (`Network.predict`).
+        t : (N, C) or (N,) integers
+            Their labels, there as well.
+        indices : (S, batch_size) integers in [0, N), there as well
+            The minibatches.
+        losses : (S,), optional
+            Where to write the losses; by default a new array on the device.
+
+        Returns
+        -------
+        losses
+        """
+        if indices.ndim != 2 or indices.shape[1] != self.batch_size:
+            raise ValueError(f"indices must have the shape (S, {self.batch_size}), got {indices.shape}")
+        net = self.net
+        if net.params is not self._params:
+            raise RuntimeError("the network has been moved to another device or dtype since; compile its step again")
+        x, t = net._asarray("x", x), net._asarray("t", t)
+        with net.device.activate(), self._own_arrays():
+            if losses is None:
+                losses = net.device.xp.zeros(len(indices), dtype=net.dtype)
+            for i, (x_batch, t_batch) in enumerate(self._batches(x, t, indices)):
+                losses[i] = self._step(x_batch, t_batch) if self._arrays else self._first_step(x_batch, t_batch)
+                self.steps += 1
+        return losses
+
+    def _step(self, x: Array, t: Array) -> Array:
+        net = self.net
+        loss = net.last_layer.forward(net.predict(x, True), t)
+        net.backward(net.last_layer.backward())
+        net._collect_gradients(self._grads)
+        self.optimizer.update(net.params, self._grads)
+        return loss
+
+    def _first_step(self, x: Array, t: Array) -> Array:
+        """Take a step, and keep the arrays that the layers make for the next ones."""
+        made: dict[Layer, dict[str, Array]] = {layer: {} for layer in (*self.net.layers.values(), self.net.last_layer)}
+        with contextlib.ExitStack() as stack:
+            for layer, arrays in made.items():
+                stack.enter_context(_recorded(layer, "forward", arrays, "y"))
+                stack.enter_context(_recorded(layer, "backward", arrays, "dx"))
+            loss = self._step(x, t)
+        for layer, arrays in made.items():
+            arrays.update({name: getattr(layer, name) for name in layer.saved})
+            layer.out = {**arrays, **layer.out}
+        self._arrays = made
+        return loss
+
+    def _batches(self, x: Array, t: Array, indices: Array) -> Iterator[tuple[Array, Array]]:
+        dtype = self.net.dtype if x.dtype.kind == "f" or x.dtype == "uint8" else x.dtype
+        sample = max(x[:1].size * dtype.itemsize, 1)
+        at_a_time = max(GATHERED // (sample * self.batch_size), 1)
+        for start in range(0, len(indices), at_a_time):
+            index = indices[start : start + at_a_time].reshape(-1)
+            rows = at_a_time * self.batch_size
+            samples = kernels.gather(x, index, self._buffer("x", (rows, *x.shape[1:]), dtype)[: len(index)])
+            labels = kernels.gather(t, index, self._buffer("t", (rows, *t.shape[1:]), t.dtype)[: len(index)])
+            for i in range(0, len(index), self.batch_size):
+                yield samples[i : i + self.batch_size], labels[i : i + self.batch_size]
+
+    def _buffer(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        buffer = self._gathered.get(name)
+        if buffer is None or buffer.shape != shape or buffer.dtype != dtype:
+            buffer = self._gathered[name] = self.net.device.xp.empty(shape, dtype=dtype)
+        return buffer
+
+    @contextlib.contextmanager
+    def _own_arrays(self) -> Iterator[None]:
+        """Let the layers write into this step's arrays, and no longer."""
+        self.net._direct_results(self._grads, self._arrays)
+        try:
+            yield
+        finally:
+            self.net._direct_results(None)
+
+
+@contextlib.contextmanager
+def _recorded(layer: Layer, method: str, results: dict[str, Array], name: str) -> Iterator[None]:
+    """Keep what a method of the layer returns."""
+    own = vars(layer).get(method)
+    function: Callable[..., Any] = getattr(layer, method)
+
+    def recording(*args: Any) -> Any:
+        results[name] = function(*args)
+        return results[name]
+
+    setattr(layer, method, recording)
+    try:
+        yield
+    finally:
+        delattr(layer, method)
+        if own is not None:
+            setattr(layer, method, own)
