@@ -88,7 +88,7 @@ def train(
         importlib.import_module("matplotlib")  # before the work, which would end without its picture
     console = Console(highlight=False)
     chosen = _device(device, console)
-    (x_train, t_train), (x_test, t_test) = load_mnist(root=data)
+    (x_train, t_train), (x_test, t_test) = load_mnist(normalize=False, root=data)
     rng = chosen.rng(seed)
     net = _two_layer_net(x_train, t_train, t_test, hidden_size, weight_init_std, activation, chosen, dtype, rng)
     settings["device"] = chosen.name
@@ -144,7 +144,7 @@ def gradcheck(
     """
     console = Console(highlight=False)
     chosen = _device(device, console)
-    (x, t), (_, t_test) = load_mnist(root=data)
+    (x, t), (_, t_test) = load_mnist(normalize=False, root=data)
     net = _two_layer_net(x, t, t_test, hidden_size, weight_init_std, activation, chosen, "float64", chosen.rng(seed))
     console.print(f"{net.params.size:,} parameters, {samples} images, on {chosen}\n", soft_wrap=True)
     x, t = chosen.asarray(x[:samples]), chosen.asarray(t[:samples])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CompiledStep"]
 
-GATHERED = 4 * 2**20
+GATHERED = 2**20
 """Bytes of samples that are gathered at a time, for several steps: fewer calls, and they stay in the cache."""
 
 

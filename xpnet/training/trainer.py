@@ -32,7 +32,8 @@ class Trainer:
     network : Network
         What to train. It is changed in place.
     x_train, x_test : (N, ...)
-        Samples. They are moved to the network's device, floats in its dtype.
+        Samples: floats, or pixels as ``uint8`` (`Network.predict`). They are moved to the network's device, floats in
+        its dtype.
     t_train, t_test : (N, C) or (N,) integers
         Labels.
     epochs : int, default 20

@@ -1,0 +1,169 @@
+"""The compiled training step: the numbers of the plain one, without its allocations, and nothing left behind."""
+
+import gc
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from xpnet import DeviceError, asnumpy
+from xpnet.layers import Affine, Layer, Relu, Sigmoid
+from xpnet.nets import Sequential, TwoLayerNet, compiled
+from xpnet.optimizers import SGD
+
+
+class Doubled(Layer):
+    """A layer of a user's, which knows nothing of arrays to write into."""
+
+    parameter_names = ("s",)
+    saved = ("x",)
+
+    def __init__(self, s):
+        self.s = s
+
+    def forward(self, x, train=True):
+        self.x = x
+        return self.s * x
+
+    def backward(self, dout):
+        self.ds = (dout * self.x).sum(axis=0)
+        return dout * self.s
+
+
+class Same(Layer):
+    """Hands on the very array that it gets."""
+
+    def forward(self, x, train=True):
+        return x
+
+    def backward(self, dout):
+        return dout
+
+
+def deep_net(device, dtype, activation):
+    def affine(n, m):
+        return Affine.from_sizes(n, m, std=0.5, rng=n, dtype=dtype)
+
+    layers = [affine(6, 8), activation(), Same(), affine(8, 8), Doubled(np.full(8, 1.5, dtype)), activation()]
+    return Sequential([*layers, affine(8, 3)], device=device)
+
+
+def data(device, rng, dtype="float32", labels="class ids"):
+    x, t = rng.standard_normal((50, 6)), rng.integers(0, 3, 50)
+    if dtype == "uint8":
+        x = rng.integers(0, 256, (50, 6))
+    return device.asarray(x.astype(dtype)), device.asarray(np.eye(3, dtype="float32")[t] if labels == "one-hot" else t)
+
+
+@pytest.mark.parametrize("labels", ["class ids", "one-hot"])
+@pytest.mark.parametrize("activation", [Relu, Sigmoid])
+@pytest.mark.parametrize(
+    ("dtype", "of_data"), [("float32", "float32"), ("float64", "float32"), ("float32", "uint8"), ("float64", "int16")]
+)
+def test_takes_the_very_steps_of_the_plain_path(device, rng, activation, dtype, of_data, labels):
+    x, t = data(device, rng, of_data, labels)
+    indices = device.asarray(rng.integers(0, 50, (7, 4)))
+    plain, fast = deep_net(device, dtype, activation), deep_net(device, dtype, activation)
+    optimizer, losses = SGD(0.1), []
+    for index in indices:
+        loss, grads = plain.loss_and_gradient(x[index], t[index])
+        optimizer.update(plain.params, grads)
+        losses.append(float(loss))
+    step = fast.compile(SGD(0.1), batch_size=4)
+    found = [asnumpy(step.run(x, t, part)) for part in (indices[:1], indices[1:5], indices[5:])]
+    np.testing.assert_array_equal(np.concatenate(found), np.array(losses, dtype))
+    np.testing.assert_array_equal(asnumpy(fast.params.flat), asnumpy(plain.params.flat))
+    assert step.steps == 7
+
+
+def test_the_samples_of_many_steps_may_be_gathered_at_a_time_or_of_one(device, rng, monkeypatch):
+    x, t = data(device, rng)
+    indices = device.asarray(rng.integers(0, 50, (7, 4)))
+    found = []
+    for size in (1, 2 * 4 * 6 * 4, 2**20):
+        monkeypatch.setattr(compiled, "GATHERED", size)
+        found.append(asnumpy(deep_net(device, "float32", Relu).compile(SGD(0.1), 4).run(x, t, indices)))
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+
+
+def test_plain_calls_between_steps_get_arrays_of_their_own(device, rng):
+    x, t = data(device, rng)
+    net = deep_net(device, "float32", Relu)
+    step = net.compile(SGD(0.1), 4)
+    step.run(x, t, device.asarray(rng.integers(0, 50, (3, 4))))
+    scores = net.predict(x[:4])
+    layer = net.layers["Relu1"]
+    y, grads = layer.forward(x), net.gradient(x[:4], t[:4])
+    copies = [asnumpy(a).copy() for a in (scores, y, grads.flat)]
+    net.predict(x[4:8])
+    layer.forward(-x)
+    step.run(x, t, device.asarray(rng.integers(0, 50, (3, 4))))
+    for array, copy in zip((scores, y, grads.flat), copies, strict=True):
+        np.testing.assert_array_equal(asnumpy(array), copy)
+
+
+def test_the_data_are_left_alone(device, rng):
+    x, t = data(device, rng)
+    before = asnumpy(x).copy(), asnumpy(t).copy()
+    net = Sequential([Same(), Relu(), Affine.from_sizes(6, 3, rng=0)], device=device)
+    net.compile(SGD(0.1), 50).run(x, t, device.asarray(np.arange(50)[None]))
+    np.testing.assert_array_equal(asnumpy(x), before[0])
+    np.testing.assert_array_equal(asnumpy(t), before[1])
+
+
+def test_memory_does_not_grow_with_the_steps(rng):
+    net = TwoLayerNet(20, 10, 3, seed=0)
+    x, t = rng.standard_normal((100, 20)).astype("float32"), rng.integers(0, 3, 100)
+    step, indices = net.compile(SGD(0.1), 10), rng.integers(0, 100, (200, 10))
+    losses = step.run(x, t, indices)
+    tracemalloc.start()
+    try:
+        step.run(x, t, indices, losses)
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(10):
+            step.run(x, t, indices, losses)
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 4096
+
+
+def test_a_step_that_fails_leaves_the_layers_as_they_were(rng):
+    net = TwoLayerNet(6, 4, 3, seed=0)
+    step = net.compile(SGD(0.1), 2)
+    for _ in range(2):  # the first step records, the second does not
+        with pytest.raises(ValueError, match=r"class ids must lie in \[0, 3\), got ids from 0 to 9"):
+            step.run(rng.standard_normal((2, 6)), np.array([0, 9]), np.array([[0, 1]]))
+        assert all(not layer.out and "forward" not in vars(layer) for layer in net.layers.values())
+    assert step.steps == 0
+
+
+def test_what_does_not_fit_is_refused(device, rng):
+    net = TwoLayerNet(6, 4, 3, device=device, seed=0)
+    x, t = data(device, rng)
+    step = net.compile(SGD(0.1), 4)
+    with pytest.raises(ValueError, match=r"indices must have the shape \(S, 4\), got \(4,\)"):
+        step.run(x, t, device.asarray(np.arange(4)))
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        net.compile(SGD(0.1), 0)
+    net.to(dtype="float64")
+    with pytest.raises(RuntimeError, match="compile its step again"):
+        step.run(x, t, device.asarray(np.arange(4)[None]))
+
+
+def test_data_on_another_device_are_refused(rng, cupy):
+    net = TwoLayerNet(6, 4, 3, device="cuda", seed=0)
+    with pytest.raises(DeviceError, match="but x is on the host"):
+        net.compile(SGD(0.1), 4).run(rng.standard_normal((8, 6)), np.zeros(8, int), np.zeros((1, 4), int))
+
+
+def test_pixels_are_scaled_on_every_way_into_a_network(device, rng):
+    net = TwoLayerNet(6, 4, 3, device=device, seed=0)
+    pixels, t = data(device, rng, "uint8")
+    scaled = device.asarray(np.divide(asnumpy(pixels), 255.0, dtype="float32"))
+    np.testing.assert_array_equal(asnumpy(net.predict(pixels)), asnumpy(net.predict(scaled)))
+    np.testing.assert_array_equal(asnumpy(net.gradient(pixels, t).flat), asnumpy(net.gradient(scaled, t).flat))
+    assert net.accuracy(pixels, t) == net.accuracy(scaled, t)
