@@ -14,7 +14,24 @@ from hypothesis import strategies as st
 from xpnet import DeviceError, asnumpy
 from xpnet.functions import one_hot
 from xpnet.gradient import numerical_gradient
-from xpnet.layers import AddLayer, Affine, Layer, MulLayer, Relu, Sigmoid, SoftmaxWithLoss
+from xpnet.layers import (
+    AddLayer,
+    Affine,
+    DivLayer,
+    ExpLayer,
+    Layer,
+    LogLayer,
+    MatMulLayer,
+    MaxLayer,
+    MeanLayer,
+    MulLayer,
+    PowLayer,
+    Relu,
+    Sigmoid,
+    SoftmaxWithLoss,
+    SubLayer,
+    SumLayer,
+)
 
 
 @dataclass
@@ -31,6 +48,11 @@ def away_from_zero(x):
     return x + np.copysign(0.01, x)
 
 
+def distinct(rng, shape):
+    """Keep maxima apart, where a central difference would see two of them."""
+    return rng.permutation(np.prod(shape, dtype=int)).reshape(shape) * 0.1
+
+
 def affine(rng, dtype, D=6, M=4):
     return Affine(rng.standard_normal((D, M)).astype(dtype), rng.standard_normal(M).astype(dtype))
 
@@ -43,6 +65,33 @@ CASES = {
     "add": Case(lambda rng, dtype: AddLayer(), lambda rng, n: [rng.standard_normal((n, 3)) for _ in range(2)]),
     "add broadcast": Case(
         lambda rng, dtype: AddLayer(), lambda rng, n: [rng.standard_normal((n, 1, 3)), rng.standard_normal((2, 1))]
+    ),
+    "sub": Case(lambda rng, dtype: SubLayer(), lambda rng, n: [rng.standard_normal((n, 3)) for _ in range(2)]),
+    "sub broadcast": Case(
+        lambda rng, dtype: SubLayer(), lambda rng, n: [rng.standard_normal((n, 1, 3)), rng.standard_normal((2, 1))]
+    ),
+    "div": Case(lambda rng, dtype: DivLayer(), lambda rng, n: [rng.standard_normal((n, 3)), 0.5 + rng.random((n, 3))]),
+    "div broadcast": Case(
+        lambda rng, dtype: DivLayer(), lambda rng, n: [rng.standard_normal((n, 1, 3)), 0.5 + rng.random((2, 1))]
+    ),
+    "pow": Case(lambda rng, dtype: PowLayer(), lambda rng, n: [0.5 + rng.random((n, 3)), rng.standard_normal((n, 3))]),
+    "pow broadcast": Case(
+        lambda rng, dtype: PowLayer(), lambda rng, n: [0.5 + rng.random((n, 1, 3)), rng.standard_normal((2, 1))]
+    ),
+    "matmul": Case(
+        lambda rng, dtype: MatMulLayer(), lambda rng, n: [rng.standard_normal((n, 3)), rng.standard_normal((3, 2))]
+    ),
+    "exp": Case(lambda rng, dtype: ExpLayer(), lambda rng, n: [rng.standard_normal((n, 5))]),
+    "log": Case(lambda rng, dtype: LogLayer(), lambda rng, n: [0.5 + rng.random((n, 5))]),
+    "sum": Case(lambda rng, dtype: SumLayer(), lambda rng, n: [rng.standard_normal((n, 5))]),
+    "sum of an axis": Case(lambda rng, dtype: SumLayer(-1), lambda rng, n: [rng.standard_normal((n, 2, 5))]),
+    "sum of axes, kept": Case(
+        lambda rng, dtype: SumLayer((1, 2), keepdims=True), lambda rng, n: [rng.standard_normal((n, 2, 5))]
+    ),
+    "mean of an axis": Case(lambda rng, dtype: MeanLayer(1), lambda rng, n: [rng.standard_normal((n, 2, 5))]),
+    "max of an axis": Case(lambda rng, dtype: MaxLayer(-1), lambda rng, n: [distinct(rng, (n, 5))]),
+    "max of axes, kept": Case(
+        lambda rng, dtype: MaxLayer((1, 2), keepdims=True), lambda rng, n: [distinct(rng, (n, 2, 5))]
     ),
     "relu": Case(lambda rng, dtype: Relu(), lambda rng, n: [away_from_zero(rng.standard_normal((n, 5)))]),
     "relu 4-D": Case(lambda rng, dtype: Relu(), lambda rng, n: [away_from_zero(rng.standard_normal((n, 2, 3, 3)))]),
@@ -218,7 +267,7 @@ def test_mixed_devices_are_refused(cupy, case, rng):
         with pytest.raises(DeviceError, match="is on the host"):
             layer.forward(host[0], *inputs[1:], **labels)
     y = layer.forward(*inputs, **labels)
-    if y.shape and not isinstance(layer, (AddLayer, MulLayer)):
+    if y.shape and not isinstance(layer, (AddLayer, SubLayer)):  # which save no array
         with pytest.raises(DeviceError, match="dout is on the host"):
             layer.backward(np.ones(y.shape))
 

@@ -6,8 +6,27 @@ its layers in one vector.
 
 from xpnet.layers.activation import Relu, Sigmoid
 from xpnet.layers.affine import Affine
-from xpnet.layers.arithmetic import AddLayer, MulLayer
+from xpnet.layers.arithmetic import AddLayer, DivLayer, MatMulLayer, MulLayer, PowLayer, SubLayer
 from xpnet.layers.base import Layer, Loss
+from xpnet.layers.elementary import ExpLayer, LogLayer, MaxLayer, MeanLayer, SumLayer
 from xpnet.layers.loss import SoftmaxWithLoss
 
-__all__ = ["AddLayer", "Affine", "Layer", "Loss", "MulLayer", "Relu", "Sigmoid", "SoftmaxWithLoss"]
+__all__ = [
+    "AddLayer",
+    "Affine",
+    "DivLayer",
+    "ExpLayer",
+    "Layer",
+    "LogLayer",
+    "Loss",
+    "MatMulLayer",
+    "MaxLayer",
+    "MeanLayer",
+    "MulLayer",
+    "PowLayer",
+    "Relu",
+    "Sigmoid",
+    "SoftmaxWithLoss",
+    "SubLayer",
+    "SumLayer",
+]

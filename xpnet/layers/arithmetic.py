@@ -1,6 +1,8 @@
-"""Multiplication and addition, the nodes of the first computational graphs (section 5.4)."""
+"""Arithmetic on two values: the nodes of the first computational graphs (section 5.4)."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -9,7 +11,7 @@ from xpnet.functions import sum_to_shape
 from xpnet.layers.base import Layer
 from xpnet.typing import Array
 
-__all__ = ["AddLayer", "MulLayer"]
+__all__ = ["AddLayer", "DivLayer", "MatMulLayer", "MulLayer", "PowLayer", "SubLayer"]
 
 
 class MulLayer(Layer):
@@ -31,6 +33,7 @@ class MulLayer(Layer):
         return x * y
 
     def backward(self, dout: Array) -> tuple[Array, Array]:
+        get_array_module(dout=dout, x=self.x, y=self.y)
         x_shape, y_shape = np.shape(self.x), np.shape(self.y)
         self._expect_dout(dout, np.broadcast_shapes(x_shape, y_shape))
         return sum_to_shape(dout * self.y, x_shape), sum_to_shape(dout * self.x, y_shape)
@@ -58,3 +61,109 @@ class AddLayer(Layer):
         self._expect_dout(dout, np.broadcast_shapes(self.x_shape, self.y_shape))
         # "* 1" makes new arrays: neither result shares memory with dout or with the other.
         return sum_to_shape(dout * 1, self.x_shape), sum_to_shape(dout * 1, self.y_shape)
+
+
+class SubLayer(Layer):
+    """Difference of two values, z = x - y.
+
+    dx = dout and dy = -dout.
+
+    ``forward(x, y)`` takes scalars or arrays, which may broadcast; ``backward(dout)`` returns ``(dx, dy)``, each
+    summed to the shape of its input.
+    """
+
+    inputs = 2
+    saved = ("x_shape", "y_shape")
+
+    def forward(self, x: Array, y: Array) -> Array:  # type: ignore[override]
+        get_array_module(x=x, y=y)
+        self.x_shape = np.shape(x)
+        self.y_shape = np.shape(y)
+        return x - y
+
+    def backward(self, dout: Array) -> tuple[Array, Array]:
+        self._expect_dout(dout, np.broadcast_shapes(self.x_shape, self.y_shape))
+        return sum_to_shape(dout * 1, self.x_shape), sum_to_shape(-dout, self.y_shape)
+
+
+class DivLayer(Layer):
+    """Quotient of two values, z = x / y.
+
+    dx = dout / y and dy = -dout * z / y.
+
+    ``forward(x, y)`` takes scalars or arrays, which may broadcast; ``backward(dout)`` returns ``(dx, dy)``, each
+    summed to the shape of its input.
+    """
+
+    inputs = 2
+    saved = ("x_shape", "y", "z")
+
+    def forward(self, x: Array, y: Array) -> Array:  # type: ignore[override]
+        get_array_module(x=x, y=y)
+        self.x_shape = np.shape(x)
+        self.y = y
+        self.z = x / y
+        return self.z
+
+    def backward(self, dout: Array) -> tuple[Array, Array]:
+        get_array_module(dout=dout, z=self.z)
+        self._expect_dout(dout, np.shape(self.z))
+        dx = dout / self.y
+        return sum_to_shape(dx, self.x_shape), sum_to_shape(-dx * self.z, np.shape(self.y))
+
+
+class PowLayer(Layer):
+    """Power, z = x ** y.
+
+    dx = dout * y * x ** (y - 1) and dy = dout * z * log x; where x = 0, dy is 0 (its limit, for y > 0).
+
+    ``forward(x, y)`` takes scalars or arrays, which may broadcast; ``backward(dout)`` returns ``(dx, dy)``, each
+    summed to the shape of its input. For x < 0 there is no derivative with respect to y: dy is NaN there.
+    """
+
+    inputs = 2
+    saved = ("x", "y", "z")
+
+    def forward(self, x: Array, y: Array) -> Array:  # type: ignore[override]
+        get_array_module(x=x, y=y)
+        self.x = x
+        self.y = y
+        self.z = x**y
+        return self.z
+
+    def backward(self, dout: Array) -> tuple[Array, Array]:
+        xp = get_array_module(dout=dout, z=self.z)
+        self._expect_dout(dout, np.shape(self.z))
+        x = xp.asarray(self.x)
+        positive = xp.where(x > 0, x, 1)  # so that log meets nothing that it warns of
+        log_x = xp.where(x < 0, math.nan, xp.log(positive))
+        dx = dout * self.y * self.x ** (self.y - 1)
+        return sum_to_shape(dx, np.shape(self.x)), sum_to_shape(dout * self.z * log_x, np.shape(self.y))
+
+
+class MatMulLayer(Layer):
+    """Matrix product, z = x y (section 5.6.1).
+
+    dx = dout y^T and dy = x^T dout.
+
+    ``forward(x, y)`` takes x of shape (N, D) and y of shape (D, M); ``backward(dout)`` returns ``(dx, dy)``.
+    """
+
+    inputs = 2
+    saved = ("x", "y")
+
+    def forward(self, x: Array, y: Array) -> Array:  # type: ignore[override]
+        get_array_module(x=x, y=y)
+        shapes = np.shape(x), np.shape(y)
+        if len(shapes[0]) != 2 or len(shapes[1]) != 2 or shapes[0][1] != shapes[1][0]:
+            raise ValueError(
+                f"{self.name} expected x of shape (N, D) and y of shape (D, M), got {shapes[0]} and {shapes[1]}"
+            )
+        self.x = x
+        self.y = y
+        return x @ y
+
+    def backward(self, dout: Array) -> tuple[Array, Array]:
+        get_array_module(dout=dout, x=self.x)
+        self._expect_dout(dout, (len(self.x), self.y.shape[1]))
+        return dout @ self.y.T, self.x.T @ dout

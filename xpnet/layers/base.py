@@ -54,11 +54,18 @@ class Layer:
     out: Mapping[str, Array] = MappingProxyType({})
 
     _name: str | None = None
+    _has_node = False
 
     @property
     def name(self) -> str:
         """The layer's name in its network, or its class's name."""
         return self._name or type(self).__name__
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Make a node of a graph from graph values (`xpnet.graph`); for arrays, the same as `forward`."""
+        from xpnet.graph.values import Value, node
+
+        return node(self, *inputs) if any(isinstance(x, Value) for x in inputs) else self.forward(*inputs)
 
     def forward(self, x: Array, train: bool = True) -> Array:
         """Return the layer's output for `x`; `train` tells a training step from a prediction."""

@@ -1,0 +1,147 @@
+"""A computational graph: its order, and both passes through it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from xpnet.graph.values import Input, Value
+from xpnet.layers import Layer
+from xpnet.typing import Array
+
+__all__ = ["Graph"]
+
+
+class Graph:
+    """All that a value is computed from.
+
+    Parameters
+    ----------
+    output : Value
+        The end of the graph.
+
+    Attributes
+    ----------
+    output : Value
+        As given.
+    values : list of Value
+        Inputs, constants and results, each behind all that it needs.
+    names : dict of Value to str
+        Each one's own name, or the name of its layer's class with a running number; no two are the same.
+    inputs : dict of str to Input
+        The inputs by name.
+
+    Raises
+    ------
+    ValueError
+        If a value is computed from itself, or two inputs have one name.
+    """
+
+    def __init__(self, output: Value) -> None:
+        self.output = output
+        self.values = _in_order(output)
+        self.names = _unique_names(self.values)
+        self.inputs: dict[str, Input] = {}
+        for value in self.values:
+            if isinstance(value, Input):
+                if value.name in self.inputs:
+                    raise ValueError(f"two inputs are called {value.name!r}; give them different names")
+                self.inputs[str(value.name)] = value
+
+    def forward(self, **inputs: Any) -> Array:
+        """Compute every value, each once and behind all that it needs; return the last.
+
+        Parameters
+        ----------
+        **inputs
+            New values of inputs, by name; the others keep theirs.
+
+        Raises
+        ------
+        ValueError
+            If there is no input of a name, or a node cannot take what it gets; the message names the node.
+        """
+        for name, value in inputs.items():
+            if name not in self.inputs:
+                raise ValueError(f"no input is called {name!r}; there are {', '.join(self.inputs)}")
+            self.inputs[name].value = value
+        for value in self.values:
+            if value.layer is not None and value.shared is not None:
+                vars(value.layer).update(value.shared.parameters())  # where they may have been replaced
+                try:
+                    value._value = value.layer.forward(*[source.value for source in value.inputs])
+                except (ValueError, TypeError) as error:
+                    sources = ", ".join(self.names[source] for source in value.inputs)
+                    raise type(error)(f"{self.names[value]} of ({sources}): {error}") from error
+        return self.output.value
+
+    def backward(self, dout: Array | float | None = None) -> None:
+        """Compute the derivative of the output with respect to every value, in the reverse of the order of forward.
+
+        Where a value is used more than once, its derivatives are added; where a layer is, those of its parameters.
+
+        Parameters
+        ----------
+        dout : scalar or array, optional
+            What to begin with, of the output's shape; by default 1, if the output is a scalar.
+        """
+        shape = np.shape(self.output.value)
+        if dout is None:
+            if shape != ():
+                raise ValueError(f"the output has shape {shape}; pass backward a dout of that shape")
+            dout = 1
+        elif np.shape(dout) != shape:
+            raise ValueError(f"backward expected dout of the output's shape {shape}, got {np.shape(dout)}")
+        for value in self.values:
+            value._grad = None
+        self.output._grad = dout
+        collected: dict[tuple[Layer, str], Array] = {}
+        for value in reversed(self.values):
+            if value.layer is None or value.shared is None or value._grad is None:
+                continue
+            grads = value.layer.backward(value._grad)
+            for source, grad in zip(value.inputs, grads if isinstance(grads, tuple) else (grads,), strict=False):
+                source._grad = grad if source._grad is None else source._grad + grad
+            for name in value.layer.parameter_names:
+                owner, computed = (value.shared, f"d{name}"), getattr(value.layer, f"d{name}")
+                collected[owner] = collected[owner] + computed if owner in collected else computed
+        for (layer, name), grad in collected.items():
+            setattr(layer, name, grad)
+
+
+def _in_order(output: Value) -> list[Value]:
+    """Sort depth first, without recursion: a graph may be deeper than Python's stack."""
+    order: list[Value] = []
+    state: dict[Value, str] = {}
+    stack = [(output, False)]
+    while stack:
+        value, is_left = stack.pop()
+        if is_left:
+            state[value] = "done"
+            order.append(value)
+        elif value not in state:
+            state[value] = "entered"
+            stack.append((value, True))
+            for source in reversed(value.inputs):
+                if state.get(source) == "entered":
+                    raise ValueError(f"{source} is computed from itself: the graph has a cycle through {value}")
+                stack.append((source, False))
+    return order
+
+
+def _unique_names(values: list[Value]) -> dict[Value, str]:
+    names: dict[Value, str] = {value: str(value.name) for value in values if isinstance(value, Input)}
+    taken, counts = set(names.values()), Counter[str]()
+    for value in values:
+        if value in names:
+            continue
+        kind = value.name or type(value.layer or value).__name__
+        name = value.name
+        while name is None or name in taken:
+            counts[kind] += 1
+            name = f"{kind} ({counts[kind]})" if value.name else f"{kind}{counts[kind]}"
+        taken.add(name)
+        names[value] = name
+    return names

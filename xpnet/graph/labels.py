@@ -1,0 +1,100 @@
+"""What a drawing says of a value: few digits of a number, shape, mean and norm of an array."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Context, Decimal
+from typing import Any
+
+import numpy as np
+
+from xpnet.device import asnumpy
+
+__all__ = ["Quantity", "number_text", "quantity", "shorten", "text_width"]
+
+DIGITS = Context(prec=4, rounding=ROUND_HALF_UP)  # as JavaScript's toPrecision, so that page and picture agree
+LISTED = 4
+"""Vectors up to this length are shown by their elements."""
+MINUS = "\u2212"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A value as it is shown.
+
+    Attributes
+    ----------
+    lines : tuple of str
+        What is written, in one line for a number and up to two for an array.
+    number : float or None
+        The number itself, None for an array.
+    """
+
+    lines: tuple[str, ...]
+    number: float | None = None
+
+
+def quantity(value: Any) -> Quantity:
+    """Describe a scalar or an array of any device."""
+    array = asnumpy(value)
+    if array.dtype.kind not in "biuf":
+        return Quantity((shorten(str(value)),))
+    if array.ndim == 0:
+        return Quantity((number_text(float(array)),), float(array))
+    if array.ndim == 1 and 0 < array.size <= LISTED:
+        return Quantity((f"[{', '.join(number_text(float(x)) for x in array)}]",))
+    shape = f"({', '.join(map(str, array.shape))}{',' if array.ndim == 1 else ''})"
+    if array.size == 0 or array.dtype.kind != "f":  # the mean of class ids says nothing
+        return Quantity((shape,))
+    with np.errstate(all="ignore"):
+        mean, norm = float(array.mean(dtype="float64")), float(np.linalg.norm(array.astype("float64").ravel()))
+    return Quantity((shape, f"mean {number_text(mean, 2)} norm {number_text(norm, 2)}"))
+
+
+def number_text(x: float, digits: int = 4) -> str:
+    """Write a number with four significant digits: 220.00000000000003 is 220, and 12345.6 is 12346.
+
+    >>> number_text(220.00000000000003), number_text(2 / 3), number_text(1e-7 / 3)
+    ('220', '0.6667', '3.333e\u22128')
+    """
+    if math.isnan(x):
+        return "NaN"
+    sign, x = (MINUS if x < 0 else ""), abs(x)
+    if math.isinf(x):
+        return f"{sign}\u221e"
+    exact = Decimal(x)
+    rounded = Context(prec=digits, rounding=ROUND_HALF_UP).plus(exact)
+    if not rounded:
+        return "0"
+    power = rounded.adjusted()
+    if -4 <= power < 6:
+        if power >= digits:
+            rounded = exact.quantize(Decimal(1), ROUND_HALF_UP)
+        return sign + _without_zeros(f"{rounded:f}")
+    mantissa = _without_zeros(f"{rounded.scaleb(-power):f}")
+    return f"{sign}{mantissa}e{MINUS if power < 0 else ''}{abs(power)}"
+
+
+def _without_zeros(text: str) -> str:
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def shorten(text: str, length: int = 24) -> str:
+    """Cut a long text, on one line, without characters that XML does not have."""
+    text = "".join(c if c.isprintable() else " " for c in text)
+    return text if len(text) <= length else f"{text[: length - 1]}\u2026"
+
+
+def text_width(text: str, size: float) -> float:
+    """Estimate how wide a text will be, rather too wide than too narrow: the reader's font is not known."""
+    return size * sum(_em(c) for c in text)
+
+
+def _em(c: str) -> float:
+    if unicodedata.east_asian_width(c) in "WF":
+        return 1.0
+    if c in "MWmw@\u2026":
+        return 0.95
+    return 0.36 if c in " .,;:'|!()[]ijlft" else 0.64 if not c.isupper() else 0.72

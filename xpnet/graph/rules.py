@@ -1,0 +1,112 @@
+"""The local rule of every node: its sign, its formula, and the derivative that it passes to each of its inputs.
+
+In the formulas, x and y are the node's inputs and dout is the derivative that flows back into it. A page puts the
+numbers of the moment in their place.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from xpnet import layers
+from xpnet.layers import Layer
+
+__all__ = ["Rule", "fill_in", "rule_of"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a node knows.
+
+    Attributes
+    ----------
+    operands : tuple of str
+        What the formula calls the inputs.
+    result : str
+        What it calls the output.
+    forward : str
+        The output, from the operands.
+    backward : tuple of str
+        The derivative that goes to each input, from dout.
+    sign : str
+        What is drawn in the circle; empty for what is drawn as a box.
+    parameters : mapping of str to str
+        The derivatives of the parameters, by the parameters' names.
+    text : str
+        For a layer without a formula here: what its docstring says.
+    is_scalar : bool
+        Whether the page can compute it, for numbers.
+    """
+
+    operands: tuple[str, ...]
+    result: str
+    forward: str
+    backward: tuple[str, ...]
+    sign: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    text: str = ""
+    is_scalar: bool = True
+
+
+def _of_two(sign: str, forward: str, *backward: str) -> Rule:
+    return Rule(("x", "y"), "z", forward, backward, sign)
+
+
+def _of_one(sign: str, forward: str, backward: str) -> Rule:
+    return Rule(("x",), "y", forward, (backward,), sign)
+
+
+RULES: dict[type[Layer], Rule] = {
+    layers.AddLayer: _of_two("+", "x + y", "dout", "dout"),
+    layers.SubLayer: _of_two("\u2212", "x \u2212 y", "dout", "\u2212dout"),
+    layers.MulLayer: _of_two("\u00d7", "x \u00d7 y", "dout \u00d7 y", "dout \u00d7 x"),
+    layers.DivLayer: _of_two("\u00f7", "x \u00f7 y", "dout \u00f7 y", "\u2212dout \u00d7 z \u00f7 y"),
+    layers.PowLayer: _of_two("^", "x ^ y", "dout \u00d7 y \u00d7 x ^ (y \u2212 1)", "dout \u00d7 z \u00d7 log x"),
+    layers.ExpLayer: _of_one("exp", "exp x", "dout \u00d7 y"),
+    layers.LogLayer: _of_one("log", "log x", "dout \u00f7 x"),
+    layers.SumLayer: _of_one("\u03a3", "\u03a3 x", "dout, to every element"),
+    layers.MeanLayer: _of_one("mean", "mean of x", "dout \u00f7 n, to every element"),
+    layers.MaxLayer: _of_one("max", "max of x", "dout where x is the maximum, else 0"),
+    layers.Relu: _of_one("", "max(x, 0)", "dout where x > 0, else 0"),
+    layers.Sigmoid: _of_one("", "1 \u00f7 (1 + exp(\u2212x))", "dout \u00d7 y \u00d7 (1 \u2212 y)"),
+    layers.MatMulLayer: Rule(("x", "y"), "z", "x @ y", ("dout @ y\u1d40", "x\u1d40 @ dout"), "@", is_scalar=False),
+    layers.Affine: Rule(
+        ("x",),
+        "y",
+        "x W + b",
+        ("dout W\u1d40",),
+        parameters={"W": "x\u1d40 dout", "b": "\u03a3 dout, over the batch"},
+        is_scalar=False,
+    ),
+    layers.SoftmaxWithLoss: Rule(
+        ("x", "t"),
+        "L",
+        "\u2212\u03a3 t log y \u00f7 N, with y = softmax(x)",
+        ("dout \u00d7 (y \u2212 t) \u00f7 N",),
+        is_scalar=False,
+    ),
+}
+
+
+def rule_of(layer: Layer) -> Rule:
+    """Return the rule of a layer; one that is not known here speaks through its docstring."""
+    rule = RULES.get(type(layer))
+    if rule is not None:
+        return rule
+    operands = ("x",) if layer.inputs == 1 else tuple(f"x{i + 1}" for i in range(layer.inputs))
+    paragraphs = inspect.cleandoc(type(layer).__doc__ or "").split("\n\n")[:2]
+    text = " ".join(" ".join(paragraphs).split())
+    forward = f"{type(layer).__name__}({', '.join(operands)})"
+    return Rule(operands, "y", forward, (), text=text, is_scalar=False)
+
+
+def fill_in(formula: str, names: Mapping[str, str]) -> str:
+    """Put other words in the place of a formula's letters.
+
+    >>> fill_in("dout \u00d7 y", {"x": "100", "y": "2", "dout": "1.1"})
+    '1.1 \u00d7 2'
+    """
+    return re.sub(r"[a-zA-Z]\w*", lambda word: names.get(word[0], word[0]), formula, flags=re.ASCII)

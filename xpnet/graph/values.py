@@ -1,0 +1,188 @@
+"""The values that flow through a graph, and the operators that build it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from xpnet import layers
+from xpnet.layers import Layer
+from xpnet.typing import Array
+
+__all__ = ["Constant", "Input", "Value", "node"]
+
+
+class Value:
+    """The result of a node: a layer applied to other values.
+
+    Made by writing the computation: ``x * y + 1``, ``affine(x)``, ``x.exp().sum(axis=0)``. Nothing is computed until
+    `forward` runs; then ``value`` holds what came out, and after `backward` ``grad`` the derivative of the end of the
+    graph with respect to it.
+
+    Parameters
+    ----------
+    layer : Layer
+        What computes the value. A layer that has a place in a graph already shares its parameters with this one.
+    inputs : tuple of Value
+        What it is applied to, in the order of the layer's forward.
+
+    Attributes
+    ----------
+    layer : Layer or None
+        The layer, or the one that shares its parameters and has a state of its own; None for what is given.
+    shared : Layer or None
+        The layer as given, the owner of the parameters.
+    inputs : tuple of Value
+        As given.
+    name : str or None
+        What to call it; a graph calls nodes without a name by their layer and a number.
+    """
+
+    __array_ufunc__ = None  # so that an array leaves ``array * value`` to the value
+
+    def __init__(self, layer: Layer | None, inputs: tuple[Value, ...] = ()) -> None:
+        if layer is not None and len(inputs) != layer.inputs:
+            raise ValueError(f"{layer.name} takes {layer.inputs} values, got {len(inputs)}")
+        self.shared = layer
+        self.layer = layer
+        if layer is not None:
+            if layer._has_node:
+                self.layer = copy.copy(layer)
+            layer._has_node = True
+        self.inputs = inputs
+        self.name: str | None = None
+        self._value: Any = None
+        self._grad: Any = None
+
+    @property
+    def value(self) -> Array:
+        """What the last forward pass computed."""
+        if self._value is None:
+            raise RuntimeError(f"{self} has no value yet; run forward on it, or on what is computed from it")
+        return self._value
+
+    @property
+    def grad(self) -> Array:
+        """The derivative that the last backward pass computed."""
+        if self._grad is None:
+            raise RuntimeError(f"{self} has no gradient yet; run backward on what is computed from it")
+        return self._grad
+
+    def forward(self, **inputs: Any) -> Array:
+        """Compute this value, and all that it needs; see `Graph.forward`."""
+        from xpnet.graph.graph import Graph
+
+        return Graph(self).forward(**inputs)
+
+    def backward(self, dout: Array | float | None = None) -> None:
+        """Compute the derivative of this value with respect to all that it was computed from; see `Graph.backward`."""
+        from xpnet.graph.graph import Graph
+
+        Graph(self).backward(dout)
+
+    def __add__(self, other: Any) -> Value:
+        return node(layers.AddLayer(), self, other)
+
+    def __radd__(self, other: Any) -> Value:
+        return node(layers.AddLayer(), other, self)
+
+    def __sub__(self, other: Any) -> Value:
+        return node(layers.SubLayer(), self, other)
+
+    def __rsub__(self, other: Any) -> Value:
+        return node(layers.SubLayer(), other, self)
+
+    def __mul__(self, other: Any) -> Value:
+        return node(layers.MulLayer(), self, other)
+
+    def __rmul__(self, other: Any) -> Value:
+        return node(layers.MulLayer(), other, self)
+
+    def __truediv__(self, other: Any) -> Value:
+        return node(layers.DivLayer(), self, other)
+
+    def __rtruediv__(self, other: Any) -> Value:
+        return node(layers.DivLayer(), other, self)
+
+    def __pow__(self, other: Any) -> Value:
+        return node(layers.PowLayer(), self, other)
+
+    def __rpow__(self, other: Any) -> Value:
+        return node(layers.PowLayer(), other, self)
+
+    def __matmul__(self, other: Any) -> Value:
+        return node(layers.MatMulLayer(), self, other)
+
+    def __rmatmul__(self, other: Any) -> Value:
+        return node(layers.MatMulLayer(), other, self)
+
+    def __neg__(self) -> Value:
+        return node(layers.MulLayer(), self, -1)
+
+    def exp(self) -> Value:
+        """Exponential."""
+        return node(layers.ExpLayer(), self)
+
+    def log(self) -> Value:
+        """Natural logarithm."""
+        return node(layers.LogLayer(), self)
+
+    def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Value:
+        """Sum over axes, by default all."""
+        return node(layers.SumLayer(axis, keepdims), self)
+
+    def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Value:
+        """Mean over axes, by default all."""
+        return node(layers.MeanLayer(axis, keepdims), self)
+
+    def max(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Value:
+        """Maximum over axes, by default all."""
+        return node(layers.MaxLayer(axis, keepdims), self)
+
+    def __repr__(self) -> str:
+        return self.name or (type(self.layer).__name__ if self.layer is not None else type(self).__name__)
+
+
+class Input(Value):
+    """A named value that is given from outside; set ``value`` and run `forward` again.
+
+    Parameters
+    ----------
+    name : str
+        Its name: what `forward` takes it by, and what it is called in pictures.
+    value : scalar or array, optional
+        Its value to begin with, on any device.
+    """
+
+    def __init__(self, name: str, value: Any = None) -> None:
+        super().__init__(None)
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"an Input needs a name, got {name!r}")
+        self.name = name
+        self._value = value
+
+    @property
+    def value(self) -> Any:
+        """What was given."""
+        if self._value is None:
+            raise RuntimeError(f"input {self.name!r} has no value; pass it to forward, or set its value")
+        return self._value
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        self._value = value
+
+
+class Constant(Value):
+    """A number or array written into the computation, such as the 1 of ``1 / (1 + x)``."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__(None)
+        self._value = value
+        if getattr(value, "shape", ()) == ():
+            self.name = f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def node(layer: Layer, *inputs: Any) -> Value:
+    """Apply a layer to values, and to numbers or arrays as constants."""
+    return Value(layer, tuple(x if isinstance(x, Value) else Constant(x) for x in inputs))

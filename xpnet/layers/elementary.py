@@ -1,0 +1,141 @@
+"""Exponential, logarithm and reductions: what sigmoid and softmax are made of (sections 5.5.2 and 5.6.3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xpnet.device import get_array_module
+from xpnet.functions import _inverse
+from xpnet.layers.base import Layer
+from xpnet.typing import Array
+
+__all__ = ["ExpLayer", "LogLayer", "MaxLayer", "MeanLayer", "SumLayer"]
+
+Axis = int | tuple[int, ...] | None
+
+
+class ExpLayer(Layer):
+    """Exponential, y = exp(x).
+
+    Its derivative is its output: dx = dout * y.
+    """
+
+    saved = ("y",)
+    samplewise = True
+
+    def forward(self, x: Array, train: bool = True) -> Array:
+        self.y = get_array_module(x).exp(x)
+        return self.y
+
+    def backward(self, dout: Array) -> Array:
+        get_array_module(dout=dout, y=self.y)
+        self._expect_dout(dout, np.shape(self.y))
+        return dout * self.y
+
+
+class LogLayer(Layer):
+    """Natural logarithm, y = log x.
+
+    dx = dout / x.
+    """
+
+    saved = ("x",)
+    samplewise = True
+
+    def forward(self, x: Array, train: bool = True) -> Array:
+        self.x = x
+        return get_array_module(x).log(x)
+
+    def backward(self, dout: Array) -> Array:
+        get_array_module(dout=dout, x=self.x)
+        self._expect_dout(dout, np.shape(self.x))
+        return dout / self.x
+
+
+class _Reduction(Layer):
+    """Takes axes away.
+
+    Parameters
+    ----------
+    axis : int or tuple of int, optional
+        Which; by default all.
+    keepdims : bool, default False
+        Whether to leave them with length 1.
+    """
+
+    def __init__(self, axis: Axis = None, keepdims: bool = False) -> None:
+        self.axis = axis
+        self.keepdims = keepdims
+
+    def _like_input(self, y: Any) -> Any:
+        """Give a result the axes that were taken away, with length 1, so that it broadcasts with the input."""
+        shape = list(self.x_shape)
+        axes = range(len(shape)) if self.axis is None else np.atleast_1d(self.axis)
+        for axis in axes:
+            shape[axis] = 1
+        return get_array_module(y).asarray(y).reshape(shape)
+
+    def _count(self) -> int:
+        axes = range(len(self.x_shape)) if self.axis is None else np.atleast_1d(self.axis)
+        return int(np.prod([self.x_shape[axis] for axis in axes], dtype=int))
+
+
+class SumLayer(_Reduction):
+    """Sum over axes, y = sum x.
+
+    dx = dout, repeated along the axes that were summed.
+    """
+
+    saved = ("x_shape", "y")
+
+    def forward(self, x: Array, train: bool = True) -> Array:
+        self.x_shape = np.shape(x)
+        self.y = get_array_module(x).asarray(x).sum(axis=self.axis, keepdims=self.keepdims)
+        return self.y
+
+    def backward(self, dout: Array) -> Array:
+        xp = get_array_module(dout=dout, y=self.y)
+        self._expect_dout(dout, np.shape(self.y))
+        dout = xp.asarray(dout, dtype=self.y.dtype if self.y.dtype.kind == "f" else None)
+        return xp.broadcast_to(self._like_input(dout), self.x_shape) * 1
+
+
+class MeanLayer(SumLayer):
+    """Mean over axes, y = 1/n sum x over n elements.
+
+    dx = dout / n, repeated along the axes.
+    """
+
+    def forward(self, x: Array, train: bool = True) -> Array:
+        return super().forward(x) * _inverse(self._count())
+
+    def backward(self, dout: Array) -> Array:
+        return super().backward(dout) * _inverse(self._count())
+
+
+class MaxLayer(_Reduction):
+    """Maximum over axes, y = max x.
+
+    dx = dout where x is the maximum, else 0; among several that are equal it is shared.
+    """
+
+    saved = ("x_shape", "y_shape", "mask")
+
+    def forward(self, x: Array, train: bool = True) -> Array:
+        x = get_array_module(x).asarray(x)
+        self.x_shape = x.shape
+        y = x.max(axis=self.axis, keepdims=self.keepdims)
+        self.y_shape = y.shape
+        self.mask = x == self._like_input(y)
+        return y
+
+    def backward(self, dout: Array) -> Array:
+        get_array_module(dout=dout, mask=self.mask)
+        self._expect_dout(dout, self.y_shape)
+        share = self._like_input(dout) * self.mask
+        return share / self.mask.sum(axis=self.axis, keepdims=True).astype(share.dtype)
+
+    def activation_pattern(self) -> Array:
+        return self.mask

@@ -1,0 +1,154 @@
+"""Any graph as a network: skip connections, branches, shared weights."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, NamedTuple
+
+from xpnet.device import Device
+from xpnet.graph import Constant, Graph, Input, Value
+from xpnet.layers import Layer, Loss
+from xpnet.nets.network import Network
+from xpnet.parameters import ParameterVector
+from xpnet.typing import Array, DTypeLike
+
+__all__ = ["GraphNetwork"]
+
+
+class _Call(NamedTuple):
+    """A layer applied to some values, all known by their place in the order of the graph."""
+
+    layer: Layer
+    owner: Layer
+    sources: tuple[int, ...]
+    needs_gradient: tuple[bool, ...]
+    target: int
+
+
+class GraphNetwork(Network):
+    """A graph that ends in a loss, as a network with parameters, gradients and training.
+
+    The layers are named by class and running number, in the order of the graph: ``Affine1``, ``AddLayer1`` ... A layer
+    that the graph uses more than once has one set of parameters, whose gradients are added.
+
+    Parameters
+    ----------
+    loss : Value
+        A loss layer applied to scores and to an `Input`, the labels. The scores are computed from one other `Input`,
+        the samples, and from constants. Neither needs a value.
+    device, dtype
+        As in `Network`.
+
+    Raises
+    ------
+    ValueError
+        If the graph is not of this form.
+
+    Examples
+    --------
+    >>> from xpnet.graph import Input
+    >>> from xpnet.layers import Affine, Relu, SoftmaxWithLoss
+    >>> x, t = Input("x"), Input("t")
+    >>> h = Relu()(Affine.from_sizes(784, 50, rng=0)(x))
+    >>> h = h + Relu()(Affine.from_sizes(50, 50, std="he", rng=1)(h))
+    >>> net = GraphNetwork(SoftmaxWithLoss()(Affine.from_sizes(50, 10, rng=2)(h), t))
+    >>> list(net.layers)
+    ['Affine1', 'Relu1', 'Affine2', 'Relu2', 'AddLayer1', 'Affine3']
+    """
+
+    def __init__(self, loss: Value, *, device: Device | str | None = None, dtype: DTypeLike | None = None) -> None:
+        if not isinstance(loss, Value) or not isinstance(loss.layer, Loss):
+            raise ValueError(
+                f"loss must be a loss layer applied to graph values, such as SoftmaxWithLoss()(y, t), got {loss!r}"
+            )
+        scores, labels = loss.inputs
+        if not isinstance(labels, Input):
+            raise ValueError(f"the labels of {loss.layer.name} must be an Input, got {labels!r}")
+        graph = Graph(scores)
+        samples = [value for value in graph.values if isinstance(value, Input)]
+        if len(samples) != 1 or samples[0] is labels:
+            found = ", ".join(repr(value.name) for value in samples) or "none"
+            raise ValueError(f"the scores must be computed from one Input besides the labels, found {found}")
+        place = {value: i for i, value in enumerate(graph.values)}
+        self._size, self._input = len(place), place[samples[0]]
+        self._constants = [(place[v], v.value) for v in graph.values if isinstance(v, Constant)]
+        self._calls = _calls(graph, place)
+        super().__init__(_named_layers(self._calls), loss.layer, device=device, dtype=dtype)
+
+    def predict(self, x: Array, train: bool = False) -> Array:
+        with self.device.activate():
+            values: list[Any] = [None] * self._size
+            values[self._input] = self._as_input(x)
+            for i, constant in self._constants:
+                values[i] = constant
+            for layer, _, sources, _, target in self._calls:
+                if len(sources) == 1:
+                    values[target] = layer.forward(values[sources[0]], train)
+                else:
+                    values[target] = layer.forward(*[values[i] for i in sources])
+            return values[-1]
+
+    def backward(self, dout: Array) -> None:
+        grads: list[Any] = [None] * self._size
+        grads[-1] = dout
+        for layer, _, sources, needs_gradient, target in reversed(self._calls):
+            grad = grads[target]
+            if not any(needs_gradient):
+                if layer.parameter_names:
+                    layer.backward_parameters(grad)
+                continue
+            computed = layer.backward(grad)
+            for i, needed, part in zip(
+                sources, needs_gradient, computed if isinstance(computed, tuple) else (computed,), strict=True
+            ):
+                if needed:
+                    grads[i] = part if grads[i] is None else grads[i] + part
+
+    def _row(self) -> list[Layer] | None:
+        straight = all(call.sources == (call.target - 1,) and call.layer is call.owner for call in self._calls)
+        return list(self.layers.values()) if straight else None
+
+    def _bind(self) -> None:
+        super()._bind()
+        for layer, owner, *_ in self._calls:
+            if layer is not owner:
+                vars(layer).update(owner.parameters())
+                layer._name = owner._name
+        on_device = self.device.asarray
+        self._constants = [(i, on_device(c, self.dtype) if getattr(c, "shape", ()) else c) for i, c in self._constants]
+
+    def _collect_gradients(self, grads: ParameterVector) -> None:
+        super()._collect_gradients(grads)
+        for layer, owner, *_ in self._calls:
+            if layer is not owner:
+                for slot in self._slots:
+                    if slot.layer is owner:
+                        grads[slot.name] += getattr(layer, slot.gradient)
+
+    def _activation_patterns(self) -> list[Array]:
+        patterns = (call.layer.activation_pattern() for call in self._calls)
+        return [pattern for pattern in patterns if pattern is not None]
+
+
+def _calls(graph: Graph, place: dict[Value, int]) -> list[_Call]:
+    calls, leads_to_parameters = [], set[int]()
+    for value in graph.values:
+        layer, owner = value.layer, value.shared
+        if layer is None or owner is None:
+            continue
+        sources = tuple(place[source] for source in value.inputs)
+        needs_gradient = tuple(i in leads_to_parameters for i in sources)
+        if any(needs_gradient) or layer.parameter_names:
+            leads_to_parameters.add(place[value])
+        calls.append(_Call(layer, owner, sources, needs_gradient, place[value]))
+    return calls
+
+
+def _named_layers(calls: list[_Call]) -> dict[str, Layer]:
+    named: dict[str, Layer] = {}
+    counts: Counter[str] = Counter()
+    for owner in dict.fromkeys(call.owner for call in calls):
+        kind = type(owner).__name__
+        counts[kind] += 1
+        named[f"{kind}{counts[kind]}"] = owner
+    return named
