@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 
 import fake_cupy
@@ -21,6 +22,21 @@ def cupy(monkeypatch):
     module = fake_cupy.create()
     monkeypatch.setitem(sys.modules, "cupy", module)
     return module
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium, the one that is installed: Playwright's own would be a download."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium is installed")
+    quiet = ["no-first-run", "disable-background-networking", "disable-component-update", "disable-sync"]
+    flags = [f"--{flag}" for flag in ("no-sandbox", "disable-gpu", *quiet)]
+    with playwright.sync_playwright() as session:
+        running = session.chromium.launch(executable_path=program, args=flags)
+        yield running
+        running.close()
 
 
 @pytest.fixture

@@ -130,6 +130,16 @@ def test_gradcheck_fails_for_a_wrong_gradient(xp, monkeypatch):
     assert "WRONG" in out
 
 
+@pytest.mark.parametrize("example", ["apple", "apple-orange", "sigmoid", "softmax", "two-layer"])
+def test_graph_writes_a_page_or_a_picture(xp, tmp_path, device, example):
+    status, out, err = xp("graph", example, "--device", device_argument(device))
+    assert (status, err) == (0, "")
+    assert re.fullmatch(rf"{example}\.html written: \w+ = [\d.]+, with derivatives\n", out)
+    assert (tmp_path / f"{example}.html").read_text().startswith("<!DOCTYPE html>")
+    assert xp("graph", example, "--out", "a.svg", "--device", device_argument(device))[0] == 0
+    assert (tmp_path / "a.svg").read_text().startswith("<svg ")
+
+
 def test_info_shows_devices_versions_blas_and_extras(xp, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     status, out, _ = xp("info")
@@ -168,6 +178,15 @@ def test_auto_says_what_it_chose(xp, monkeypatch):
         ("train --device gpu", 1, "device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got 'gpu'"),
         ("train --data nowhere", 1, "nowhere/train-images-idx3-ubyte: no such file, plain or .gz"),
         ("train --out file", 1, "file"),
+        ("graph pear", 2, "Invalid value for"),
+        ("graph", 2, "Missing argument"),
+        (
+            "graph apple --out apple.png",
+            1,
+            "--out must end in .svg, for a picture, or .html, for a page, got 'apple.png'",
+        ),
+        ("graph apple --out nowhere/apple.svg", 1, "No such file or directory"),
+        ("graph apple --device cuda", 1, "CuPy is not installed"),
         ("gradcheck --device cuda:9", 1, "CuPy is not installed"),
         ("info --device cuda", 1, "CuPy is not installed"),
     ],
@@ -217,11 +236,8 @@ def test_an_unexpected_error_is_one_line_with_its_place(xp, monkeypatch):
 def test_help_lists_the_commands(xp, arguments):
     status, out, err = xp(*arguments)
     assert (status, err) == (0, "")
-    assert [name for name in ("train", "gradcheck", "info") if re.search(rf"^  {name} ", out, re.M)] == [
-        "train",
-        "gradcheck",
-        "info",
-    ]
+    names = ["train", "gradcheck", "graph", "info"]
+    assert [name for name in names if re.search(rf"^  {name} ", out, re.M)] == names
 
 
 def test_version(xp):

@@ -19,7 +19,10 @@ import xpnet
 from xpnet import environment
 from xpnet.datasets import load_mnist
 from xpnet.device import Device
+from xpnet.files import written_atomically
 from xpnet.gradient import gradient_check
+from xpnet.graph.examples import build as build_example
+from xpnet.graph.labels import number_text
 from xpnet.nets import TwoLayerNet
 from xpnet.training import Callback, Evaluation, Trainer
 from xpnet.training.run_folder import create_run_folder, save_run
@@ -151,6 +154,38 @@ def gradcheck(
     report = gradient_check(net, x, t, method=method, samples=directions, seed=seed)
     console.print(str(report), soft_wrap=True)
     return 0 if report.ok else 1
+
+
+@app.command()
+def graph(
+    example: Annotated[
+        Literal["apple", "apple-orange", "sigmoid", "softmax", "two-layer"],
+        typer.Argument(help="Which of the book's graphs.", show_default=False),
+    ],
+    device: DeviceOption = "cpu",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A page, .html, or a picture, .svg; by default EXAMPLE.html, here."),
+    ] = None,
+) -> int:
+    """Draw a computational graph: values forward, gradients backward.
+
+    The page goes through both passes step by step, shows every node's local rule, and computes both passes again when
+    an input is changed.
+    """
+    out = out or Path(f"{example}.html")
+    if out.suffix not in (".svg", ".html"):
+        raise ValueError(f"--out must end in .svg, for a picture, or .html, for a page, got {str(out)!r}")
+    console = Console(highlight=False)
+    drawn = build_example(example, _device(device, console))
+    text = drawn.to_svg() if out.suffix == ".svg" else drawn.to_html()
+    with written_atomically(out) as file:
+        file.write(text.encode("utf-8"))
+    result = number_text(float(drawn.output.value))
+    console.print(
+        f"{out} written: {drawn.names[drawn.output]} = {result}, with derivatives", soft_wrap=True, markup=False
+    )
+    return 0
 
 
 @app.command()

@@ -68,6 +68,7 @@ class Graph:
                 raise ValueError(f"no input is called {name!r}; there are {', '.join(self.inputs)}")
             self.inputs[name].value = value
         for value in self.values:
+            value._input_grads = None  # a drawing shows no derivative of other values than its own
             if value.layer is not None and value.shared is not None:
                 vars(value.layer).update(value.shared.parameters())  # where they may have been replaced
                 try:
@@ -95,20 +96,36 @@ class Graph:
         elif np.shape(dout) != shape:
             raise ValueError(f"backward expected dout of the output's shape {shape}, got {np.shape(dout)}")
         for value in self.values:
-            value._grad = None
+            value._grad = value._input_grads = None
         self.output._grad = dout
         collected: dict[tuple[Layer, str], Array] = {}
         for value in reversed(self.values):
             if value.layer is None or value.shared is None or value._grad is None:
                 continue
             grads = value.layer.backward(value._grad)
-            for source, grad in zip(value.inputs, grads if isinstance(grads, tuple) else (grads,), strict=False):
+            value._input_grads = grads if isinstance(grads, tuple) else (grads,)
+            for source, grad in zip(value.inputs, value._input_grads, strict=False):
                 source._grad = grad if source._grad is None else source._grad + grad
             for name in value.layer.parameter_names:
                 owner, computed = (value.shared, f"d{name}"), getattr(value.layer, f"d{name}")
                 collected[owner] = collected[owner] + computed if owner in collected else computed
         for (layer, name), grad in collected.items():
             setattr(layer, name, grad)
+
+    def to_svg(self) -> str:
+        """Draw the graph with the numbers on it: values above the edges, derivatives below; see `xpnet.graph.svg`."""
+        from xpnet.graph.svg import draw
+
+        return draw(self)
+
+    def to_html(self) -> str:
+        """Return a page that steps through both passes and, for numbers, recomputes them; see `xpnet.graph.page`."""
+        from xpnet.graph.page import page
+
+        return page(self)
+
+    def _repr_html_(self) -> str:
+        return f'<div style="overflow-x: auto">{self.to_svg()}</div>'
 
 
 def _in_order(output: Value) -> list[Value]:

@@ -14,7 +14,6 @@ from xpnet.device import asnumpy
 
 __all__ = ["Quantity", "number_text", "quantity", "shorten", "text_width"]
 
-DIGITS = Context(prec=4, rounding=ROUND_HALF_UP)  # as JavaScript's toPrecision, so that page and picture agree
 LISTED = 4
 """Vectors up to this length are shown by their elements."""
 MINUS = "\u2212"
@@ -50,6 +49,8 @@ def quantity(value: Any) -> Quantity:
         return Quantity((shape,))
     with np.errstate(all="ignore"):
         mean, norm = float(array.mean(dtype="float64")), float(np.linalg.norm(array.astype("float64").ravel()))
+    if abs(mean) < 10 * np.finfo(array.dtype).eps * norm / math.sqrt(array.size):
+        mean = 0.0  # what rounding leaves of a sum that is zero
     return Quantity((shape, f"mean {number_text(mean, 2)} norm {number_text(norm, 2)}"))
 
 
@@ -65,13 +66,13 @@ def number_text(x: float, digits: int = 4) -> str:
     if math.isinf(x):
         return f"{sign}\u221e"
     exact = Decimal(x)
-    rounded = Context(prec=digits, rounding=ROUND_HALF_UP).plus(exact)
-    if not rounded:
+    if not x:
         return "0"
+    if 10**digits <= x < 999999.5:
+        return f"{sign}{exact.quantize(Decimal(1), ROUND_HALF_UP)}"
+    rounded = Context(prec=digits, rounding=ROUND_HALF_UP).plus(exact)  # as JavaScript rounds in page.js
     power = rounded.adjusted()
     if -4 <= power < 6:
-        if power >= digits:
-            rounded = exact.quantize(Decimal(1), ROUND_HALF_UP)
         return sign + _without_zeros(f"{rounded:f}")
     mantissa = _without_zeros(f"{rounded.scaleb(-power):f}")
     return f"{sign}{mantissa}e{MINUS if power < 0 else ''}{abs(power)}"

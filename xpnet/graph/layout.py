@@ -20,9 +20,11 @@ MARGIN = 20.0
 PORTS = 11.0
 """Distance between the points at which a node's edges arrive."""
 ORDERINGS = 16
-HEIGHTS = 10
+HEIGHTS = 40
 STRAIGHTNESS = (1.0, 2.0, 8.0)
 """How much an edge resists a bend: between ends, at one point that it only passes, and between two of these."""
+MERGE = 20.0
+"""How little it does where it meets others: as much as an edge that climbs this far."""
 
 
 @dataclass(frozen=True)
@@ -106,15 +108,21 @@ class _Link:
     port: float
     drop: float
 
-    @property
-    def weight(self) -> float:
-        return STRAIGHTNESS[(self.start.kind == "point") + (self.end.kind == "point")]
+    def pull(self, climb: float, near: float) -> float:
+        """Weigh the wish of the two ends to be at one height.
+
+        The weight falls with the climb, so that a few sharp bends are preferred to many slight ones; where edges
+        meet, it does not, so that the node stands in their middle.
+        """
+        strength = STRAIGHTNESS[(self.start.kind == "point") + (self.end.kind == "point")]
+        return strength / (climb + near if self.drop == 0 else MERGE)
 
 
 class _Chart:
     """The columns: layers of nodes are the even ones, labels stand in the odd ones."""
 
     def __init__(self, nodes: Sequence[Node], edges: Sequence[Edge]) -> None:
+        self.edges = edges
         self.layers = _longest_paths(len(nodes), edges)
         self.columns: list[list[_Item]] = [[] for _ in range(2 * max(self.layers, default=0) + 1)]
         self.nodes = [_Item(room, "node") for room in nodes]
@@ -164,8 +172,8 @@ class _Chart:
             for item, layer in zip(self.nodes, self.layers, strict=True)
         ]
         routes = [
-            self._route(way, 2 * self.layers[number], spans, top)
-            for way, number in zip(self.ways, [self.nodes.index(way[0]) for way in self.ways], strict=True)
+            self._route(way, 2 * self.layers[edge.source], spans, top)
+            for way, edge in zip(self.ways, self.edges, strict=True)
         ]
         bottom = max((i.y + i.room.below for c in self.columns for i in c), default=0.0) - top + MARGIN
         return Layout(spans[-1][1] + MARGIN, bottom, places, routes)
@@ -209,7 +217,7 @@ def _longest_paths(count: int, edges: Sequence[Edge]) -> list[int]:
 def _gap(column: list[_Item]) -> float:
     """The room for the bends to the right of a column: more where an edge climbs further, so that none is steep."""
     climb = max((abs(link.end.y + link.drop - item.y) for item in column for link in item.right), default=0.0)
-    return min(20.0 + 0.3 * climb, 110.0)
+    return min(16.0 + 0.22 * climb, 90.0)
 
 
 def _reduce_crossings(columns: list[list[_Item]]) -> None:
@@ -260,23 +268,29 @@ def _crossings(column: list[_Item]) -> int:
 
 
 def _choose_heights(columns: list[list[_Item]]) -> None:
-    """Move each column to where its edges are straight, as far as the room that each item needs allows."""
+    """Move each column to where its edges are straight, as far as the room that each item needs allows.
+
+    First from the beginning and from the end in turn, which brings things near their places, then by both neighbours.
+    """
     for column in columns:
         _settle(column, [(0.0, 1.0)] * len(column))
     for sweep in range(HEIGHTS):
-        last = sweep >= HEIGHTS - 2
-        forward = sweep % 2 == 0
+        forward, both = sweep % 2 == 0, sweep >= HEIGHTS // 3
+        near = max(8.0 * 0.85**sweep, 0.05)  # at last, what is nearly straight becomes straight
         for column in columns if forward else reversed(columns):
-            _settle(column, [_wish(item, forward or last, not forward or last) for item in column])
+            _settle(column, [_wish(item, forward or both, both or not forward, near) for item in column])
 
 
-def _wish(item: _Item, by_left: bool, by_right: bool) -> tuple[float, float]:
-    wishes = [(link.start.y - link.drop, link.weight) for link in item.left if by_left]
-    wishes += [(link.end.y + link.drop, link.weight) for link in item.right if by_right]
-    weight = sum(weight for _, weight in wishes)
-    if not wishes:
-        return item.y, 0.01
-    return sum(y * weight for y, weight in wishes) / weight, weight
+def _wish(item: _Item, by_left: bool, by_right: bool, near: float) -> tuple[float, float]:
+    """Say where an item wants to be, and how much: at the weighted mean of its neighbours."""
+    total = weights = 0.0
+    for link, y in [(link, link.start.y - link.drop) for link in item.left if by_left] + [
+        (link, link.end.y + link.drop) for link in item.right if by_right
+    ]:
+        weight = link.pull(abs(y - item.y), near)
+        total += weight * y
+        weights += weight
+    return (total / weights, weights) if weights else (item.y, 1e-3)
 
 
 def _settle(column: list[_Item], wishes: list[tuple[float, float]]) -> None:
@@ -297,4 +311,6 @@ def _settle(column: list[_Item], wishes: list[tuple[float, float]]) -> None:
 
 
 def _distance(upper: _Item, lower: _Item) -> float:
-    return 10.0 if upper.kind == "point" or lower.kind == "point" else 16.0
+    if upper.kind == "point" or lower.kind == "point":
+        return 10.0
+    return 12.0 if upper.kind == "node" else 16.0

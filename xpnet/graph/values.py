@@ -53,6 +53,7 @@ class Value:
         self.name: str | None = None
         self._value: Any = None
         self._grad: Any = None
+        self._input_grads: tuple[Any, ...] | None = None  # what the last backward pass sent to each input
 
     @property
     def value(self) -> Array:
@@ -79,6 +80,11 @@ class Value:
         from xpnet.graph.graph import Graph
 
         Graph(self).backward(dout)
+
+    def _repr_html_(self) -> str:
+        from xpnet.graph.graph import Graph
+
+        return Graph(self)._repr_html_()
 
     def __add__(self, other: Any) -> Value:
         return node(layers.AddLayer(), self, other)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from xpnet.graph.labels import quantity
+from xpnet.graph.labels import quantity, shorten
 from xpnet.graph.rules import fill_in, rule_of
-from xpnet.graph.values import Input, Value
+from xpnet.graph.values import Constant, Input, Value
 
 if TYPE_CHECKING:
     from xpnet.graph.graph import Graph
 
-__all__ = ["description", "expression", "title"]
+__all__ = ["description", "expression", "spoken_names", "title"]
 
 LISTED = 24
 """Nodes that are described one by one; of a larger graph, the first ones."""
+SPOKEN = 28
+"""How long a formula may be that stands for a value in other formulas."""
 
 
 def title(graph: Graph) -> str:
@@ -26,35 +28,58 @@ def title(graph: Graph) -> str:
 
 def description(graph: Graph) -> str:
     """Say every step, forward and backward, with the numbers that are there."""
-    nodes = [value for value in graph.values if value.layer is not None]
-    sentences = ["Forward: " + "; ".join(expression(graph, value) for value in nodes[:LISTED])] if nodes else []
+    nodes, names = [value for value in graph.values if value.layer is not None], spoken_names(graph)
+    steps = [expression(value, names) for value in nodes[:LISTED]]
+    sentences = [f"Forward: {'; '.join(steps)}"] if nodes else []
     if len(nodes) > LISTED:
         sentences.append(f"And {len(nodes) - LISTED} more")
     inputs = [value for value in graph.values if isinstance(value, Input)]
     if graph.output._input_grads is not None:
-        grads = [f"{graph.names[value]} {_said(value._grad)}" for value in inputs if value._grad is not None]
-        start = f"Backward, from {_said(graph.output._grad)} at {graph.names[graph.output]}"
+        grads = [f"{names[value]} {_said(value._grad)}" for value in inputs if value._grad is not None]
+        start = f"Backward, from {_said(graph.output._grad)} at {names[graph.output]}"
         sentences.append(f"{start}, the derivatives: {'; '.join(grads)}" if grads else start)
     return " ".join(f"{sentence}." for sentence in sentences)
 
 
-def expression(graph: Graph, value: Value) -> str:
+def spoken_names(graph: Graph) -> dict[Value, str]:
+    """Call values as a formula would: a number by itself, an operation without a name by what it does."""
+    spoken: dict[Value, str] = {}
+    for value in graph.values:
+        name = graph.names[value]
+        if isinstance(value, Constant) and value.name:
+            name = _said(value._value)
+        elif value.layer is not None and not value.name and rule_of(value.layer).sign:
+            operation = _operation(value, spoken)
+            operation = f"({operation})" if len(value.inputs) > 1 else operation
+            name = operation if len(operation) <= SPOKEN else name
+        spoken[value] = shorten(name, 60)
+    return spoken
+
+
+def expression(value: Value, names: dict[Value, str]) -> str:
     """Write one node as an equation of names, then of numbers."""
     assert value.layer is not None
-    rule = rule_of(value.layer)
-    name = graph.names[value]
-    names = [graph.names[source] for source in value.inputs]
-    if rule.sign:
-        parts = [name, fill_in(rule.forward, dict(zip(rule.operands, names, strict=False)))]
-        numbers = [None if source._value is None else quantity(source._value).number for source in value.inputs]
-        if value._value is not None and None not in numbers:
-            said = [_said(source._value) for source in value.inputs]
-            parts.append(fill_in(rule.forward, dict(zip(rule.operands, said, strict=False))))
-    else:
-        parts = [name, f"{type(value.layer).__name__}({', '.join(names)})"]
+    sign = rule_of(value.layer).sign
+    parts = [_operation(value, names)]
+    if value.name or not sign:
+        parts.insert(0, names[value])
+    if sign and all(source._value is not None for source in value.inputs):
+        shown = {source: quantity(source._value) for source in value.inputs}
+        if all(one.number is not None for one in shown.values()):
+            parts.append(_operation(value, {source: one.lines[0] for source, one in shown.items()}))
     if value._value is not None:
         parts.append(_said(value._value))
-    return " = ".join(parts)
+    return " = ".join(part for i, part in enumerate(parts) if i == 0 or part != parts[i - 1])
+
+
+def _operation(value: Value, names: dict[Value, str]) -> str:
+    """Write a node's formula with its inputs' names in it, or numbers; that of a box, as a function."""
+    assert value.layer is not None
+    rule = rule_of(value.layer)
+    said = [names[source] for source in value.inputs]
+    if rule.sign:
+        return fill_in(rule.forward, dict(zip(rule.operands, said, strict=True)))
+    return f"{type(value.layer).__name__}({', '.join(said)})"
 
 
 def _said(value: object) -> str:

@@ -1,0 +1,96 @@
+"""The computational graphs of the book, ready to run and to draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from xpnet.device import Device
+from xpnet.graph.graph import Graph
+from xpnet.graph.values import Input, Value
+
+__all__ = ["EXAMPLES", "build"]
+
+
+def build(name: str, device: Device | str = "cpu") -> Graph:
+    """Build one of the examples and run it forward and backward.
+
+    Parameters
+    ----------
+    name : str
+        One of `EXAMPLES`.
+    device : Device or str, default "cpu"
+        Where to compute.
+    """
+    if name not in EXAMPLES:
+        raise ValueError(f"name must be one of {', '.join(EXAMPLES)}, got {name!r}")
+    graph = Graph(EXAMPLES[name](Device(device)))
+    graph.forward()
+    graph.backward()
+    return graph
+
+
+def _apple(device: Device) -> Value:
+    """Two apples, with tax (section 5.1.1)."""
+    apple, apple_num, tax = _numbers(device, apple=100, apple_num=2, tax=1.1)
+    apple_price = _named("apple_price", apple * apple_num)
+    return _named("price", apple_price * tax)
+
+
+def _apple_orange(device: Device) -> Value:
+    """Two apples and three oranges, with tax (section 5.4.2)."""
+    apple, apple_num, orange, orange_num, tax = _numbers(
+        device, apple=100, apple_num=2, orange=150, orange_num=3, tax=1.1
+    )
+    apple_price = _named("apple_price", apple * apple_num)
+    orange_price = _named("orange_price", orange * orange_num)
+    all_price = _named("all_price", apple_price + orange_price)
+    return _named("price", all_price * tax)
+
+
+def _sigmoid(device: Device) -> Value:
+    """The logistic function from its atoms (section 5.5.2)."""
+    (x,) = _numbers(device, x=0.5)
+    return _named("y", 1 / (1 + (-x).exp()))
+
+
+def _softmax(device: Device) -> Value:
+    """Softmax and cross entropy of three classes from their atoms (appendix A): the scores' derivatives are y - t."""
+    scores = _numbers(device, a1=0.3, a2=2.9, a3=4.0)
+    labels = _numbers(device, t1=0, t2=1, t3=0)
+    exps = [score.exp() for score in scores]
+    total = _named("S", exps[0] + exps[1] + exps[2])
+    outputs = [_named(f"y{i}", e / total) for i, e in enumerate(exps, 1)]
+    terms = [y.log() * t for t, y in zip(labels, outputs, strict=True)]
+    return _named("L", -(terms[0] + terms[1] + terms[2]))
+
+
+def _two_layer(device: Device) -> Value:
+    """The layers of the two-layer network on three images of MNIST (section 5.7)."""
+    from xpnet.datasets import load_mnist
+    from xpnet.nets import TwoLayerNet
+
+    (images, labels), _ = load_mnist(one_hot_label=True)
+    net = TwoLayerNet(784, 50, 10, "he", device=device, seed=0)
+    value: Value = Input("x", device.asarray(images[:3]))
+    for layer in net.layers.values():
+        value = layer(value)
+    return _named("loss", net.last_layer(value, Input("t", device.asarray(labels[:3]))))
+
+
+def _numbers(device: Device, **values: float) -> list[Input]:
+    return [Input(name, device.asarray(value, "float64")) for name, value in values.items()]
+
+
+def _named(name: str, value: Value) -> Value:
+    value.name = name
+    return value
+
+
+EXAMPLES: dict[str, Callable[[Device], Value]] = {
+    "apple": _apple,
+    "apple-orange": _apple_orange,
+    "sigmoid": _sigmoid,
+    "softmax": _softmax,
+    "two-layer": _two_layer,
+}
+"""The examples by name: each makes the value at the end of its graph."""

@@ -1,0 +1,263 @@
+"""A computational graph as a picture: values flow forward above the edges, derivatives flow back below them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from importlib import resources
+from typing import TYPE_CHECKING, Any, NamedTuple
+from xml.etree import ElementTree
+
+from xpnet.graph.labels import Quantity, quantity, shorten, text_width
+from xpnet.graph.layout import Edge, Layout, Node, arrange
+from xpnet.graph.rules import rule_of
+from xpnet.graph.values import Constant, Value
+from xpnet.graph.words import description, expression, spoken_names, title
+
+if TYPE_CHECKING:
+    from xpnet.graph.graph import Graph
+
+__all__ = ["draw"]
+
+RADIUS = 21.0
+LINE = 17.0
+"""From one line of an edge's label to the next."""
+CLEAR = 6.0
+"""Between an edge and its label."""
+NUMBER_WIDTH = 58.0
+"""Room for any number, so that the page can put another one in its place."""
+TITLE, PARAMETER, CAPTION, NUMBER = 15.0, 12.0, 12.0, 14.0
+"""Sizes of letters, as in drawing.css."""
+BOLD = 1.08
+"""How much wider names are for being bold."""
+TAG = 19.0
+LEGEND = 30.0
+
+
+class _Figure(NamedTuple):
+    """How one value is drawn: a circle with a sign, a box with a title and parameters, or a mere name."""
+
+    kind: str
+    text: str
+    caption: str
+    tags: list[str]
+    room: Node
+    reach: float
+    """From the middle to where edges begin and end."""
+
+
+class _Flow(NamedTuple):
+    """What an edge carries: a value forward, a derivative back; either may not be there."""
+
+    source: int
+    target: int
+    slot: int
+    value: Quantity | None
+    grad: Quantity | None
+
+
+def draw(graph: Graph, *, interactive: bool = False) -> str:
+    """Draw a graph as SVG that adapts to light and dark.
+
+    Parameters
+    ----------
+    graph : Graph
+        What to draw. Values and derivatives that were not computed yet are left out.
+    interactive : bool, default False
+        For a page that brings the drawing to life: nodes can be focused, and the drawing's description is left to it.
+    """
+    figures = [_figure(graph, value) for value in graph.values] + [_end(graph)]
+    flows = list(_flows(graph))
+    edges = [Edge(flow.source, flow.target, _room(flow)) for flow in flows]
+    layout = arrange([figure.room for figure in figures], edges)
+    height = layout.height + LEGEND
+    svg = ElementTree.Element(
+        "svg",
+        {
+            "xmlns": "http://www.w3.org/2000/svg",
+            "class": "xpnet-graph",
+            "viewBox": f"0 0 {_n(layout.width)} {_n(height)}",
+            "width": _n(layout.width),
+            "height": _n(height),
+            "role": "group" if interactive else "img",
+        },
+    )
+    if interactive:
+        svg.set("aria-label", title(graph))
+    else:
+        _add(svg, "title", shorten(title(graph), 200))
+        _add(svg, "desc", shorten(description(graph), 4000))
+    _add(svg, "style", resources.files("xpnet.graph").joinpath("drawing.css").read_text("utf-8"))
+    _add(svg, "rect", class_="surface", width=layout.width, height=height)
+    for number, flow in enumerate(flows):
+        _draw_edge(svg, flow, layout, number, figures)
+    names = spoken_names(graph)
+    for number, (figure, value) in enumerate(zip(figures, [*graph.values, None], strict=True)):
+        group = _add(svg, "g", class_=f"node {figure.kind}", data_node=number)
+        if value is not None and value.layer is not None:
+            if interactive:
+                group.set("tabindex", "0")
+                group.set("role", "img")
+                group.set("aria-label", shorten(expression(value, names), 200))
+            else:
+                _add(group, "title", shorten(expression(value, names), 200))
+        _draw_figure(group, figure, *layout.nodes[number])
+    _draw_legend(svg, layout)
+    return ElementTree.tostring(svg, encoding="unicode")
+
+
+def _figure(graph: Graph, value: Value) -> _Figure:
+    if value.layer is None:
+        is_number = isinstance(value, Constant) and value.name is not None
+        text = quantity(value._value).lines[0] if is_number else shorten(graph.names[value])
+        kind = "constant" if isinstance(value, Constant) else "input"
+        caption = _total(graph, value)
+        width = max(BOLD * text_width(text, TITLE), text_width(caption, CAPTION)) + 8
+        return _Figure(kind, text, caption, [], Node(width, 10, 26 if caption else 10), width / 2)
+    sign = rule_of(value.layer).sign
+    caption = shorten(value.name or "") if value is not graph.output else ""
+    extra = LINE if caption else 0.0
+    if sign:
+        width = max(2 * RADIUS, text_width(caption, CAPTION))
+        return _Figure("operation", sign, caption, [], Node(width, RADIUS, RADIUS + extra), RADIUS)
+    text = value.layer.name if value.name or value.layer._name else graph.names[value]
+    tags = [f"{name} {tuple(array.shape)}" for name, array in value.layer.parameters().items()]
+    width = max(BOLD * text_width(text, TITLE), *(text_width(tag, PARAMETER) + 12 for tag in tags), 40.0) + 20
+    half = (36 + len(tags) * TAG + (4 if tags else 0)) / 2
+    room = Node(max(width, text_width(caption, CAPTION)), half, half + extra)
+    return _Figure("layer", shorten(text), caption, tags, room, width / 2)
+
+
+def _total(graph: Graph, value: Value) -> str:
+    """Say the sum of what flows back to an input that is used more than once."""
+    uses = sum(other._input_grads is not None and source is value for other in graph.values for source in other.inputs)
+    if uses < 2 or value._grad is None or isinstance(value, Constant):
+        return ""
+    return f"in all {' '.join(quantity(value._grad).lines)}"
+
+
+def _end(graph: Graph) -> _Figure:
+    """Where the last edge leads to: the output's name, if it was given one."""
+    text = shorten(graph.output.name or "") if graph.output.layer is not None else ""
+    width = BOLD * text_width(text, TITLE) + 8 if text else 0.0
+    return _Figure("end", text, "", [], Node(width, 10, 10), width / 2)
+
+
+def _flows(graph: Graph) -> Iterator[_Flow]:
+    """List the edges in order of their targets, the last one behind the output."""
+    numbers = {value: number for number, value in enumerate(graph.values)}
+    for value in graph.values:
+        grads = value._input_grads or ()
+        for slot, source in enumerate(value.inputs):
+            grad = grads[slot] if slot < len(grads) else None
+            yield _flow(source, numbers[source], numbers[value], slot, grad)
+    is_fresh = graph.output.layer is None or graph.output._input_grads is not None
+    yield _flow(graph.output, numbers[graph.output], len(numbers), 0, graph.output._grad if is_fresh else None)
+
+
+def _flow(source: Value, start: int, end: int, slot: int, grad: Any) -> _Flow:
+    if isinstance(source, Constant) and source.name:  # its name is its value, and nobody asks for its derivative
+        return _Flow(start, end, slot, None, None)
+    value = None if source._value is None else quantity(source._value)
+    return _Flow(start, end, slot, value, None if grad is None else quantity(grad))
+
+
+def _room(flow: _Flow) -> Node:
+    above = flow.value.lines if flow.value else ()
+    below = flow.grad.lines if flow.grad else ()
+    width = max((text_width(line, NUMBER) for line in (*above, *below)), default=0.0)
+    if above or below:
+        width = max(width, NUMBER_WIDTH)
+    return Node(width + 8, CLEAR + len(above) * LINE, CLEAR + len(below) * LINE)
+
+
+def _draw_edge(svg: Any, flow: _Flow, layout: Layout, number: int, figures: list[_Figure]) -> None:
+    route = layout.routes[number]
+    target = figures[flow.target]
+    start = layout.nodes[flow.source][0] + figures[flow.source].reach
+    x, y = layout.nodes[flow.target][0], route.points[-1][1]
+    end = x - target.reach
+    if target.kind == "operation":
+        end = x - math.sqrt(RADIUS**2 - (y - layout.nodes[flow.target][1]) ** 2)
+    group = _add(svg, "g", class_="edge", data_edge=number, data_source=flow.source, data_target=flow.target)
+    group.set("data-slot", str(flow.slot))
+    _add(group, "path", class_="line", d=_path(start, route.points, end - 6))
+    _add(group, "path", class_="head", d=f"M{_n(end - 1)} {_n(y)}l-9 -4.5v9z")
+    across, middle = route.label
+    if flow.value:
+        _lines(group, "value", flow.value.lines, across, middle - CLEAR - (len(flow.value.lines) - 1) * LINE)
+    if flow.grad:
+        _lines(group, "grad", flow.grad.lines, across, middle + CLEAR + 11)
+
+
+def _path(start: float, points: list[tuple[float, float]], end: float) -> str:
+    """Run straight through columns and bend between them."""
+    x, y = points[0]
+    parts = [f"M{_n(start)} {_n(y)}"]
+    for i, (next_x, next_y) in enumerate(points):
+        if i % 2 == 1 and next_y != y:
+            middle = _n((x + next_x) / 2)
+            parts.append(f"C{middle} {_n(y)} {middle} {_n(next_y)} {_n(next_x)} {_n(next_y)}")
+        else:
+            parts.append(f"H{_n(next_x)}")
+        x, y = next_x, next_y
+    return "".join([*parts, f"H{_n(end)}"])
+
+
+def _lines(group: Any, kind: str, lines: tuple[str, ...], x: float, y: float) -> None:
+    text = _add(group, "text", class_=kind, x=x, y=y)
+    if len(lines) == 1:
+        text.text = lines[0]
+        return
+    for i, line in enumerate(lines):
+        part = _add(text, "tspan", line, x=x, dy=LINE if i else 0)
+        part.tail = " " if line is not lines[-1] else None
+
+
+def _draw_figure(group: Any, figure: _Figure, x: float, y: float) -> None:
+    if figure.kind == "operation":
+        _add(group, "circle", class_="shape", cx=x, cy=y, r=RADIUS)
+        is_long = len(figure.text) > 1
+        _add(group, "text", figure.text, class_="sign long" if is_long else "sign", x=x, y=y + (5 if is_long else 7.5))
+        _caption(group, figure.caption, "caption", x, y + RADIUS + 15)
+        return
+    if figure.kind != "layer":
+        _add(group, "text", figure.text, class_="constant" if figure.kind == "constant" else "name", x=x, y=y + 5)
+        _caption(group, figure.caption, "caption grad", x, y + 22)
+        return
+    left, top = x - figure.reach, y - figure.room.above
+    _add(group, "rect", class_="shape", x=left, y=top, width=2 * figure.reach, height=2 * figure.room.above, rx=9)
+    _add(group, "text", figure.text, class_="name", x=x, y=top + 23)
+    for i, tag in enumerate(figure.tags):
+        width = text_width(tag, PARAMETER) + 12
+        _add(group, "rect", class_="tag", x=x - width / 2, y=top + 32 + i * TAG, width=width, height=TAG - 3, rx=4)
+        _add(group, "text", tag, class_="parameter", x=x, y=top + 44 + i * TAG)
+    _caption(group, figure.caption, "caption", x, y + figure.room.above + 15)
+
+
+def _caption(group: Any, text: str, kind: str, x: float, y: float) -> None:
+    if text:
+        _add(group, "text", text, class_=kind, x=x, y=y)
+
+
+def _draw_legend(svg: Any, layout: Layout) -> None:
+    text = _add(svg, "text", class_="caption", x=20, y=layout.height + 8)
+    text.set("style", "text-anchor: start")
+    _add(text, "tspan", "above: value \u2192", class_="value").tail = " \u00a0 "
+    _add(text, "tspan", "below: \u2190 derivative", class_="grad")
+
+
+def _add(parent: Any, tag: str, text: str = "", **attributes: str | float) -> Any:
+    named = {
+        key.rstrip("_").replace("_", "-"): value if isinstance(value, str) else _n(value)
+        for key, value in attributes.items()
+    }
+    element = ElementTree.SubElement(parent, tag, named)
+    if text:
+        element.text = text
+    return element
+
+
+def _n(x: float) -> str:
+    """Write a coordinate: a tenth of a pixel is exact enough."""
+    return f"{x:.1f}".removesuffix(".0")
