@@ -25,10 +25,11 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Measure; the results are written to benchmarks/results.
-bench: $(VENV)/.dev
-	$(BIN)/python -m pytest benchmarks --benchmark-json=benchmarks/results/gradients_cpu.json $(ARGS)
-	$(BIN)/python benchmarks/full_run.py --rounds 11 --out benchmarks/results/full_run_cpu.json
+# Measure against the peers (5 minutes); write the results, the page build/benchmarks.html and the README's picture.
+bench: $(VENV)/.bench
+	$(BIN)/python -m pytest benchmarks --benchmark-json=benchmarks/results/cpu.json $(ARGS)
+	$(BIN)/python scripts/benchmark_report.py benchmarks/results/cpu.json \
+		--out build/benchmarks.html --markdown build/benchmarks.md --picture docs/images/benchmarks.svg
 
 # API reference, as HTML in build/docs.
 docs: $(VENV)/.dev
@@ -37,6 +38,13 @@ docs: $(VENV)/.dev
 # The whole suite and the benchmarks on an NVIDIA GPU.
 gpu-check:
 	PYTHON=$(BIN)/python scripts/gpu_check.sh
+
+# The libraries that xpnet is compared with. PyTorch's CPU build will do; installed beforehand, it is kept.
+PEERS ?= torch jax scikit-learn
+
+$(VENV)/.bench: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,bench]' $(PEERS)
+	touch $@
 
 clean:
 	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -49,5 +57,5 @@ $(VENV)/.train: pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,plot,test,bench,lint,docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,plot,test,browser,bench,lint,docs]'
 	touch $@ $(VENV)/.train

@@ -77,6 +77,14 @@ class BookNet:
         return grads
 
 
+def train_step(network, x_batch, t_batch, lr):
+    """Take one step; return the loss after it."""
+    grads = network.gradient(x_batch, t_batch)
+    for key in network.params:
+        network.params[key] -= lr * grads[key]
+    return network.loss(x_batch, t_batch)
+
+
 def train(steps=10_000, batch_size=100, lr=0.1, seed=0):
     """Run the book's loop; return the test accuracies."""
     (x_train, t_train), (x_test, t_test) = load_mnist(one_hot_label=True)
@@ -85,11 +93,7 @@ def train(steps=10_000, batch_size=100, lr=0.1, seed=0):
     losses, accuracies = [], []
     for i in range(steps):
         batch = rng.choice(len(x_train), batch_size)
-        x_batch, t_batch = x_train[batch], t_train[batch]
-        grads = network.gradient(x_batch, t_batch)
-        for key in network.params:
-            network.params[key] -= lr * grads[key]
-        losses.append(network.loss(x_batch, t_batch))
+        losses.append(train_step(network, x_train[batch], t_train[batch], lr))
         if i % (len(x_train) // batch_size) == 0:
             accuracies.append((network.accuracy(x_train, t_train), network.accuracy(x_test, t_test)))
     return network, accuracies

@@ -1,24 +1,81 @@
-"""What every benchmark needs: the device's facts in the JSON, and a call that is over when the work is."""
+"""What every benchmark needs: equal threads and precision for all, contests held once, and the facts for the JSON.
+
+`--rounds N`   turns of each party (and seeds, for the time to accuracy); the slow groups take 3 at most
+`--threads N`  threads of each library, by default as many as there are cores to use; see `threads.pin`
+
+TF32 is off for all: CuPy's switch is set here, before CuPy is loaded; PyTorch's and JAX's in their modules of `peers`.
+
+pytest-benchmark times one test after the other, and the parties of a contest have to take turns. So the first test of
+a group holds the whole contest (`contest.Contest`), and each test hands the durations of its own party over to
+pytest-benchmark by a timer that replays them: its table, statistics and JSON are made of the real ones.
+"""
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
+import peers
 import pytest
+import threads
+from contest import Contest, Group, Missing, replay
 
 from xpnet import environment
 
+TABLE = {"--benchmark-columns": ["min", "median", "max", "iqr", "rounds"], "--benchmark-sort": "median"}
+"""How the table is drawn, unless the command line says otherwise: what fits a terminal and can be compared."""
+
+
+def pytest_addoption(parser):
+    parser.addoption("--rounds", type=int, default=5, help="turns of each party of a benchmark")
+    parser.addoption("--threads", type=int, default=threads.available(), help="threads of each library")
+
+
+def pytest_configure(config):
+    for option, most in {"--rounds": None, "--threads": threads.available()}.items():
+        value = config.getoption(option)
+        if value < 1 or (most is not None and value > most):
+            raise pytest.UsageError(f"{option} must be 1 to {most or 'any number'}, got {value}")
+    for option, value in TABLE.items():
+        if not any(argument.startswith(option) for argument in config.invocation_params.args):
+            setattr(config.option, option.removeprefix("--").replace("-", "_"), value)
+    threads.pin(config.getoption("--threads"))
+    os.environ["CUPY_TF32"] = "0"
+
+
+@pytest.fixture(scope="session")
+def contests():
+    """The contests held so far, by the names of their groups."""
+    return {}
+
 
 @pytest.fixture
-def measure(device, request):
-    """Time a call on the device, its queued work included, after a warm-up; record the device's facts."""
+def record(request, device, contests):
+    """Record the outcome of one contestant of a group as this test's benchmark."""
 
-    def run(function, rounds):
-        def synchronised():
-            result = function()
-            device.synchronize()
-            return result
-
-        benchmark = request.getfixturevalue("benchmark")  # only now: a benchmark that is skipped must not ask for it
-        benchmark.extra_info.update(environment.describe(device))
-        return benchmark.pedantic(synchronised, rounds=rounds, warmup_rounds=1)
+    def run(group: Group, name: str) -> None:
+        title = f"{group.title}: {group.work} on {device}"
+        if title not in contests:
+            rounds = request.config.getoption("--rounds")
+            contests[title] = Contest(group.contestants(), min(rounds, group.most_rounds or rounds), group.tolerance)
+        contest = contests[title]
+        try:
+            seconds, facts = contest.outcome(name)
+        except Missing as missing:
+            pytest.skip(str(missing))
+        request.node.add_marker(pytest.mark.benchmark(group=title, timer=replay(seconds)))
+        benchmark = request.getfixturevalue("benchmark")  # only now: the marker sets its timer
+        contestant = contest.contestants[name]
+        benchmark.name = name  # the table then reads as the comparison; the test's full name stays in the JSON
+        benchmark.extra_info.update(
+            kind=group.kind, party=contestant.party, role=contestant.role, work=group.work, **{**group.facts, **facts}
+        )
+        benchmark.extra_info.update(device=device.name, environment=describe(device))
+        benchmark.pedantic(lambda: None, rounds=len(seconds))
 
     return run
+
+
+def describe(device) -> dict[str, Any]:
+    """Return what the figures depend on."""
+    return {**environment.describe(device), "peers": peers.versions(), "tf32": "off"}

@@ -46,7 +46,8 @@ EXTRAS = (
     Extra("cuda13", ("cupy",), "computing on NVIDIA GPUs, driver 580 or newer (cuda12: older drivers)"),
     Extra("test", ("pytest", "hypothesis"), "the test suite"),
     Extra("oracle", ("torch",), "tests against PyTorch"),
-    Extra("bench", ("pytest_benchmark",), "the benchmarks"),
+    Extra("browser", ("playwright",), "tests of the pages in a browser"),
+    Extra("bench", ("pytest_benchmark", "jinja2", "matplotlib"), "the benchmarks and their report"),
 )
 
 

@@ -1,0 +1,147 @@
+"""PyTorch: eager, compiled, and on CUDA captured into a graph.
+
+Matrix products are in full precision, never TF32. Compilation starts cold each time: the caches on disk are off, which
+hold what was compiled before.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import warnings
+
+os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from . import Missing, Party
+
+torch.set_float32_matmul_precision("highest")
+
+with warnings.catch_warnings():  # PyTorch's compiler loads a module of PyTorch that warns of PyTorch
+    warnings.filterwarnings("ignore", "`torch.jit.script_method` is deprecated", DeprecationWarning)
+    import torch.utils.mkldnn
+
+
+class PyTorchEager(Party):
+    """A module, `cross_entropy`, `backward` and `SGD`: the loop of every tutorial, with the data on the device.
+
+    ``index_select`` gathers faster than ``x[index]`` does; ``fused`` and ``foreach`` gain nothing on the CPU.
+    """
+
+    def __init__(self, work, device, seed=0):
+        if device.name != "cpu" and not torch.cuda.is_available():
+            raise Missing(f"PyTorch {torch.__version__} finds no CUDA device")
+        self.device = torch.device(device.name)
+        self.lr = work.lr
+        (self.x, self.t), (self.x_test, self.t_test) = (map(self._on_device, part) for part in work.data())
+        self.network = build_network(work, seed).to(self.device)
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=work.lr)
+
+    def run(self, indices):
+        for index in self._on_device(indices):
+            self.optimizer.zero_grad()
+            self.loss = self._loss(index)
+            self.loss.backward()
+            self.optimizer.step()
+
+    def synchronize(self):
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def parameters(self):
+        linears = [module for module in self.network if isinstance(module, nn.Linear)]
+        found = {}
+        for number, linear in enumerate(linears, 1):
+            found[f"W{number}"] = linear.weight.detach().cpu().numpy().T.copy()
+            found[f"b{number}"] = linear.bias.detach().cpu().numpy().copy()
+        return found
+
+    def accuracy(self):
+        with torch.no_grad():
+            return (self.network(self.x_test).argmax(1) == self.t_test).float().mean().item()
+
+    def _loss(self, index):
+        return cross_entropy(self.network(self.x.index_select(0, index)), self.t.index_select(0, index))
+
+    def _on_device(self, array):
+        return torch.from_numpy(array).to(self.device)
+
+
+class PyTorchCompiled(PyTorchEager):
+    """The whole step in one graph for `torch.compile`: gather, loss, gradient and update.
+
+    A gradient taken by `torch.func` is part of the graph; ``loss.backward()`` would break it in two.
+    """
+
+    def __init__(self, work, device, seed=0):
+        super().__init__(work, device, seed)
+        torch.compiler.reset()  # another instance's code is not reused
+        self.step = torch.compile(self._step, fullgraph=True, dynamic=False, mode="max-autotune")
+
+    def run(self, indices):
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.filterwarnings("ignore", "dynamo_pgo force disabled", UserWarning)  # said once, of the caches
+            for index in self._on_device(indices):
+                if self.device.type == "cuda":
+                    torch.compiler.cudagraph_mark_step_begin()  # the loss before may be overwritten
+                self.loss = self.step(index)
+
+    def _step(self, index):
+        def loss(parameters):
+            scores = torch.func.functional_call(self.network, parameters, self.x.index_select(0, index))
+            return cross_entropy(scores, self.t.index_select(0, index))
+
+        parameters = dict(self.network.named_parameters())
+        gradients, value = torch.func.grad_and_value(loss)(parameters)
+        for name, parameter in parameters.items():
+            parameter.sub_(gradients[name], alpha=self.lr)
+        return value
+
+
+class PyTorchCudaGraph(PyTorchEager):
+    """The eager step, captured once with `torch.cuda.graph` and replayed, as PyTorch's documentation has it."""
+
+    def __init__(self, work, device, seed=0):
+        if device.name == "cpu":
+            raise Missing("a CUDA graph needs a CUDA device")
+        super().__init__(work, device, seed)
+        self.index = torch.zeros(work.batch, dtype=torch.int64, device=self.device)
+        self.graph = None
+
+    def run(self, indices):
+        if self.graph is None:
+            self._capture()
+        for index in self._on_device(indices):
+            self.index.copy_(index)
+            self.graph.replay()
+
+    def _capture(self):
+        initial = {name: values.clone() for name, values in self.network.state_dict().items()}
+        stream = torch.cuda.Stream(self.device)
+        stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(stream):  # warm-up, on a stream of its own; what it learns is undone
+            super().run(self.index.cpu().numpy()[None].repeat(3, 0))
+        torch.cuda.current_stream(self.device).wait_stream(stream)
+        self.network.load_state_dict(initial)
+        self.optimizer.zero_grad(set_to_none=True)  # so that backward, captured, writes its gradients and adds none
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.loss = self._loss(self.index)
+            self.loss.backward()
+            self.optimizer.step()
+
+
+def build_network(work, seed):
+    """Return the module with the initial weights; a `Linear` keeps its weights transposed."""
+    modules = []
+    parameters = {name: torch.from_numpy(values) for name, values in work.initial_parameters(seed).items()}
+    for number, (inputs, outputs) in enumerate(itertools.pairwise(work.sizes), 1):
+        linear = nn.Linear(inputs, outputs, dtype=parameters[f"W{number}"].dtype)
+        with torch.no_grad():
+            linear.weight.copy_(parameters[f"W{number}"].T)
+            linear.bias.copy_(parameters[f"b{number}"])
+        modules += [linear, nn.ReLU()]
+    return nn.Sequential(*modules[:-1])

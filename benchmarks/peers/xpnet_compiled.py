@@ -1,0 +1,30 @@
+"""xpnet: the compiled step that its `Trainer` runs."""
+
+from __future__ import annotations
+
+from xpnet import asnumpy
+from xpnet.optimizers import SGD
+
+from . import Party
+
+
+class XpnetCompiled(Party):
+    """`Network.compile`; the indices of all steps go to the device at once, as in the `Trainer`'s own loop."""
+
+    def __init__(self, work, device, seed=0):
+        (self.x, self.t), (self.x_test, self.t_test) = (map(device.asarray, part) for part in work.data())
+        self.device = device
+        self.network = work.build_network(device, seed)
+        self.step = self.network.compile(SGD(lr=work.lr), work.batch)
+
+    def run(self, indices):
+        self.losses = self.step.run(self.x, self.t, self.device.asarray(indices))
+
+    def synchronize(self):
+        self.device.synchronize()
+
+    def parameters(self):
+        return {name: asnumpy(values).copy() for name, values in self.network.params.items()}
+
+    def accuracy(self):
+        return self.network.accuracy(self.x_test, self.t_test)

@@ -1,0 +1,90 @@
+"""A training step: xpnet, its peers and the bare limit on the same work, and how xpnet's own step divides up.
+
+A step gathers a minibatch from the training set, which is on the device, computes the loss and its gradient, and
+updates the parameters. All parties start from the same weights, and must have the same parameters after ten steps.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+
+import peers
+import pytest
+from contest import Contestant, Group, Repeated
+from work import Work
+
+WORKS = [
+    Work((784, 50, 10), batch=100, dtype="float32"),
+    Work((784, 50, 10), batch=100, dtype="float64"),
+    Work((784, 1024, 1024, 10), batch=256, dtype="float32", steps=4),
+]
+
+CHECKED_STEPS = 10
+
+PARTS = ("forward", "forward and backward", "training step")
+
+
+@pytest.mark.parametrize("party", peers.PARTIES)
+@pytest.mark.parametrize("work", WORKS, ids=str)
+def test_training_step(record, device, work, party):
+    def contestants():
+        builds = {name: functools.partial(enter, name, work, device) for name in peers.PARTIES}
+        return [peers.as_contestant(name, work, build) for name, build in builds.items()]
+
+    record(Group("step", "training step", str(work), work.facts(), contestants, work.tolerance), party)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("work", WORKS, ids=str)
+def test_parts_of_a_training_step(record, device, work, part):
+    def contestants():
+        calls = divide_step(work, device)
+        return [
+            Contestant(name, functools.partial(Repeated, calls[name], steps=work.steps), party=f"xpnet, {name}")
+            for name in PARTS
+        ]
+
+    record(Group("step", "training step", f"parts of {work}", work.facts(), contestants), part)
+
+
+def enter(name, work, device):
+    """Return a party's entry: ten steps to be compared, and blocks of steps to be timed."""
+    party = peers.enter(name, work, device)
+    batches = work.minibatches(100 * work.steps).reshape(100, work.steps, work.batch)
+    blocks = itertools.cycle(batches)
+
+    def result():
+        party.run(work.minibatches(CHECKED_STEPS, seed=1))
+        return party.parameters()
+
+    def call():
+        party.run(next(blocks))
+        party.synchronize()
+
+    return Repeated(call, result, work.steps)
+
+
+def divide_step(work, device):
+    """Return xpnet's forward pass, both passes, and the whole step as calls of `work.steps` steps each."""
+    party = peers.enter("xpnet", work, device)
+    network = party.network
+    indices = work.minibatches(work.steps)
+    x, t = (device.asarray(array[indices[0]]) for array in work.data()[0])
+    grads = network.params.zeros_like()
+
+    def forward():
+        for _ in indices:
+            network.predict(x)
+        party.synchronize()
+
+    def both():
+        for _ in indices:
+            network.loss_and_gradient(x, t, out=grads)
+        party.synchronize()
+
+    def step():
+        party.run(indices)
+        party.synchronize()
+
+    return dict(zip(PARTS, (forward, both, step), strict=True))

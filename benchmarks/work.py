@@ -1,0 +1,95 @@
+"""The work that is compared: a network, its batch and dtype, the weights to start from and the minibatches to take."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from xpnet import initializers
+from xpnet.datasets import load_mnist
+from xpnet.layers import Affine, Relu
+from xpnet.nets import Sequential
+
+TOLERANCES = {"float32": 1e-5, "float64": 1e-10}
+"""How far the parameters of two parties may be apart after a few steps."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Training on MNIST by gradient descent.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Inputs, hidden units, classes: affine layers with ReLU in between, softmax with cross entropy at the end.
+    batch : int
+        Samples per step.
+    dtype : str
+        Of parameters and computation.
+    lr : float
+        Learning rate.
+    steps : int
+        Steps in a timed call: enough for what a call costs but once to weigh little.
+    """
+
+    sizes: tuple[int, ...]
+    batch: int
+    dtype: str
+    lr: float = 0.1
+    steps: int = 50
+
+    def __str__(self) -> str:
+        return f"{self.network}, batch {self.batch}, {self.dtype}"
+
+    @property
+    def network(self) -> str:
+        """The sizes, as in "784-50-10"."""
+        return "-".join(map(str, self.sizes))
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers are learnt."""
+        return sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(self.sizes))
+
+    @property
+    def tolerance(self) -> float:
+        """How far the parameters of two parties may be apart after a few steps."""
+        return TOLERANCES[self.dtype]
+
+    def facts(self) -> dict[str, str | int]:
+        """Return what the record says of the work."""
+        return {"network": self.network, "parameters": self.parameters, "batch": self.batch, "dtype": self.dtype}
+
+    def initial_parameters(self, seed: int = 0) -> dict[str, np.ndarray]:
+        """Return the weights that all start from: "W1" (784, 50), "b1" (50,) and so on."""
+        rng = np.random.default_rng(seed)
+        parameters = {}
+        for number, (inputs, outputs) in enumerate(itertools.pairwise(self.sizes), 1):
+            parameters[f"W{number}"] = initializers.normal((inputs, outputs), "he", rng, self.dtype)
+            parameters[f"b{number}"] = np.zeros(outputs, self.dtype)
+        return parameters
+
+    def build_network(self, device, seed: int = 0) -> Sequential:
+        """Return xpnet's network of these sizes, with the initial parameters."""
+        parameters = self.initial_parameters(seed)
+        layers = []
+        for number in range(1, len(self.sizes)):
+            layers += [Affine(parameters[f"W{number}"], parameters[f"b{number}"]), Relu()]
+        return Sequential(layers[:-1], device=device, dtype=self.dtype)
+
+    def minibatches(self, steps: int, seed: int = 0) -> np.ndarray:
+        """Return the samples of so many steps, (steps, batch), drawn with replacement."""
+        return np.random.default_rng([seed, 1]).integers(0, 60_000, (steps, self.batch))
+
+    def data(self) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        """Return MNIST in the work's dtype, labels as class ids; every call returns the same arrays."""
+        return _mnist(self.dtype)
+
+
+@functools.cache
+def _mnist(dtype: str):
+    (x_train, t_train), (x_test, t_test) = load_mnist() if dtype == "float32" else _mnist("float32")
+    return (x_train.astype(dtype, copy=False), t_train), (x_test.astype(dtype, copy=False), t_test)
