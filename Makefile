@@ -25,11 +25,11 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Measure against the peers (5 minutes); write the results, the page build/benchmarks.html and the README's picture.
+# Measure against the peers (5 minutes); write the results, the page, and the README's tables and picture.
 bench: $(VENV)/.bench
 	$(BIN)/python -m pytest benchmarks --benchmark-json=benchmarks/results/cpu.json $(ARGS)
 	$(BIN)/python scripts/benchmark_report.py benchmarks/results/cpu.json \
-		--out build/benchmarks.html --markdown build/benchmarks.md --picture docs/images/benchmarks.svg
+		--out build/benchmarks.html --fill README.md --picture docs/images/benchmarks.svg
 
 # API reference, as HTML in build/docs.
 docs: $(VENV)/.dev

@@ -43,6 +43,26 @@ def pytest_configure(config):
     os.environ["CUPY_TF32"] = "0"
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(machine_info):
+    """Leave out what identifies the machine; each benchmark's `environment` has what its figures depend on."""
+    machine_info.clear()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_commit_info(commit_info):
+    """Keep which code it was, not where it lay."""
+    for key in commit_info.keys() - {"id", "time", "dirty"}:
+        del commit_info[key]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_json(output_json):
+    """Keep the statistics, not each of thousands of durations."""
+    for benchmark in output_json["benchmarks"]:
+        del benchmark["stats"]["data"]
+
+
 @pytest.fixture(scope="session")
 def contests():
     """The contests held so far, by the names of their groups."""

@@ -18,7 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULT.json")
     parser.add_argument("--out", type=Path, default=Path("build/benchmarks.html"), help="the page (%(default)s)")
-    parser.add_argument("--markdown", type=Path, help="where to write the tables; by default they are printed")
+    parser.add_argument("--markdown", type=Path, help="where to write the tables; else they are printed")
+    parser.add_argument("--fill", type=Path, metavar="README.md", help="where to bring the marked tables up to date")
     parser.add_argument("--picture", type=Path, help="where to draw training step and gradient: a .png or .svg file")
     arguments = parser.parse_args(argv)
 
@@ -37,12 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         files = {arguments.out: report.render_page(measurements).encode()}
         if arguments.markdown:
             files[arguments.markdown] = markdown.encode()
+        if arguments.fill:
+            text = arguments.fill.read_text(encoding="utf-8")
+            files[arguments.fill] = report.fill_tables(text, measurements).encode()
         if arguments.picture:
             files[arguments.picture] = report.draw_picture(measurements, picture_format)
         write(files)
     except (report.Unreadable, OSError) as error:
         return fail(str(error))
-    if not arguments.markdown:
+    if not (arguments.markdown or arguments.fill):
         print(markdown, end="")
     print("written:", *files, file=sys.stderr)
     return 0

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Everything that needs an NVIDIA GPU, in one go: the whole test suite with CUDA required (a skipped test is a failure),
-# then the benchmarks. Writes text and JSON, with the GPU's facts, to benchmarks/results/<name of the GPU>/, or to the
-# folder given as argument.
+# then the benchmarks with their report. Writes text and JSON, with the GPU's facts, to
+# benchmarks/results/<name of the GPU>/, or to the folder given as argument.
 #
-# Needs, in the Python it is given (PYTHON, by default .venv/bin/python): xpnet[cli,plot,test,bench,oracle] and CuPy.
+# Needs, in the Python it is given (PYTHON, by default .venv/bin/python): xpnet[cli,plot,test,browser,bench,oracle],
+# CuPy, and of the peers (torch, jax, scikit-learn) those that are to be compared with; and Chromium.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-.venv/bin/python}
@@ -16,7 +17,9 @@ mkdir -p "$out"
 
 status=0
 "$PYTHON" -m pytest --device cuda --no-skips -m 'not driverless' 2>&1 | tee "$out/tests.txt" || status=1
-"$PYTHON" -m pytest benchmarks -p no:cacheprovider --benchmark-json="$out/gradients.json" 2>&1 |
-    tee "$out/gradients.txt" || status=1
+"$PYTHON" -m pytest benchmarks -p no:cacheprovider --benchmark-json="$out/benchmarks.json" 2>&1 |
+    tee "$out/benchmarks.txt" || status=1
+"$PYTHON" scripts/benchmark_report.py "$out/benchmarks.json" --out "$out/benchmarks.html" \
+    --markdown "$out/benchmarks.md" || status=1
 "$PYTHON" benchmarks/full_run.py --device cuda --out "$out/full_run.json" 2>&1 | tee "$out/full_run.txt" || status=1
 exit "$status"

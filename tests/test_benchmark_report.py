@@ -157,6 +157,41 @@ def test_the_markdown_shows_the_medians_of_the_json(written):
     assert "| numerical, the book's loop | 2.31 s (2.28 to 2.36 s) | 25,600 |" in rows
 
 
+def test_marked_tables_are_brought_up_to_date_and_the_rest_is_kept(report, result, tmp_path):
+    document = tmp_path / "README.md"
+    title = f"Training step: {STEP_WORK} on cpu"
+    start, end = f"# Speed\n\n<!-- table: {title} -->\n", "<!-- end of table -->\nmore, and <!-- a comment -->\n"
+    document.write_text(f"{start}old\n{end}")
+    results = result([measured("step", "xpnet", 2e-4), measured("step", "PyTorch eager", 4e-4)])
+    assert report(results, "--out", "page.html", "--fill", document)[0] == 0
+    filled = document.read_text()
+    assert filled.startswith(f"{start}| party |")
+    assert filled.endswith(end)
+    assert "| PyTorch eager | 400 µs" in filled
+    assert "old" not in filled
+    assert report(results, "--out", "page.html", "--fill", document)[0] == 0
+    assert document.read_text() == filled
+
+
+def test_a_marked_table_that_was_not_measured_is_an_error_and_nothing_is_written(report, result, tmp_path):
+    document = tmp_path / "README.md"
+    document.write_text("<!-- table: Gradient: of nothing -->\n<!-- end of table -->\n")
+    status, _, err = report(result([measured("step", "xpnet", 2e-4)]), "--out", "page.html", "--fill", document)
+    assert status == 1
+    assert err.startswith(
+        "benchmark_report: error: no results for the table 'Gradient: of nothing'; there are Training"
+    )
+    assert not (tmp_path / "page.html").exists()
+    assert document.read_text().startswith("<!-- table: Gradient: of nothing -->\n<!--")
+
+
+def test_the_tables_of_the_readme_are_those_of_the_committed_results(report, tmp_path):
+    document = tmp_path / "README.md"
+    document.write_text((ROOT / "README.md").read_text())
+    assert report(ROOT / "benchmarks/results/cpu.json", "--out", "page.html", "--fill", document)[0] == 0
+    assert document.read_text() == (ROOT / "README.md").read_text()
+
+
 @pytest.mark.parametrize(
     "name", ['<b>bold</b> & "quoted"', "a|b `c` *d* [e]", "$x_1$", "\N{SNOWMAN} λ 漢字", "x" * 300]
 )

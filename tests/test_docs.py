@@ -47,6 +47,17 @@ def test_the_readme_runs_layers_by_hand(rng):
     assert names["affine"].dW.shape == (4, 3)
 
 
+def test_the_readme_differentiates_a_price(capsys):
+    exec(python_blocks("README.md")[2], {})
+    assert [float(number) for number in capsys.readouterr().out.split()] == pytest.approx([220, 2.2, 110, 200])
+
+
+def test_the_picture_of_the_readme_is_the_one_that_its_command_draws():
+    from xpnet.graph.examples import build
+
+    assert build("apple-orange", xpnet.Device("cpu")).to_svg() == (ROOT / "docs/images/apple_orange.svg").read_text()
+
+
 def test_the_layer_of_the_architecture_page_is_right(device, rng):
     names = {"Layer": xpnet.layers.Layer, "get_array_module": xpnet.get_array_module}
     exec(python_blocks("docs/architecture.md")[0], names)

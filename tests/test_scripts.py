@@ -9,9 +9,9 @@ import pytest
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
 
-def run(name, *arguments):
+def run(name, *arguments, folder=None):
     command = [sys.executable, SCRIPTS / name, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     assert done.returncode == 0, done.stderr
     return [line.split() for line in done.stdout.splitlines()]
 
@@ -43,6 +43,16 @@ def test_train_mnist():
     lines = run("train_mnist.py", "--iters", "700")
     assert [line[1] for line in lines] == ["600", "700"]
     assert float(lines[-1][-1]) > 0.88
+
+
+def test_residual_network(tmp_path):
+    lines = run("residual_network.py", folder=tmp_path)
+    checked = [line for line in lines if line and line[0] in {"W1", "b1", "W2", "b2", "W3", "b3"}]
+    assert [line[-1] for line in checked] == ["ok"] * 6
+    assert float(lines[-1][-2]) > 0.95  # test accuracy
+    page = (tmp_path / "residual_network.html").read_text()
+    assert page.lower().startswith("<!doctype html>")
+    assert "SoftmaxWithLoss" in page
 
 
 def test_a_script_asked_for_a_missing_device_says_what_is_missing():

@@ -57,7 +57,7 @@ def describe(device: Device | None = None) -> dict[str, Any]:
         "xpnet": xpnet.__version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
         "blas": _blas(),
