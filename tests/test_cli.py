@@ -77,10 +77,21 @@ def test_train_takes_every_setting(xp, tmp_path):
         "lr": 0.5,
         "out": "elsewhere",
         "plot": False,
+        "profile": False,
         "seed": 3,
         "steps": 30,
         "weight_init_std": "xavier",
     }
+
+
+def test_train_shows_where_the_time_goes_when_asked(xp, tmp_path):
+    status, out, _ = xp("train", "--steps", 20, "--profile")
+    assert status == 0
+    lines = out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("µs a step"))
+    parts = [line.split()[0] for line in lines[start + 2 : start + 8]]
+    assert parts == ["gather", "Affine1", "Relu1", "Affine2", "loss", "update"]
+    assert "a whole step of 100 samples on cpu" in lines[-1]
 
 
 def test_train_draws_learning_curves_when_asked(xp, tmp_path, monkeypatch):

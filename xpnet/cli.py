@@ -79,6 +79,7 @@ def train(
     data: DataOption = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where to create the run's folder.")] = Path("runs"),
     plot: Annotated[bool, typer.Option("--plot", help="Draw the learning curves, too.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Show where the time of a step goes, too.")] = False,
 ) -> int:
     """Train the two-layer network on MNIST.
 
@@ -122,6 +123,11 @@ def train(
     console.print(f"written to {folder}{os.sep}: {', '.join(files)}", soft_wrap=True)
     if trouble is not None:
         raise trouble
+    if profile:
+        from xpnet.training.profile import profile_step
+
+        result = profile_step(net, trainer.optimizer, trainer.x_train, trainer.t_train, batch_size)
+        console.print(f"\n{result}", soft_wrap=True)
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from xpnet.device import get_array_module, is_on_host
 from xpnet.typing import Array, DTypeLike
 
-__all__ = ["as_floats", "gather"]
+__all__ = ["as_floats", "gather", "matmul"]
 
 
 def as_floats(x: Array, dtype: DTypeLike, out: Array | None = None) -> Array:
@@ -28,3 +28,8 @@ def gather(x: Array, index: Array, out: Array) -> Array:
     else:
         rows = x.take(index, axis=0, out=out if same else None)
     return rows if same else as_floats(rows, out.dtype, out)
+
+
+def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
+    """Return the matrix product a b; all layers' products go through here, where a profile counts them."""
+    return get_array_module(a).matmul(a, b, out=out)

@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from xpnet import initializers
+from xpnet import initializers, kernels
 from xpnet.device import get_array_module
 from xpnet.layers.base import Layer
 from xpnet.typing import Array, DTypeLike, Seed
@@ -79,19 +79,19 @@ class Affine(Layer):
             self.output_shape(x.shape[1:])
         self.x_shape = x.shape
         self.x = x.reshape(x.shape[0], self.W.shape[0])
-        y = xp.matmul(self.x, self.W, out=self.out.get("y"))
+        y = kernels.matmul(self.x, self.W, out=self.out.get("y"))
         return xp.add(y, self.b, out=self.out.get("y"))
 
     def backward(self, dout: Array) -> Array:
         self.backward_parameters(dout)
         dx = self.out.get("dx")
         rows = None if dx is None else dx.reshape(self.x.shape)
-        return get_array_module(dout).matmul(dout, self.W.T, out=rows).reshape(self.x_shape)
+        return kernels.matmul(dout, self.W.T, out=rows).reshape(self.x_shape)
 
     def backward_parameters(self, dout: Array) -> None:
-        xp = get_array_module(dout=dout, x=self.x)
+        get_array_module(dout=dout, x=self.x)
         self._expect_dout(dout, (self.x.shape[0], self.W.shape[1]))
-        self.dW = xp.matmul(self.x.T, dout, out=self.out.get("dW"))
+        self.dW = kernels.matmul(self.x.T, dout, out=self.out.get("dW"))
         self.db = dout.sum(axis=0, out=self.out.get("db"))
 
     def input_shape(self) -> tuple[int, ...]:

@@ -1,0 +1,205 @@
+"""Where the time of a training step goes, layer by layer, and what the matrix products alone would take."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from xpnet import kernels
+from xpnet.device import Device
+from xpnet.nets import Network
+from xpnet.optimizers import Optimizer
+from xpnet.tables import format_table
+from xpnet.typing import Array
+
+__all__ = ["Part", "StepProfile", "profile_step"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a part of the step takes, in seconds a step.
+
+    Attributes
+    ----------
+    name : str
+        A layer's name, ``"loss"``, ``"gather"`` or ``"update"``.
+    forward, backward : float
+        Of both passes; what is done once, such as the update, counts as forward.
+    products : float
+        The layer's matrix products alone, with their results preallocated.
+    """
+
+    name: str
+    forward: float
+    backward: float
+    products: float
+
+
+@dataclass(frozen=True)
+class StepProfile:
+    """The report of `profile_step`; ``print`` shows it as a table.
+
+    Attributes
+    ----------
+    parts : tuple of Part
+        In the order of the step, each timed by itself, on CUDA with a wait before and after: they need not add up to
+        the step.
+    step : float
+        Seconds of a whole step, with nothing in it timed.
+    batch_size : int
+        Samples per step.
+    device : str
+        Where.
+    """
+
+    parts: tuple[Part, ...]
+    step: float
+    batch_size: int
+    device: str
+
+    @property
+    def products(self) -> float:
+        """Seconds of all matrix products of a step alone: what no implementation gets below."""
+        return sum(part.products for part in self.parts)
+
+    def __str__(self) -> str:
+        rows = [
+            (
+                part.name,
+                *(f"{1e6 * value:,.1f}" if value else "" for value in (part.forward, part.backward, part.products)),
+            )
+            for part in self.parts
+        ]
+        totals = (
+            "together",
+            f"{1e6 * sum(part.forward for part in self.parts):,.1f}",
+            f"{1e6 * sum(part.backward for part in self.parts):,.1f}",
+            f"{1e6 * self.products:,.1f}",
+        )
+        header = ("µs a step", "forward", "backward", "products alone")
+        return "\n".join(
+            [
+                format_table(header, rows, footer=totals, align="<>>>"),
+                "",
+                f"a whole step of {self.batch_size} samples on {self.device}: {1e6 * self.step:,.1f} µs, "
+                f"of which its matrix products alone are {self.products / self.step:.0%}",
+            ]
+        )
+
+
+def profile_step(
+    network: Network, optimizer: Optimizer, x: Array, t: Array, batch_size: int = 100, steps: int = 200
+) -> StepProfile:
+    """Time the training step and its parts, on a copy of the network.
+
+    Parameters
+    ----------
+    network : Network
+        What is trained; it is left as it is.
+    optimizer : Optimizer
+        The update rule; it is left as it is, too.
+    x : (N, ...)
+        Samples on the network's device.
+    t : (N, C) or (N,) integers
+        Their labels, there as well.
+    batch_size : int, default 100
+        Samples per step.
+    steps : int, default 200
+        Steps of which the medians are taken.
+    """
+    network, optimizer, device = network.copy(), copy.deepcopy(optimizer), network.device
+    step = network.compile(optimizer, batch_size)
+    indices = device.asarray(device.rng(0).integers(0, len(x), (steps, batch_size)))
+    step.run(x, t, indices)
+    whole = _median_seconds(lambda: step.run(x, t, indices), device, repetitions=5) / steps
+
+    layers = [*network.layers.items(), ("loss", network.last_layer)]
+    timer = _Timer(device)
+    with ExitStack() as stack:
+        for name, layer in layers:
+            stack.enter_context(timer.timing(layer, "forward", (name, "forward")))
+            for method in ("backward", "backward_parameters"):
+                if hasattr(layer, method):
+                    stack.enter_context(timer.timing(layer, method, (name, "backward")))
+        stack.enter_context(timer.timing(optimizer, "update", ("update", "forward")))
+        stack.enter_context(timer.timing(kernels, "gather", ("gather", "forward")))
+        stack.enter_context(timer.collecting_products())
+        step.run(x, t, indices)
+
+    def part(name: str) -> Part:
+        products = [
+            _median_seconds(partial(device.xp.matmul, a, b, out=out), device, repetitions=steps)
+            for a, b, out in timer.products.get(name, [])
+        ]
+        return Part(
+            name, timer.per_step(name, "forward", steps), timer.per_step(name, "backward", steps), sum(products)
+        )
+
+    with device.activate():
+        parts = tuple(part(name) for name in ("gather", *(name for name, _ in layers), "update"))
+    return StepProfile(parts, whole, batch_size, str(device))
+
+
+class _Timer:
+    """Stands in for methods while the context lasts, and records what their calls take."""
+
+    def __init__(self, device: Device) -> None:
+        self.products: dict[str, list[tuple[Array, Array, Array]]] = {}
+        self._device = device
+        self._seconds: dict[tuple[str, str], list[float]] = {}
+        self._running: list[tuple[str, str]] = []
+
+    def per_step(self, name: str, direction: str, steps: int) -> float:
+        """Return the median call times the calls per step: an interruption of one call does not count."""
+        durations = self._seconds.get((name, direction), [])
+        return float(np.median(durations)) * len(durations) / steps if durations else 0.0
+
+    def timing(self, owner: Any, method: str, key: tuple[str, str]) -> AbstractContextManager[Any]:
+        function: Callable[..., Any] = getattr(owner, method)
+
+        def timed(*args: Any) -> Any:
+            if self._running == [key]:  # backward, that calls the same layer's backward_parameters
+                return function(*args)
+            self._running.append(key)
+            self._device.synchronize()
+            start = time.perf_counter()
+            try:
+                return function(*args)
+            finally:
+                self._device.synchronize()
+                self._seconds.setdefault(key, []).append(time.perf_counter() - start)
+                self._running.pop()
+
+        return mock.patch.object(owner, method, new=timed)
+
+    def collecting_products(self) -> AbstractContextManager[Any]:
+        """Keep the arrays of every matrix product of a step, by the layer that computes it."""
+        matmul, seen = kernels.matmul, set()
+
+        def collecting(a: Array, b: Array, out: Array | None = None) -> Array:
+            result = matmul(a, b, out=out)
+            key = (*self._running[-1], a.shape, b.shape)
+            if key not in seen:
+                seen.add(key)
+                self.products.setdefault(key[0], []).append((a, b, result))
+            return result
+
+        return mock.patch.object(kernels, "matmul", new=collecting)
+
+
+def _median_seconds(call: Callable[[], object], device: Device, repetitions: int) -> float:
+    durations = []
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        call()
+        device.synchronize()
+        durations.append(time.perf_counter() - start)
+    return float(np.median(durations))
