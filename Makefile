@@ -43,7 +43,7 @@ gpu-check:
 PEERS ?= torch jax scikit-learn
 
 $(VENV)/.bench: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,bench]' $(PEERS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,numba,bench]' $(PEERS)
 	touch $@
 
 clean:
@@ -57,5 +57,5 @@ $(VENV)/.train: pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,plot,test,browser,bench,lint,docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,plot,numba,test,browser,bench,lint,docs]'
 	touch $@ $(VENV)/.train

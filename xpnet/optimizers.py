@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
+from xpnet import kernels
 from xpnet.parameters import ParameterVector
 from xpnet.typing import Array
 
@@ -54,7 +55,7 @@ class SGD(Optimizer):
 
     def update(self, params: Mapping[str, Array], grads: Mapping[str, Array]) -> None:
         for p, g in pairs(params, grads):
-            p -= self.lr * g
+            kernels.sgd(p, g, self.lr)
 
 
 def pairs(params: Mapping[str, Array], grads: Mapping[str, Array]) -> Iterator[tuple[Array, Array]]:

@@ -57,6 +57,7 @@ class Party(ABC):
 
 PARTIES = {
     "xpnet": ("xpnet_compiled", "XpnetCompiled"),
+    "xpnet, Numba": ("xpnet_compiled", "XpnetNumba"),
     "matrix products alone": ("matrix_products", "MatrixProducts"),
     "the book": ("books_loop", "BooksLoop"),
     "scikit-learn": ("scikit_learn", "ScikitLearn"),
@@ -72,7 +73,7 @@ LIMIT = "matrix products alone"
 
 BOOK = "the book"
 
-PACKAGES = ("torch", "jax", "jaxlib", "scikit-learn")
+PACKAGES = ("numba", "torch", "jax", "jaxlib", "scikit-learn")
 
 
 def enter(name: str, work: Work, device: Device, seed: int = 0) -> Party:
@@ -85,15 +86,14 @@ def enter(name: str, work: Work, device: Device, seed: int = 0) -> Party:
     """
     module, cls = PARTIES[name]
     try:
-        party = getattr(importlib.import_module(f"peers.{module}"), cls)
+        return getattr(importlib.import_module(f"peers.{module}"), cls)(work, device, seed)
     except ModuleNotFoundError as error:
         raise Missing(f"{name}: {error.name} is not installed") from error
-    return party(work, device, seed)
 
 
 def as_contestant(name: str, work: Work, build: Callable[[], Entry]) -> Contestant:
     """Return the party as a contestant; the book computes in float64 whatever the work says, so its record does."""
-    role = {"xpnet": "xpnet", LIMIT: "limit"}.get(name, "peer")
+    role = "xpnet" if name.startswith("xpnet") else "limit" if name == LIMIT else "peer"
     if name == BOOK and work.dtype != "float64":
         return Contestant(name, build, f"{BOOK}, float64", role, {"dtype": "float64"})
     return Contestant(name, build, name, role)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xpnet import functions
+from xpnet import functions, kernels
 from xpnet.device import get_array_module
 from xpnet.layers.base import Layer
 from xpnet.typing import Array
@@ -20,14 +20,12 @@ class Relu(Layer):
     samplewise = True
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        xp = get_array_module(x)
-        self.mask = xp.greater(x, 0, out=self.out.get("mask"))
-        return xp.maximum(x, 0, out=self.out.get("y"))
+        y, self.mask = kernels.relu(x, self.out.get("mask"), self.out.get("y"))
+        return y
 
     def backward(self, dout: Array) -> Array:
-        xp = get_array_module(dout=dout, mask=self.mask)
         self._expect_dout(dout, self.mask.shape)
-        return xp.multiply(dout, self.mask, out=self.out.get("dx"))
+        return kernels.relu_gradient(dout, self.mask, self.out.get("dx"))
 
     def activation_pattern(self) -> Array:
         return self.mask

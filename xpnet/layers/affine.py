@@ -74,13 +74,13 @@ class Affine(Layer):
         return cls(W, np.zeros(output_size, dtype=dtype))
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        xp = get_array_module(x=x, W=self.W)
+        get_array_module(x=x, W=self.W)
         if x.shape[1:] != self.W.shape[:1]:
             self.output_shape(x.shape[1:])
         self.x_shape = x.shape
         self.x = x.reshape(x.shape[0], self.W.shape[0])
-        y = kernels.matmul(self.x, self.W, out=self.out.get("y"))
-        return xp.add(y, self.b, out=self.out.get("y"))
+        y = kernels.matmul(self.x, self.W, self.out.get("y"))
+        return kernels.add_to_rows(y, self.b, self.out.get("y"))
 
     def backward(self, dout: Array) -> Array:
         self.backward_parameters(dout)
@@ -92,7 +92,7 @@ class Affine(Layer):
         get_array_module(dout=dout, x=self.x)
         self._expect_dout(dout, (self.x.shape[0], self.W.shape[1]))
         self.dW = kernels.matmul(self.x.T, dout, out=self.out.get("dW"))
-        self.db = dout.sum(axis=0, out=self.out.get("db"))
+        self.db = kernels.sum_rows(dout, self.out.get("db"))
 
     def input_shape(self) -> tuple[int, ...]:
         return (self.W.shape[0],)

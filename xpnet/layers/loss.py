@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xpnet import functions
+from xpnet import functions, kernels
 from xpnet.device import get_array_module
 from xpnet.layers.base import Loss
 from xpnet.typing import Array
@@ -28,7 +28,7 @@ class SoftmaxWithLoss(Loss):
     def forward(self, x: Array, t: Array) -> Array:  # type: ignore[override]
         xp = get_array_module(x=x, t=t)
         self.t = xp.asarray(t)
-        loss, self.y = functions.softmax_cross_entropy(x, self.t)
+        loss, self.y = kernels.softmax_cross_entropy(x, self.t, self.out.get("y"))
         return loss
 
     def forward_each(self, x: Array, t: Array) -> Array:
@@ -37,13 +37,5 @@ class SoftmaxWithLoss(Loss):
         return losses.mean(axis=-1)
 
     def backward(self, dout: Array | float = 1.0) -> Array:
-        y, t = self.y, self.t
-        xp = get_array_module(y)
-        batch = len(y) if y.ndim > 1 else 1
-        scale = dout / max(batch, 1)
-        if functions.has_class_ids(y, t):
-            dx = xp.multiply(y, scale, out=self.out.get("dx"))
-            dx.reshape(-1, dx.shape[-1])[xp.arange(t.size), t.reshape(-1)] -= scale
-            return dx
-        t = t.astype(y.dtype, copy=False)
-        return (y * t.sum(axis=-1, keepdims=True) - t) * scale
+        batch = len(self.y) if self.y.ndim > 1 else 1
+        return kernels.softmax_cross_entropy_gradient(self.y, self.t, dout / max(batch, 1), self.out.get("dx"))

@@ -31,11 +31,16 @@ class CompiledStep:
     ----------
     steps : int
         Steps taken so far.
+    backend : {"numpy", "numba"}
+        What computes on the CPU.
     """
 
-    def __init__(self, net: Network, optimizer: Optimizer, batch_size: int) -> None:
+    def __init__(
+        self, net: Network, optimizer: Optimizer, batch_size: int, backend: kernels.Backend | None = None
+    ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.backend = kernels.choose_backend(backend)
         self.net, self.optimizer, self.batch_size = net, optimizer, batch_size
         self.steps = 0
         self._params, self._grads = net.params, net.params.zeros_like()
@@ -68,7 +73,7 @@ class CompiledStep:
         if net.params is not self._params:
             raise RuntimeError("the network has been moved to another device or dtype since; compile its step again")
         x, t = net._asarray("x", x), net._asarray("t", t)
-        with net.device.activate(), self._own_arrays():
+        with net.device.activate(), kernels.using(self.backend), self._own_arrays():
             if losses is None:
                 losses = net.device.xp.zeros(len(indices), dtype=net.dtype)
             for i, (x_batch, t_batch) in enumerate(self._batches(x, t, indices)):

@@ -219,7 +219,7 @@ class Network:
             grads[name] = differences.values
         return grads
 
-    def compile(self, optimizer: Optimizer, batch_size: int) -> CompiledStep:
+    def compile(self, optimizer: Optimizer, batch_size: int, backend: kernels.Backend | None = None) -> CompiledStep:
         """Return a training step that allocates its arrays once, see `CompiledStep`; what `Trainer` runs.
 
         Parameters
@@ -228,6 +228,9 @@ class Network:
             The update rule.
         batch_size : int
             Samples per step.
+        backend : {"numpy", "numba"}, optional
+            What computes on the CPU beside the matrix products; by default Numba where it is installed. The first
+            time that Numba is used it compiles for some seconds, and keeps the result on disk.
 
         Examples
         --------
@@ -241,7 +244,7 @@ class Network:
         >>> bool(losses[-1] < 0.2 * losses[0])
         True
         """
-        return CompiledStep(self, optimizer, batch_size)
+        return CompiledStep(self, optimizer, batch_size, backend)
 
     def to(self, device: Device | str | None = None, dtype: DTypeLike | None = None) -> Self:
         """Move the network to another device or dtype, in place, and return it."""

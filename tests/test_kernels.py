@@ -1,0 +1,137 @@
+"""Backends compute what the kernels' definitions say."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from xpnet import kernels
+from xpnet.layers import Affine, Relu
+from xpnet.nets import Sequential
+from xpnet.optimizers import SGD
+
+needs_numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="Numba is not installed")
+
+FLOATS = st.sampled_from(["float32", "float64"])
+SHAPES = st.tuples(st.integers(1, 7), st.integers(1, 6))
+
+
+@st.composite
+def matrices(draw, numbers=1):
+    """Matrices of one shape and dtype, of which some are not in C order."""
+    shape, dtype = draw(SHAPES), draw(FLOATS)
+    elements = st.floats(-10, 10, width=32)
+    found = [draw(arrays(dtype, shape, elements=elements)) for _ in range(numbers)]
+    return [np.asfortranarray(a) if draw(st.booleans()) else a for a in found]
+
+
+def both(call):
+    """Return what a call gives by NumPy and by Numba."""
+    results = []
+    for backend in ("numpy", "numba"):
+        with kernels.using(backend):
+            results.append(call())
+    return results
+
+
+@needs_numba
+@pytest.mark.slow
+class TestNumba:
+    @given(matrices())
+    def test_relu_and_its_gradient(self, matrices):
+        (x,) = matrices
+        (y, mask), (fast_y, fast_mask) = both(lambda: kernels.relu(x))
+        np.testing.assert_array_equal(fast_y, y)
+        np.testing.assert_array_equal(fast_mask, mask)
+        np.testing.assert_array_equal(*both(lambda: kernels.relu_gradient(x, mask)))
+
+    def test_relu_keeps_nan(self):
+        x = np.array([[np.nan, -1.0, 0.0, 2.0, np.inf, -np.inf]])
+        for y, mask in both(lambda: kernels.relu(x)):
+            np.testing.assert_array_equal(y, [[np.nan, 0, 0, 2, np.inf, 0]])
+            np.testing.assert_array_equal(mask, [[False, False, False, True, True, False]])
+
+    @given(matrices())
+    def test_rows(self, matrices):
+        (x,) = matrices
+        np.testing.assert_array_equal(*both(lambda: kernels.add_to_rows(x, x[0].copy())))
+        np.testing.assert_allclose(*both(lambda: kernels.sum_rows(x)), rtol=1e-5, atol=1e-5)
+
+    @given(matrices(), st.data())
+    def test_softmax_cross_entropy_and_its_gradient(self, matrices, data):
+        (x,) = matrices
+        t = data.draw(
+            arrays(data.draw(st.sampled_from(["int64", "uint8"])), len(x), elements=st.integers(0, x.shape[1] - 1))
+        )
+        (loss, y), (fast_loss, fast_y) = both(lambda: kernels.softmax_cross_entropy(x, t))
+        tolerance = 50 * np.finfo(x.dtype).eps
+        assert fast_loss.dtype == loss.dtype == x.dtype
+        np.testing.assert_allclose(fast_loss, loss, rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(fast_y, y, rtol=tolerance, atol=tolerance)
+        np.testing.assert_array_equal(*both(lambda: kernels.softmax_cross_entropy_gradient(y, t, 0.25)))
+
+    @pytest.mark.parametrize("ids", [[0, 3], [-1, 0]])
+    def test_a_wrong_class_id_is_the_same_error(self, ids):
+        with kernels.using("numba"), pytest.raises(ValueError, match=r"class ids must lie in \[0, 3\)"):
+            kernels.softmax_cross_entropy(np.zeros((2, 3)), np.array(ids))
+
+    def test_scores_that_are_not_finite_give_no_number(self):
+        x = np.array([[np.nan, 1.0], [0.0, 1.0]])
+        with np.errstate(all="ignore"):
+            for loss, _ in both(lambda: kernels.softmax_cross_entropy(x, np.array([0, 1]))):
+                assert np.isnan(loss)
+
+    @given(matrices(numbers=2))
+    def test_sgd(self, matrices):
+        p, g = matrices
+        np.testing.assert_array_equal(*both(lambda: kernels.sgd(p.copy(order="K"), g, 0.3)))
+
+    @given(st.sampled_from(["uint8", "int16", "float32"]), FLOATS, st.lists(st.integers(0, 8), max_size=5))
+    def test_gather(self, dtype, out_dtype, index):
+        x = (np.arange(9 * 6).reshape(9, 2, 3) % 251).astype(dtype)
+        np.testing.assert_array_equal(
+            *both(lambda: kernels.gather(x, np.array(index, int), np.empty((len(index), 2, 3), out_dtype)))
+        )
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_a_network_trains_as_it_does_by_numpy(self, dtype, rng):
+        x, t = rng.integers(0, 256, (60, 12)).astype("uint8"), rng.integers(0, 3, 60)
+        indices = rng.integers(0, 60, (25, 8))
+        losses = {}
+        for backend in ("numpy", "numba"):
+            layers = [
+                Affine.from_sizes(12, 9, std="he", rng=0, dtype=dtype),
+                Relu(),
+                Affine.from_sizes(9, 3, rng=1, dtype=dtype),
+            ]
+            step = Sequential(layers, dtype=dtype).compile(SGD(0.1), 8, backend)
+            losses[backend] = step.run(x, t, indices)
+        np.testing.assert_allclose(losses["numba"], losses["numpy"], rtol=1e-4 if dtype == "float32" else 1e-12)
+
+    def test_it_is_chosen_where_it_is_installed(self):
+        assert kernels.choose_backend() == "numba"
+        assert Sequential([Affine.from_sizes(2, 2)]).compile(SGD(), 1).backend == "numba"
+
+
+def test_without_numba_numpy_computes_and_asking_for_it_names_the_remedy(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert kernels.choose_backend() == "numpy"
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'xpnet\[numba\]'"):
+        kernels.choose_backend("numba")
+
+
+def test_an_unknown_backend_is_named():
+    with pytest.raises(ValueError, match="backend must be one of 'numpy', 'numba', got 'fortran'"):
+        Sequential([Affine.from_sizes(2, 2)]).compile(SGD(), 1, backend="fortran")
+
+
+def test_a_backend_is_in_use_as_long_as_its_context(monkeypatch):
+    monkeypatch.setitem(
+        __import__("sys").modules, "xpnet.kernels.numba", type("Module", (), {"relu": staticmethod(lambda *_: "own")})
+    )
+    with kernels.using("numba"):
+        assert kernels.relu(np.zeros(1)) == "own"
+    assert kernels.relu(np.zeros(1))[0] == 0

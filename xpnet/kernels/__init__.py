@@ -1,0 +1,173 @@
+"""The few operations that one `xp` expression does not do fast, each under one name.
+
+What is written here, in `xp`, is an operation's definition: it runs everywhere, and a backend's faster version is
+tested against it. A backend is a module with functions of the same names, such as `xpnet.kernels.numba`. It has them
+only where they gain, and leaves arguments that it is not made for to the definition by returning NotImplemented.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import ModuleType
+from typing import Literal, ParamSpec, TypeVar, get_args
+
+from xpnet import functions
+from xpnet.device import get_array_module, is_on_host
+from xpnet.typing import Array, DTypeLike
+
+__all__ = [
+    "Backend",
+    "add_to_rows",
+    "as_floats",
+    "choose_backend",
+    "gather",
+    "matmul",
+    "relu",
+    "relu_gradient",
+    "sgd",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_gradient",
+    "sum_rows",
+    "using",
+]
+
+Backend = Literal["numpy", "numba"]
+"""What computes on the CPU."""
+
+_backend: ContextVar[ModuleType | None] = ContextVar("backend", default=None)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def choose_backend(name: Backend | None = None) -> Backend:
+    """Return the backend of that name; by default the fastest that is installed.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If it is not installed.
+    ValueError
+        If there is none of that name.
+    """
+    if name is not None and name not in get_args(Backend):
+        raise ValueError(f"backend must be one of {', '.join(map(repr, get_args(Backend)))}, got {name!r}")
+    installed = importlib.util.find_spec("numba") is not None
+    if name == "numba" and not installed:
+        raise ModuleNotFoundError("the backend 'numba' needs Numba; install it with pip install 'xpnet[numba]'")
+    return name or ("numba" if installed else "numpy")
+
+
+@contextmanager
+def using(backend: Backend) -> Iterator[None]:
+    """Let a backend compute on the CPU, in this thread and as long as the context lasts."""
+    token = _backend.set(None if backend == "numpy" else importlib.import_module(f"xpnet.kernels.{backend}"))
+    try:
+        yield
+    finally:
+        _backend.reset(token)
+
+
+def kernel(definition: Callable[P, R]) -> Callable[P, R]:
+    """Let the backend in use compute a function of arrays on the host, where it has a version and that applies."""
+    name = definition.__name__
+
+    @functools.wraps(definition)
+    def dispatched(*args: P.args, **kwargs: P.kwargs) -> R:
+        backend = _backend.get()
+        if backend is not None and (version := getattr(backend, name, None)) and is_on_host(args[0]):
+            result: R = version(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        return definition(*args, **kwargs)
+
+    return dispatched
+
+
+def as_floats(x: Array, dtype: DTypeLike, out: Array | None = None) -> Array:
+    """Return real numbers in a floating dtype; ``uint8`` is taken for pixels and divided by 255, into [0, 1]."""
+    xp = get_array_module(x)
+    if x.dtype == "uint8":
+        return xp.divide(x, 255.0, out=out, dtype=dtype)
+    if out is None:
+        return x.astype(dtype)
+    out[...] = x
+    return out
+
+
+@kernel
+def gather(x: Array, index: Array, out: Array) -> Array:
+    """Return ``out[n] = x[index[n]]``, converted as by `as_floats` where the dtypes differ; any index is in range."""
+    same = x.dtype == out.dtype
+    if is_on_host(x):
+        # Any other mode goes through a temporary of the size of out.
+        rows = x.take(index, axis=0, out=out if same else None, mode="clip")
+    else:
+        rows = x.take(index, axis=0, out=out if same else None)
+    return rows if same else as_floats(rows, out.dtype, out)
+
+
+def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
+    """Return the matrix product a b; all layers' products go through here, where a profile counts them."""
+    return get_array_module(a).matmul(a, b, out)
+
+
+@kernel
+def relu(x: Array, mask: Array | None = None, out: Array | None = None) -> tuple[Array, Array]:
+    """Return max(x, 0), in which NaN stays NaN, and where x > 0."""
+    xp = get_array_module(x)
+    return xp.maximum(x, 0, out=out), xp.greater(x, 0, out=mask)
+
+
+@kernel
+def relu_gradient(dout: Array, mask: Array, out: Array | None = None) -> Array:
+    """Return dout where the mask is, else 0."""
+    return get_array_module(dout=dout, mask=mask).multiply(dout, mask, out=out)
+
+
+@kernel
+def add_to_rows(x: Array, b: Array, out: Array | None = None) -> Array:
+    """Return x (N, M) + b (M,)."""
+    return get_array_module(x).add(x, b, out=out)
+
+
+@kernel
+def sum_rows(x: Array, out: Array | None = None) -> Array:
+    """Return the sum of x (N, M) over its rows, (M,)."""
+    return x.sum(axis=0, out=out)
+
+
+@kernel
+def softmax_cross_entropy(x: Array, t: Array, out: Array | None = None) -> tuple[Array, Array]:
+    """Return the mean cross entropy of softmax(x) with the labels, and softmax(x) (`functions.softmax_cross_entropy`).
+
+    What is returned is not in `out`, unless a backend puts it there.
+    """
+    return functions.softmax_cross_entropy(x, t)
+
+
+@kernel
+def softmax_cross_entropy_gradient(y: Array, t: Array, scale: Array | float, out: Array | None = None) -> Array:
+    """Return (y - t) * scale for softmax outputs y (..., C) and labels, class ids or one-hot.
+
+    For labels whose row does not sum to 1, y is multiplied by that sum.
+    """
+    xp = get_array_module(y)
+    if functions.has_class_ids(y, t):
+        dx = xp.multiply(y, scale, out=out)
+        dx.reshape(-1, dx.shape[-1])[xp.arange(t.size), t.reshape(-1)] -= scale
+        return dx
+    t = t.astype(y.dtype, copy=False)
+    return xp.multiply(y * t.sum(axis=-1, keepdims=True) - t, scale, out=out)
+
+
+@kernel
+def sgd(p: Array, g: Array, lr: float) -> Array:
+    """Change `p` to p - lr * g in place, and return it."""
+    p -= lr * g
+    return p

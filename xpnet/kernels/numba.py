@@ -1,0 +1,153 @@
+"""Kernels compiled for the CPU by Numba: one pass over the data where NumPy makes several, and no temporaries.
+
+What each computes is said at its definition, in `xpnet.kernels`. They are compiled when first called, for each dtype,
+and kept on disk for the next process. Without fast-math the compiler may neither reorder nor contract: all but
+exponentials, and the sum of the losses, have NumPy's bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from xpnet import functions
+from xpnet.typing import Array
+
+compiled = njit(cache=True, nogil=True, error_model="numpy")
+
+
+def gather(x: Array, index: Array, out: Array) -> Any:
+    if x.dtype != "uint8" or out.dtype.kind != "f" or x.ndim < 2 or not out.size or not _are_compact(x, index, out):
+        return NotImplemented
+    _gather_pixels(x.reshape(len(x), -1), index, out.reshape(len(out), -1))
+    return out
+
+
+@compiled
+def _gather_pixels(x, index, out):
+    white = out.dtype.type(255)
+    for n in range(len(index)):
+        row = x[min(max(index[n], 0), len(x) - 1)]
+        for i in range(len(row)):
+            out[n, i] = out.dtype.type(row[i]) / white
+
+
+def relu(x: Array, mask: Array | None = None, out: Array | None = None) -> Any:
+    mask = np.empty(x.shape, bool) if mask is None else mask
+    out = np.empty_like(x) if out is None else out
+    if x.dtype.kind != "f" or not _are_compact(x, mask, out):
+        return NotImplemented
+    _relu(x.reshape(-1), mask.reshape(-1), out.reshape(-1))
+    return out, mask
+
+
+@compiled
+def _relu(x, mask, out):
+    zero = x.dtype.type(0)
+    for i in range(len(x)):
+        mask[i] = x[i] > zero
+        out[i] = zero if x[i] <= zero else x[i]  # so that NaN stays NaN
+
+
+def relu_gradient(dout: Array, mask: Array, out: Array | None = None) -> Any:
+    out = np.empty_like(dout) if out is None else out
+    if not _are_compact(dout, mask, out):
+        return NotImplemented
+    _relu_gradient(dout.reshape(-1), mask.reshape(-1), out.reshape(-1))
+    return out
+
+
+@compiled
+def _relu_gradient(dout, mask, dx):
+    for i in range(len(dout)):
+        dx[i] = dout[i] * mask[i]
+
+
+def add_to_rows(x: Array, b: Array, out: Array | None = None) -> Any:
+    out = np.empty_like(x) if out is None else out
+    if not _are_compact(x, b, out):
+        return NotImplemented
+    _add_to_rows(x, b, out)
+    return out
+
+
+@compiled
+def _add_to_rows(x, b, y):
+    for n in range(len(x)):
+        for i in range(len(b)):
+            y[n, i] = x[n, i] + b[i]
+
+
+def sum_rows(x: Array, out: Array | None = None) -> Any:
+    out = np.empty_like(x[0]) if out is None else out
+    if not _are_compact(x, out):
+        return NotImplemented
+    _sum_rows(x, out)
+    return out
+
+
+@compiled
+def _sum_rows(x, out):
+    out[:] = 0
+    for n in range(len(x)):
+        for i in range(len(out)):
+            out[i] += x[n, i]
+
+
+def softmax_cross_entropy(x: Array, t: Array, out: Array | None = None) -> Any:
+    out = np.empty_like(x) if out is None else out
+    if x.dtype.kind != "f" or x.ndim != 2 or t.ndim != 1 or not x.size or not _are_compact(x, t, out):
+        return NotImplemented
+    functions.check_labels(t, x.shape)
+    return x.dtype.type(_softmax_cross_entropy(x, t, out)), out
+
+
+@compiled
+def _softmax_cross_entropy(x, t, y):
+    loss = 0.0
+    for n in range(len(x)):
+        largest = x[n].max()
+        total = x.dtype.type(0)
+        for k in range(x.shape[1]):
+            y[n, k] = np.exp(x[n, k] - largest)
+            total += y[n, k]
+        for k in range(x.shape[1]):
+            y[n, k] /= total
+        loss += np.log(total) - (x[n, t[n]] - largest)
+    return loss / len(x)
+
+
+def softmax_cross_entropy_gradient(y: Array, t: Array, scale: Array | float, out: Array | None = None) -> Any:
+    out = np.empty_like(y) if out is None else out
+    if y.ndim != 2 or t.ndim != 1 or not isinstance(scale, float) or not _are_compact(y, t, out):
+        return NotImplemented
+    _softmax_cross_entropy_gradient(y, t, y.dtype.type(scale), out)
+    return out
+
+
+@compiled
+def _softmax_cross_entropy_gradient(y, t, scale, dx):
+    for n in range(len(y)):
+        for k in range(y.shape[1]):
+            dx[n, k] = y[n, k] * scale
+        dx[n, t[n]] -= scale
+
+
+def sgd(p: Array, g: Array, lr: float) -> Any:
+    if p.dtype != g.dtype or p.dtype.kind != "f" or not _are_compact(p, g):
+        return NotImplemented
+    _sgd(p.reshape(-1), g.reshape(-1), p.dtype.type(lr))
+    return p
+
+
+@compiled
+def _sgd(p, g, lr):
+    for i in range(len(p)):
+        p[i] -= lr * g[i]
+
+
+def _are_compact(*arrays: Array) -> bool:
+    """Whether all are in C order: what the kernels are compiled for, and can be seen as rows."""
+    return all([array.flags.c_contiguous for array in arrays])  # noqa: C419 - a list is faster than a generator
