@@ -27,6 +27,7 @@ SIGNATURES = {
     "argmax": lambda a, axis=None, dtype=None, out=None, keepdims=False: None,
     "ascontiguousarray": lambda a, dtype=None: None,
     "broadcast_to": lambda array, shape: None,
+    "clip": lambda a, a_min, a_max, out=None: None,
     "concatenate": lambda tup, axis=0, out=None: None,
     "empty": lambda shape, dtype=float, order="C": None,
     "empty_like": lambda prototype, dtype=None: None,
@@ -39,6 +40,7 @@ SIGNATURES = {
     "sum": lambda a, axis=None, dtype=None, out=None, keepdims=False: None,
     "take": lambda a, indices, axis=None, out=None: None,
     "take_along_axis": lambda a, indices, axis: None,
+    "vdot": lambda a, b: None,
     "zeros": lambda shape, dtype=float, order="C": None,
     "zeros_like": lambda a, dtype=None: None,
 }

@@ -63,7 +63,9 @@ def test_train_takes_every_setting(xp, tmp_path):
     arguments = (
         "train --steps 30 --batch-size 20 --lr 0.5 --hidden-size 7 --activation sigmoid --weight-init-std xavier"
     )
-    status, out, _ = xp(*arguments.split(), "--dtype", "float64", "--seed", 3, "--out", "elsewhere")
+    rule = "--optimizer nesterov --momentum 0.8 --weight-decay 0.001 --schedule one-cycle"
+    others = ("--dtype", "float64", "--seed", 3, "--out", "elsewhere")
+    status, out, _ = xp(*arguments.split(), *rule.split(), *others)
     assert status == 0
     assert "784-7-10 network, 5,575 parameters, float64 on cpu" in out
     (folder,) = (tmp_path / "elsewhere").iterdir()
@@ -75,11 +77,15 @@ def test_train_takes_every_setting(xp, tmp_path):
         "dtype": "float64",
         "hidden_size": 7,
         "lr": 0.5,
+        "momentum": 0.8,
+        "optimizer": "nesterov",
         "out": "elsewhere",
         "plot": False,
         "profile": False,
+        "schedule": "one-cycle",
         "seed": 3,
         "steps": 30,
+        "weight_decay": 0.001,
         "weight_init_std": "xavier",
     }
 
@@ -92,6 +98,18 @@ def test_train_shows_where_the_time_goes_when_asked(xp, tmp_path):
     parts = [line.split()[0] for line in lines[start + 2 : start + 8]]
     assert parts == ["gather", "Affine1", "Relu1", "Affine2", "loss", "update"]
     assert "a whole step of 100 samples on cpu" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "lr", "momentum", "weight_decay"),
+    [("sgd", 0.1, 0.0, 0.0), ("momentum", 0.01, 0.9, 0.0), ("adamw", 0.001, None, 0.01), ("lion", 0.0001, None, 0.0)],
+)
+def test_train_takes_each_rules_own_settings_by_default(xp, tmp_path, optimizer, lr, momentum, weight_decay):
+    assert xp("train", "--optimizer", optimizer, "--steps", 20)[0] == 0
+    (report,) = (tmp_path / "runs").glob("*/run.json")
+    settings = json.loads(report.read_text())["settings"]
+    assert settings["optimizer"] == optimizer
+    assert (settings["lr"], settings["momentum"], settings["weight_decay"]) == (lr, momentum, weight_decay)
 
 
 def test_train_draws_learning_curves_when_asked(xp, tmp_path, monkeypatch):
@@ -184,6 +202,10 @@ def test_auto_says_what_it_chose(xp, monkeypatch):
         ("train --activation tanh", 2, "Invalid value for '--activation'"),
         ("train --learning-rate 1", 2, "No such option"),
         ("tarin", 2, "No such command 'tarin'"),
+        ("train --optimizer sdg", 2, "Invalid value for '--optimizer'"),
+        ("train --optimizer adam --momentum 0.9", 1, "optimizer 'adam' has no 'momentum'; its settings are lr, beta1,"),
+        ("train --momentum 1", 1, "momentum must be in [0, 1), got 1.0"),
+        ("train --schedule cosin", 2, "Invalid value for '--schedule'"),
         ("train --lr -1", 1, "lr must be finite and not negative, got -1.0"),
         ("train --weight-init-std heh", 1, "std must be a number, 'he' ('relu') or 'xavier' ('sigmoid'), got 'heh'"),
         ("train --device gpu", 1, "device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got 'gpu'"),

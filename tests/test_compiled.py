@@ -1,15 +1,17 @@
 """The compiled training step: the numbers of the plain one, without its allocations, and nothing left behind."""
 
 import gc
+import signal
+import threading
 import tracemalloc
 
 import numpy as np
 import pytest
 
-from xpnet import DeviceError, asnumpy
+from xpnet import Device, DeviceError, asnumpy
 from xpnet.layers import Affine, Layer, Relu, Sigmoid
 from xpnet.nets import Sequential, TwoLayerNet, compiled
-from xpnet.optimizers import SGD
+from xpnet.optimizers import SGD, Adam
 
 
 class Doubled(Layer):
@@ -139,6 +141,55 @@ def test_a_step_that_fails_leaves_the_layers_as_they_were(rng):
             step.run(rng.standard_normal((2, 6)), np.array([0, 9]), np.array([[0, 1]]))
         assert all(not layer.out and "forward" not in vars(layer) for layer in net.layers.values())
     assert step.steps == 0
+
+
+def interrupted_updates(step, monkeypatch, times):
+    """Send Ctrl-C in the midst of the third update, so many times."""
+    rule, calls = step.optimizer.rule, []
+
+    def interrupting(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+        rule(*args)
+
+    monkeypatch.setattr(step.optimizer, "rule", interrupting)
+
+
+def test_ctrl_c_in_the_midst_of_an_update_waits_for_its_end(device, rng, monkeypatch):
+    x, t = data(device, rng)
+    indices = device.asarray(rng.integers(0, 50, (5, 4)))
+    whole, broken = (deep_net(device, "float32", Relu).compile(Adam(), 4) for _ in range(2))
+    whole.run(x, t, indices[:3])
+    interrupted_updates(broken, monkeypatch, 1)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        broken.run(x, t, indices)
+    assert (broken.steps, broken.optimizer.steps) == (3, 3)
+    np.testing.assert_array_equal(asnumpy(broken.net.params.flat), asnumpy(whole.net.params.flat))
+    broken.run(x, t, indices[3:])
+    whole.run(x, t, indices[3:])
+    np.testing.assert_array_equal(asnumpy(broken.net.params.flat), asnumpy(whole.net.params.flat))
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_a_second_ctrl_c_does_not_wait(rng, monkeypatch):
+    x, t = data(Device("cpu"), rng)
+    step = deep_net("cpu", "float32", Relu).compile(SGD(), 4)
+    interrupted_updates(step, monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        step.run(x, t, rng.integers(0, 50, (5, 4)))
+    assert step.steps == 2
+
+
+def test_steps_may_be_taken_in_a_thread(rng):
+    x, t = data(Device("cpu"), rng)
+    step = deep_net("cpu", "float32", Relu).compile(SGD(), 4)
+    thread = threading.Thread(target=step.run, args=(x, t, rng.integers(0, 50, (5, 4))))
+    thread.start()
+    thread.join()
+    assert step.steps == 5
 
 
 def test_what_does_not_fit_is_refused(device, rng):

@@ -58,12 +58,28 @@ def test_the_picture_of_the_readme_is_the_one_that_its_command_draws():
     assert build("apple-orange", xpnet.Device("cpu")).to_svg() == (ROOT / "docs/images/apple_orange.svg").read_text()
 
 
+def test_the_readme_sets_a_rule_a_schedule_and_clipping(rng, capsys):
+    x, t = rng.random((100, 6), dtype="float32"), rng.integers(0, 3, 100)
+    names = {"Trainer": xpnet.training.Trainer, "net": xpnet.nets.TwoLayerNet(6, 4, 3, seed=0)}
+    exec(python_blocks("README.md")[3], names | dict.fromkeys(("x_train", "x_test"), x) | {"t_train": t, "t_test": t})
+    assert capsys.readouterr().out.count("\n") == 17
+
+
 def test_the_layer_of_the_architecture_page_is_right(device, rng):
     names = {"Layer": xpnet.layers.Layer, "get_array_module": xpnet.get_array_module}
     exec(python_blocks("docs/architecture.md")[0], names)
     layers = [names["Scale"](rng.random(4)), Affine.from_sizes(4, 3, std=0.5, rng=rng, dtype="float64")]
     net = Sequential(layers, device=device)
     assert gradient_check(net, device.asarray(rng.random((2, 4))), device.asarray([0, 2])).ok
+
+
+def test_the_update_rule_of_the_architecture_page_is_right(device):
+    names = {"Optimizer": xpnet.optimizers.Optimizer, "get_array_module": xpnet.get_array_module}
+    exec(python_blocks("docs/architecture.md")[1], names)
+    optimizer, params = names["Accumulate"](lr=0.5), {"x": device.asarray([1.0, 2.0])}
+    for g in ([2.0, 0.0], [4.0, 2.0]):
+        optimizer.update(params, {"x": device.asarray(g)})
+    np.testing.assert_allclose(xpnet.asnumpy(params["x"]), [1.0 - 1.0 - 1.5, 2.0 - 0.5])
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/dependencies.md"])

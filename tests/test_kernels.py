@@ -85,9 +85,15 @@ class TestNumba:
                 assert np.isnan(loss)
 
     @given(matrices(numbers=2))
-    def test_sgd(self, matrices):
-        p, g = matrices
-        np.testing.assert_array_equal(*both(lambda: kernels.sgd(p.copy(order="K"), g, 0.3)))
+    def test_descend(self, matrices):
+        p, direction = matrices
+
+        def descended():
+            changed = p.copy(order="K")
+            kernels.descend(changed, direction, 0.3, np.empty_like(changed))
+            return changed
+
+        np.testing.assert_array_equal(*both(descended))
 
     @given(st.sampled_from(["uint8", "int16", "float32"]), FLOATS, st.lists(st.integers(0, 8), max_size=5))
     def test_gather(self, dtype, out_dtype, index):

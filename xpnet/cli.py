@@ -24,6 +24,7 @@ from xpnet.gradient import gradient_check
 from xpnet.graph.examples import build as build_example
 from xpnet.graph.labels import number_text
 from xpnet.nets import TwoLayerNet
+from xpnet.optimizers import get_optimizer, get_schedule
 from xpnet.training import Callback, Evaluation, Trainer
 from xpnet.training.run_folder import create_run_folder, save_run
 
@@ -70,7 +71,21 @@ def train(
     device: DeviceOption = "cpu",
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 10_000,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples per step.")] = 100,
-    lr: Annotated[float, typer.Option(help="Learning rate of stochastic gradient descent.")] = 0.1,
+    optimizer: Annotated[
+        Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lion"],
+        typer.Option(help="The update rule."),
+    ] = "sgd",
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate; by default 0.1 for sgd, and for others their own.")
+    ] = None,
+    momentum: Annotated[float | None, typer.Option(help="Of sgd, by default 0; of momentum and nesterov, 0.9.")] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="Pulls parameters to 0; by default 0.01 for adamw, else 0.")
+    ] = None,
+    schedule: Annotated[
+        Literal["constant", "step", "cosine", "one-cycle"],
+        typer.Option(help="How the rate changes: step divides it by 10 after each third of the run."),
+    ] = "constant",
     hidden_size: HiddenOption = 50,
     activation: ActivationOption = "relu",
     weight_init_std: StdOption = "0.01",
@@ -88,6 +103,15 @@ def train(
     learned so far.
     """
     settings = dict(sorted(locals().items())) | {"data": data and str(data), "out": str(out)}
+    if lr is None:
+        lr = 0.1 if optimizer == "sgd" else get_optimizer(optimizer).current_lr
+    given = {"momentum": momentum, "weight_decay": weight_decay}
+    rule = get_optimizer(
+        optimizer,
+        lr=get_schedule(schedule, lr, steps),
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    settings |= {"lr": lr} | {name: getattr(rule, name, None) for name in given}
     if plot:
         importlib.import_module("matplotlib")  # before the work, which would end without its picture
     console = Console(highlight=False)
@@ -104,7 +128,7 @@ def train(
             x_test,
             t_test,
             mini_batch_size=batch_size,
-            optimizer_param={"lr": lr},
+            optimizer=rule,
             verbose=False,
             steps=steps,
             seed=rng,

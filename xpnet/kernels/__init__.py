@@ -25,11 +25,11 @@ __all__ = [
     "add_to_rows",
     "as_floats",
     "choose_backend",
+    "descend",
     "gather",
     "matmul",
     "relu",
     "relu_gradient",
-    "sgd",
     "softmax_cross_entropy",
     "softmax_cross_entropy_gradient",
     "sum_rows",
@@ -167,7 +167,6 @@ def softmax_cross_entropy_gradient(y: Array, t: Array, scale: Array | float, out
 
 
 @kernel
-def sgd(p: Array, g: Array, lr: float) -> Array:
-    """Change `p` to p - lr * g in place, and return it."""
-    p -= lr * g
-    return p
+def descend(p: Array, direction: Array, lr: float, scratch: Array) -> None:
+    """Change `p` to p - lr * direction in place; `scratch` has room for an intermediate result."""
+    p -= get_array_module(p).multiply(direction, lr, out=scratch)

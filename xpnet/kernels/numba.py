@@ -135,17 +135,16 @@ def _softmax_cross_entropy_gradient(y, t, scale, dx):
         dx[n, t[n]] -= scale
 
 
-def sgd(p: Array, g: Array, lr: float) -> Any:
-    if p.dtype != g.dtype or p.dtype.kind != "f" or not _are_compact(p, g):
+def descend(p: Array, direction: Array, lr: float, scratch: Array) -> Any:
+    if p.dtype != direction.dtype or p.dtype.kind != "f" or not _are_compact(p, direction):
         return NotImplemented
-    _sgd(p.reshape(-1), g.reshape(-1), p.dtype.type(lr))
-    return p
+    return _descend(p.reshape(-1), direction.reshape(-1), p.dtype.type(lr))
 
 
 @compiled
-def _sgd(p, g, lr):
+def _descend(p, direction, lr):
     for i in range(len(p)):
-        p[i] -= lr * g[i]
+        p[i] -= lr * direction[i]
 
 
 def _are_compact(*arrays: Array) -> bool:

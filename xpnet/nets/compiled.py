@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from xpnet import kernels
+from xpnet.interrupts import HeldInterrupts
 from xpnet.layers import Layer
 from xpnet.optimizers import Optimizer
 from xpnet.typing import Array, DTypeLike
@@ -50,7 +51,8 @@ class CompiledStep:
     def run(self, x: Array, t: Array, indices: Array, losses: Array | None = None) -> Array:
         """Take a step for each row of `indices`; return the loss of each minibatch before its step.
 
-        Interrupted, the network is left as after the last whole step, and ``steps`` says how many there were.
+        Interrupted, by Ctrl-C too, the network is left as after the last whole step, and ``steps`` says how many there
+        were.
 
         Parameters
         ----------
@@ -73,12 +75,18 @@ class CompiledStep:
         if net.params is not self._params:
             raise RuntimeError("the network has been moved to another device or dtype since; compile its step again")
         x, t = net._asarray("x", x), net._asarray("t", t)
-        with net.device.activate(), kernels.using(self.backend), self._own_arrays():
+        with (
+            net.device.activate(),
+            kernels.using(self.backend),
+            self._own_arrays(),
+            HeldInterrupts() as interrupts,
+        ):
             if losses is None:
                 losses = net.device.xp.zeros(len(indices), dtype=net.dtype)
             for i, (x_batch, t_batch) in enumerate(self._batches(x, t, indices)):
                 losses[i] = self._step(x_batch, t_batch) if self._arrays else self._first_step(x_batch, t_batch)
                 self.steps += 1
+                interrupts.release()
         return losses
 
     def _step(self, x: Array, t: Array) -> Array:

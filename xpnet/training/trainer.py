@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -41,9 +41,9 @@ class Trainer:
     mini_batch_size : int, default 100
         Samples per step.
     optimizer : str or Optimizer, default "sgd"
-        The update rule.
+        The update rule, or the name of one (`xpnet.optimizers.get_optimizer`).
     optimizer_param : mapping, optional
-        Its settings; by default ``{"lr": 0.01}``.
+        Its settings; by default the rule's own.
     evaluate_sample_num_per_epoch : int, optional
         Measure accuracies on the first so many samples; by default on all.
     verbose : bool, default True
@@ -83,7 +83,7 @@ class Trainer:
         epochs: int = 20,
         mini_batch_size: int = 100,
         optimizer: str | Optimizer = "sgd",
-        optimizer_param: Mapping[str, float] | None = None,
+        optimizer_param: Mapping[str, Any] | None = None,
         evaluate_sample_num_per_epoch: int | None = None,
         verbose: bool = True,
         *,

@@ -1,0 +1,64 @@
+"""Update rules (section 6.1): each goes over all parameters of a network as one vector, in place."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from xpnet.optimizers.adaptive import AdaGrad, Adam, AdamW, RMSprop
+from xpnet.optimizers.base import Optimizer
+from xpnet.optimizers.lion import Lion
+from xpnet.optimizers.schedules import CosineAnnealing, OneCycle, StepLR, Warmup, get_schedule
+from xpnet.optimizers.sgd import SGD, Momentum, Nesterov
+
+__all__ = [
+    "SGD",
+    "AdaGrad",
+    "Adam",
+    "AdamW",
+    "CosineAnnealing",
+    "Lion",
+    "Momentum",
+    "Nesterov",
+    "OneCycle",
+    "Optimizer",
+    "RMSprop",
+    "StepLR",
+    "Warmup",
+    "get_optimizer",
+    "get_schedule",
+]
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    cls.__name__.lower(): cls for cls in (SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam, AdamW, Lion)
+}
+
+
+def get_optimizer(name: str | Optimizer, **settings: Any) -> Optimizer:
+    """Return the optimiser called `name` with the given settings; an optimiser is returned as it is.
+
+    Parameters
+    ----------
+    name : {"sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lion"} or Optimizer
+        In capitals or not.
+    **settings
+        What its class takes; by default the class's own.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name, it has no such setting, or an optimiser is given along with settings.
+    """
+    if isinstance(name, Optimizer):
+        if settings:
+            raise ValueError("settings go with an optimizer's name; set them on the optimizer itself")
+        return name
+    cls = OPTIMIZERS.get(str(name).lower())
+    if cls is None:
+        raise ValueError(f"optimizer must be one of {', '.join(map(repr, OPTIMIZERS))}, got {name!r}")
+    known = {**inspect.signature(cls).parameters, **inspect.signature(Optimizer).parameters}
+    known.pop("clipping", None)
+    unknown = ", ".join(repr(setting) for setting in settings if setting not in known)
+    if unknown:
+        raise ValueError(f"optimizer {name!r} has no {unknown}; its settings are {', '.join(known)}")
+    return cls(**settings)

@@ -1,0 +1,211 @@
+"""Learning-rate schedules: objects that, called with the number of a step, return its learning rate.
+
+Every optimiser takes one as ``lr=``, or any other function of a step's number: ``lambda step: 0.1 * 0.999**step``, say.
+The first update is step 0. The rates are those of ``torch.optim.lr_scheduler``, stepped once an update, under its names
+but for "LR" and "Annealing".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from xpnet.optimizers.settings import count, fraction, not_negative, positive
+
+__all__ = ["CosineAnnealing", "LearningRate", "OneCycle", "StepLR", "Warmup", "get_schedule", "rate_at"]
+
+LearningRate: TypeAlias = float | Callable[[int], float]
+"""A number, or what gives one for each step."""
+
+
+def rate_at(lr: LearningRate, step: int) -> float:
+    """Return the learning rate of a step: a finite number, and not negative.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    if callable(lr):
+        return not_negative(f"lr at step {step}", lr(step))
+    return not_negative("lr", lr)
+
+
+@dataclass(frozen=True)
+class StepLR:
+    """Multiply the rate by `gamma` every `step_size` steps: ``lr * gamma ** (step // step_size)``.
+
+    Parameters
+    ----------
+    lr : float
+        The first rate.
+    step_size : int
+        Steps at the same rate.
+    gamma : float, default 0.1
+        What the rate is then multiplied by.
+
+    Examples
+    --------
+    >>> lr = StepLR(0.5, step_size=10)
+    >>> lr(0), lr(9), lr(10)
+    (0.5, 0.5, 0.05)
+    """
+
+    lr: float
+    step_size: int
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        not_negative("lr", self.lr)
+        count("step_size", self.step_size)
+        positive("gamma", self.gamma)
+
+    def __call__(self, step: int) -> float:
+        """Return the rate of this step."""
+        return self.lr * self.gamma ** (step // self.step_size)
+
+
+@dataclass(frozen=True)
+class CosineAnnealing:
+    """Lower the rate along half a cosine, from `lr` at step 0 to `eta_min` at step `T_max`, and keep it there.
+
+    PyTorch's would rise again after `T_max`. (Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm
+    Restarts", 2017, without its restarts.)
+
+    Parameters
+    ----------
+    lr : float
+        The first rate.
+    T_max : int
+        The step at which the last rate is reached.
+    eta_min : float, default 0
+        The last rate.
+    """
+
+    lr: float
+    T_max: int
+    eta_min: float = 0.0
+
+    def __post_init__(self) -> None:
+        not_negative("lr", self.lr)
+        count("T_max", self.T_max)
+        not_negative("eta_min", self.eta_min)
+
+    def __call__(self, step: int) -> float:
+        """Return the rate of this step."""
+        return _along_cosine(self.lr, self.eta_min, min(step / self.T_max, 1.0))
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """Raise the rate to `max_lr`, and lower it to almost nothing, along half a cosine each.
+
+    From ``max_lr / div_factor`` to `max_lr`, which is reached ``pct_start * total_steps - 1`` steps after the first, to
+    ``max_lr / div_factor / final_div_factor`` at the last of `total_steps`, which stays. Momenta are left alone.
+    (Smith and Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates", 2018.)
+
+    Parameters
+    ----------
+    max_lr : float
+        The highest rate.
+    total_steps : int
+        Steps in all.
+    pct_start : float, default 0.3
+        The part of them in which the rate rises.
+    div_factor, final_div_factor : float, default 25 and 10,000
+        What the highest rate is divided by for the first, and that one for the last.
+    """
+
+    max_lr: float
+    total_steps: int
+    pct_start: float = 0.3
+    div_factor: float = 25.0
+    final_div_factor: float = 1e4
+
+    def __post_init__(self) -> None:
+        not_negative("max_lr", self.max_lr)
+        count("total_steps", self.total_steps)
+        fraction("pct_start", self.pct_start)
+        positive("div_factor", self.div_factor)
+        positive("final_div_factor", self.final_div_factor)
+
+    def __call__(self, step: int) -> float:
+        """Return the rate of this step."""
+        first = self.max_lr / self.div_factor
+        peak, last = self.pct_start * self.total_steps - 1, self.total_steps - 1
+        if step < peak:
+            return _along_cosine(first, self.max_lr, step / peak)
+        return _along_cosine(self.max_lr, first / self.final_div_factor, (min(step, last) - peak) / (last - peak))
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """Raise the rate evenly to that of another schedule, which begins then.
+
+    At step t of the first `total_iters`: ``lr * (start_factor + (1 - start_factor) * t / total_iters)``, where a
+    schedule's `lr` is that of its step 0. (PyTorch: ``SequentialLR`` of ``LinearLR`` and the other.)
+
+    Parameters
+    ----------
+    lr : float or schedule
+        What comes after.
+    total_iters : int
+        Steps until then.
+    start_factor : float, default 1/3
+        With which part of the rate to begin.
+
+    Examples
+    --------
+    >>> lr = Warmup(CosineAnnealing(0.2, T_max=900), total_iters=100, start_factor=0.1)
+    >>> [round(lr(step), 4) for step in (0, 50, 100, 550, 1000)]
+    [0.02, 0.11, 0.2, 0.1, 0.0]
+    """
+
+    lr: LearningRate
+    total_iters: int
+    start_factor: float = 1 / 3
+
+    def __post_init__(self) -> None:
+        rate_at(self.lr, 0)
+        count("total_iters", self.total_iters)
+        fraction("start_factor", self.start_factor)
+
+    def __call__(self, step: int) -> float:
+        """Return the rate of this step."""
+        if step >= self.total_iters:
+            return rate_at(self.lr, step - self.total_iters)
+        return rate_at(self.lr, 0) * (self.start_factor + (1.0 - self.start_factor) * step / self.total_iters)
+
+
+def get_schedule(name: str, lr: float, steps: int) -> LearningRate:
+    """Return the schedule called `name` over a run of so many steps.
+
+    Parameters
+    ----------
+    name : {"constant", "step", "cosine", "one-cycle"}
+        ``"step"`` divides the rate by ten after each third of the run.
+    lr : float
+        The first rate; the highest, of ``"one-cycle"``.
+    steps : int
+        Steps of the run.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name, or a setting is out of its range.
+    """
+    schedules: dict[str, Callable[[], LearningRate]] = {
+        "constant": lambda: lr,
+        "step": lambda: StepLR(lr, math.ceil(steps / 3)),
+        "cosine": lambda: CosineAnnealing(lr, steps),
+        "one-cycle": lambda: OneCycle(lr, steps),
+    }
+    if name not in schedules:
+        raise ValueError(f"schedule must be one of {', '.join(map(repr, schedules))}, got {name!r}")
+    return schedules[name]()
+
+
+def _along_cosine(start: float, end: float, part: float) -> float:
+    return end + (start - end) * (1.0 + math.cos(math.pi * part)) / 2.0

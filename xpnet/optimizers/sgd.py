@@ -1,0 +1,117 @@
+"""Gradient descent, with and without momentum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Unpack
+
+from xpnet import kernels
+from xpnet.device import get_array_module
+from xpnet.optimizers.base import Clipping, Optimizer
+from xpnet.optimizers.schedules import LearningRate
+from xpnet.optimizers.settings import fraction
+from xpnet.typing import Array
+
+__all__ = ["SGD", "Momentum", "Nesterov"]
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, p <- p - lr * g (section 6.1.2), or with momentum, as in PyTorch.
+
+    With momentum, v <- momentum * v + g, and p <- p - lr * v; Nesterov's: p <- p - lr * (g + momentum * v).
+    (Sutskever and others, "On the importance of initialization and momentum in deep learning", 2013.)
+
+    Parameters
+    ----------
+    lr : float or schedule, default 0.01
+        Learning rate.
+    momentum : float in [0, 1), default 0
+        How much of the step before is kept; 0 remembers nothing.
+    nesterov : bool, default False
+        Whether to step from where the momentum leads; it takes a `momentum`.
+    weight_decay : float, default 0
+        Added to the gradient times p, see `Optimizer`.
+    **clipping
+        ``clip_norm`` or ``clip_value``, see `Optimizer`.
+    """
+
+    def __init__(
+        self,
+        lr: LearningRate = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        **clipping: Unpack[Clipping],
+    ) -> None:
+        super().__init__(lr, weight_decay, **clipping)
+        self.momentum = fraction("momentum", momentum)
+        self.nesterov = bool(nesterov)
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0, got momentum=0.0")
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return ("v",) if self.momentum else ()
+
+    def rule(self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[float], a: Array) -> None:
+        xp = get_array_module(p)
+        (lr,) = coefficients
+        direction = g
+        if state:
+            (v,) = state
+            v *= self.momentum
+            v += g
+            direction = xp.add(xp.multiply(v, self.momentum, out=a), g, out=a) if self.nesterov else v
+        kernels.descend(p, direction, lr, a)
+
+
+class Momentum(SGD):
+    """SGD with the book's default for momentum (section 6.1.4).
+
+    The book's v <- momentum * v - lr * g, p <- p + v are the same steps while lr stays the same: its v is -lr times
+    this one. When lr changes, this v, PyTorch's, takes the new one at once.
+
+    Parameters
+    ----------
+    lr : float or schedule, default 0.01
+        Learning rate.
+    momentum : float in [0, 1), default 0.9
+        How much of the step before is kept.
+    weight_decay, **clipping
+        As for `SGD`.
+    """
+
+    def __init__(
+        self,
+        lr: LearningRate = 0.01,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        **clipping: Unpack[Clipping],
+    ) -> None:
+        super().__init__(lr, momentum, False, weight_decay, **clipping)
+
+
+class Nesterov(SGD):
+    """SGD with Nesterov's momentum, and the book's default for it.
+
+    The book's p <- p + momentum**2 * v - (1 + momentum) * lr * g, with v of the step before and as in `Momentum`, is
+    the same.
+
+    Parameters
+    ----------
+    lr : float or schedule, default 0.01
+        Learning rate.
+    momentum : float in (0, 1), default 0.9
+        How much of the step before is kept.
+    weight_decay, **clipping
+        As for `SGD`.
+    """
+
+    def __init__(
+        self,
+        lr: LearningRate = 0.01,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        **clipping: Unpack[Clipping],
+    ) -> None:
+        super().__init__(lr, momentum, True, weight_decay, **clipping)
