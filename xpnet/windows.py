@@ -89,7 +89,8 @@ class Windows:
     def tile(self, height: int, width: int) -> bool:
         """Tell whether each pixel of images of this size is in one window and no other."""
         down, across = self.places(height, width)
-        return self.stride == self.size and (down * self.size[0], across * self.size[1]) == (height, width)
+        covered = down * self.size[0], across * self.size[1]
+        return self.pad == (0, 0) and self.stride == self.size and covered == (height, width)
 
     def padded(self, x: Array, out: Array | None = None) -> Array:
         """Return images (C, H, W, N) with zeros around; the images themselves where there is no padding.
