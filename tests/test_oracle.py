@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 
 from xpnet import asnumpy, functions
-from xpnet.layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
+from xpnet.layers import (
+    Affine,
+    Elu,
+    Gelu,
+    LeakyRelu,
+    Relu,
+    Sigmoid,
+    Silu,
+    Softmax,
+    SoftmaxWithLoss,
+    Softplus,
+    Tanh,
+)
 from xpnet.nets import Sequential, TwoLayerNet
 from xpnet.optimizers import SGD
 
@@ -29,10 +41,27 @@ def scores(device, rng, shape=(5, 4), scale=3.0):
     return device.asarray(scale * rng.standard_normal(shape))
 
 
-@pytest.mark.parametrize(("layer", "reference"), [(Relu, torch.relu), (Sigmoid, torch.sigmoid)])
+ACTIVATIONS = {
+    "relu": (Relu, torch.relu),
+    "leaky relu": (LeakyRelu, F.leaky_relu),
+    "leaky relu, 0.3": (lambda: LeakyRelu(0.3), lambda x: F.leaky_relu(x, 0.3)),
+    "elu": (Elu, F.elu),
+    "elu, 0.3": (lambda: Elu(0.3), lambda x: F.elu(x, 0.3)),
+    "sigmoid": (Sigmoid, torch.sigmoid),
+    "tanh": (Tanh, torch.tanh),
+    "softplus": (Softplus, lambda x: F.softplus(x, threshold=1e9)),
+    "silu": (Silu, F.silu),
+    "gelu": (Gelu, F.gelu),
+    "gelu, tanh": (lambda: Gelu("tanh"), lambda x: F.gelu(x, approximate="tanh")),
+    "softmax": (Softmax, lambda x: torch.softmax(x, -1)),
+}
+
+
+@pytest.mark.parametrize("scale", [3.0, 30.0])
+@pytest.mark.parametrize(("layer", "reference"), ACTIVATIONS.values(), ids=ACTIVATIONS)
 @pytest.mark.parametrize("shape", [(1, 4), (5, 4), (2, 3, 4, 4), (0, 4)])
-def test_activations(device, rng, layer, reference, shape):
-    x, dout = scores(device, rng, shape), scores(device, rng, shape)
+def test_activations(device, rng, layer, reference, shape, scale):
+    x, dout = scores(device, rng, shape, scale), scores(device, rng, shape)
     layer, theirs = layer(), tensor(x)
     y = reference(theirs)
     compare(layer.forward(x), y)

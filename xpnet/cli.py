@@ -23,6 +23,7 @@ from xpnet.files import written_atomically
 from xpnet.gradient import gradient_check
 from xpnet.graph.examples import build as build_example
 from xpnet.graph.labels import number_text
+from xpnet.layers.activation import ActivationName
 from xpnet.nets import TwoLayerNet
 from xpnet.optimizers import get_optimizer, get_schedule
 from xpnet.training import Callback, Evaluation, Trainer
@@ -42,9 +43,9 @@ DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N, 
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Fixes the initial weights and the minibatches.")]
 DtypeOption = Annotated[Literal["float32", "float64"], typer.Option("--dtype", help="Of parameters and computation.")]
 HiddenOption = Annotated[int, typer.Option("--hidden-size", min=1, help="Units of the hidden layer.")]
-ActivationOption = Annotated[Literal["relu", "sigmoid"], typer.Option("--activation", help="Of the hidden layer.")]
+ActivationOption = Annotated[ActivationName, typer.Option("--activation", help="Of the hidden layer.")]
 StdOption = Annotated[
-    str, typer.Option("--weight-init-std", metavar="STD", help="A number, or he (relu), or xavier (sigmoid).")
+    str, typer.Option("--weight-init-std", metavar="STD", help="A number, or he (relu), xavier (sigmoid), glorot ...")
 ]
 DataOption = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="A data set in MNIST's format, in place of MNIST.")
@@ -321,7 +322,7 @@ def _two_layer_net(
     t_test: np.ndarray,
     hidden_size: int,
     weight_init_std: str,
-    activation: Literal["relu", "sigmoid"],
+    activation: ActivationName,
     device: Device,
     dtype: str,
     rng: np.random.Generator,

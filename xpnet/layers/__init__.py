@@ -4,7 +4,7 @@ A layer works alone, as in the book, or as a brick of a network (`xpnet.nets`), 
 its layers in one vector.
 """
 
-from xpnet.layers.activation import Relu, Sigmoid
+from xpnet.layers.activation import Elu, Gelu, LeakyRelu, Relu, Sigmoid, Silu, Softmax, Softplus, Tanh
 from xpnet.layers.affine import Affine
 from xpnet.layers.arithmetic import AddLayer, DivLayer, MatMulLayer, MulLayer, PowLayer, SubLayer
 from xpnet.layers.base import Layer, Loss
@@ -15,8 +15,11 @@ __all__ = [
     "AddLayer",
     "Affine",
     "DivLayer",
+    "Elu",
     "ExpLayer",
+    "Gelu",
     "Layer",
+    "LeakyRelu",
     "LogLayer",
     "Loss",
     "MatMulLayer",
@@ -26,7 +29,11 @@ __all__ = [
     "PowLayer",
     "Relu",
     "Sigmoid",
+    "Silu",
+    "Softmax",
     "SoftmaxWithLoss",
+    "Softplus",
     "SubLayer",
     "SumLayer",
+    "Tanh",
 ]
