@@ -10,9 +10,13 @@ from xpnet.layers import (
     Affine,
     Elu,
     Gelu,
+    HingeWithLoss,
+    HuberWithLoss,
+    IdentityWithLoss,
     LeakyRelu,
     Relu,
     Sigmoid,
+    SigmoidWithLoss,
     Silu,
     Softmax,
     SoftmaxWithLoss,
@@ -94,6 +98,50 @@ def test_softmax_with_loss(device, rng, scale, labels, n):
     compare(layer.forward(x, t), loss)
     (3.0 * loss).backward()
     compare(layer.backward(3.0), theirs.grad)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("labels", ["class ids", "probabilities"])
+@pytest.mark.parametrize("n", [1, 5])
+def test_label_smoothing_and_class_weights(device, rng, smoothing, weighted, labels, n):
+    x = scores(device, rng, (n, 4))
+    t = device.asarray(rng.integers(0, 4, n) if labels == "class ids" else rng.random((n, 4)))
+    weight = device.asarray(0.5 + rng.random(4)) if weighted else None
+    layer, theirs = SoftmaxWithLoss(smoothing, weight), tensor(x)
+    loss = F.cross_entropy(theirs, tensor(t), tensor(weight).detach() if weighted else None, label_smoothing=smoothing)
+    compare(layer.forward(x, t), loss)
+    loss.backward()
+    compare(layer.backward(), theirs.grad)
+
+
+LOSSES = {
+    "sigmoid": (SigmoidWithLoss, F.binary_cross_entropy_with_logits),
+    "identity": (IdentityWithLoss, lambda x, t: F.mse_loss(x, t) * x.shape[1] / 2),
+    "huber": (HuberWithLoss, F.huber_loss),
+    "huber, 0.3": (lambda: HuberWithLoss(0.3), lambda x, t: F.huber_loss(x, t, delta=0.3)),
+}
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+@pytest.mark.parametrize(("layer", "reference"), LOSSES.values(), ids=LOSSES)
+def test_elementwise_losses(device, rng, layer, reference, scale):
+    x, t = scores(device, rng, scale=scale), device.asarray(rng.random((5, 4)))
+    layer, theirs = layer(), tensor(x)
+    loss = reference(theirs, tensor(t))
+    compare(layer.forward(x, t), loss)
+    loss.backward()
+    compare(layer.backward(), theirs.grad)
+
+
+@pytest.mark.parametrize("margin", [1.0, 0.4])
+def test_hinge_loss(device, rng, margin):
+    x, t = scores(device, rng, (6, 4)), device.asarray(rng.integers(0, 4, 6))
+    layer, theirs = HingeWithLoss(margin), tensor(x)
+    loss = F.multi_margin_loss(theirs, tensor(t), margin=margin)
+    compare(layer.forward(x, t), loss)
+    loss.backward()
+    compare(layer.backward(), theirs.grad)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, -1])

@@ -20,6 +20,8 @@ __all__ = [
     "erf",
     "has_class_ids",
     "identity_function",
+    "indicate_classes",
+    "inverse_count",
     "mean_squared_error",
     "one_hot",
     "relu",
@@ -136,7 +138,7 @@ def softmax_cross_entropy(x: Array, t: Array, reduction: Literal["mean", "none"]
         losses = xp.log(total) - _pick(shifted, t)
     else:
         losses = (_class_first(t.astype(e.dtype, copy=False)) * (xp.log(total) - shifted)).sum(axis=0)
-    loss = losses.sum() * _inverse(losses.size) if reduction == "mean" else losses.reshape(x.shape[:-1])
+    loss = losses.sum() * inverse_count(losses.size) if reduction == "mean" else losses.reshape(x.shape[:-1])
     return loss, (e / total).T.reshape(x.shape)
 
 
@@ -155,7 +157,7 @@ def cross_entropy_error(y: Array, t: Array) -> Array:
     xp = get_array_module(y=y, t=t)
     y, t = xp.asarray(y), xp.asarray(t)
     logs = xp.log(_pick(_class_first(y), t) + 1e-7) if has_class_ids(y, t) else (t * xp.log(y + 1e-7)).sum(axis=-1)
-    return logs.sum() * -_inverse(logs.size)
+    return logs.sum() * -inverse_count(logs.size)
 
 
 def mean_squared_error(y: Array, t: Array) -> Array:
@@ -178,7 +180,7 @@ def mean_squared_error(y: Array, t: Array) -> Array:
     if y.shape != t.shape:
         raise ValueError(f"mean_squared_error expected t of y's shape {y.shape}, got {t.shape}")
     batch = len(y) if y.ndim > 1 else 1
-    return ((y - t) ** 2).sum() * (0.5 * _inverse(batch))
+    return ((y - t) ** 2).sum() * (0.5 * inverse_count(batch))
 
 
 def one_hot(t: Array, num_classes: int | None = None, dtype: DTypeLike = "float32") -> Array:
@@ -240,6 +242,20 @@ def check_labels(t: Array, shape: tuple[int, ...]) -> None:
     """
     if _is_class_ids(t, shape):
         _check_ids(t, shape[-1])
+
+
+def indicate_classes(t: Array, num_classes: int, dtype: DTypeLike) -> Array:
+    """Return `one_hot` of labels that may lie on a CUDA device, where an id out of range makes its row NaN."""
+    xp = get_array_module(t)
+    if is_on_host(t):
+        return one_hot(t, num_classes, dtype)
+    hits = t[..., None] == xp.arange(num_classes)
+    return xp.where(hits.any(axis=-1, keepdims=True), hits.astype(dtype), math.nan)
+
+
+def inverse_count(n: int) -> float:
+    """Return 1/n, what makes a sum of n values their mean; NaN for n = 0, without NumPy's warning."""
+    return 1.0 / n if n else math.nan
 
 
 def sum_to_shape(x: Array, shape: tuple[int, ...]) -> Array:
@@ -319,8 +335,3 @@ def _check_ids(t: Array, num_classes: int) -> None:
     if t.size and t.view(f"u{t.dtype.itemsize}").max() >= num_classes:
         smallest, largest = int(t.min()), int(t.max())
         raise ValueError(f"class ids must lie in [0, {num_classes}), got ids from {smallest} to {largest}")
-
-
-def _inverse(n: int) -> float:
-    """1/n, and NaN for n = 0: a mean over nothing, without NumPy's warning."""
-    return 1.0 / n if n else math.nan

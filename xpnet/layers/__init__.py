@@ -9,7 +9,7 @@ from xpnet.layers.affine import Affine
 from xpnet.layers.arithmetic import AddLayer, DivLayer, MatMulLayer, MulLayer, PowLayer, SubLayer
 from xpnet.layers.base import Layer, Loss
 from xpnet.layers.elementary import ExpLayer, LogLayer, MaxLayer, MeanLayer, SumLayer
-from xpnet.layers.loss import SoftmaxWithLoss
+from xpnet.layers.loss import HingeWithLoss, HuberWithLoss, IdentityWithLoss, SigmoidWithLoss, SoftmaxWithLoss
 
 __all__ = [
     "AddLayer",
@@ -18,6 +18,9 @@ __all__ = [
     "Elu",
     "ExpLayer",
     "Gelu",
+    "HingeWithLoss",
+    "HuberWithLoss",
+    "IdentityWithLoss",
     "Layer",
     "LeakyRelu",
     "LogLayer",
@@ -29,6 +32,7 @@ __all__ = [
     "PowLayer",
     "Relu",
     "Sigmoid",
+    "SigmoidWithLoss",
     "Silu",
     "Softmax",
     "SoftmaxWithLoss",

@@ -14,7 +14,6 @@ import numpy as np
 from xpnet import kernels
 from xpnet.device import Device, DeviceError, get_device, is_on_host
 from xpnet.files import written_atomically
-from xpnet.functions import has_class_ids
 from xpnet.gradient.differences import network_differences
 from xpnet.gradient.numerical import MEMORY
 from xpnet.layers import Layer, Loss
@@ -87,6 +86,7 @@ class Network:
             dtype = _common_dtype(arrays)
         self.params = ParameterVector({name: array.shape for name, array in arrays.items()}, dtype, Device(device))
         self.params.update(arrays)
+        loss.to(self.device, self.dtype)
         self._bind()
 
     @property
@@ -137,7 +137,7 @@ class Network:
             return self.last_layer.forward(self.predict(x, train), self._asarray("t", t))
 
     def accuracy(self, x: Array, t: Array) -> float:
-        """Return the share of samples whose highest score is the label's; NaN for no samples.
+        """Return the share of samples that are classified right (`Loss.correct`); NaN for no samples.
 
         Parameters
         ----------
@@ -145,6 +145,11 @@ class Network:
             Samples, as many as you like: they are predicted in batches.
         t : (N, C) or (N,) integers
             Labels.
+
+        Raises
+        ------
+        TypeError
+            If the network's loss is one of regression.
         """
         x, t = self._asarray("x", x), self._asarray("t", t)
         if len(x) != len(t):
@@ -153,14 +158,13 @@ class Network:
             return float("nan")
         xp = self.device.xp
         with self.device.activate():
-            correct = xp.zeros((), dtype="int64")
+            correct, number = xp.zeros((), dtype="int64"), 0
             for start in range(0, len(x), EVALUATION_BATCH):
                 y = self.predict(x[start : start + EVALUATION_BATCH])
-                labels = t[start : start + EVALUATION_BATCH]
-                if not has_class_ids(y, labels):
-                    labels = xp.argmax(labels, axis=-1)
-                correct += xp.sum(xp.argmax(y, axis=-1) == labels)
-            return int(correct) / len(x)
+                hits = self.last_layer.correct(y, t[start : start + EVALUATION_BATCH])
+                correct += xp.sum(hits)
+                number += hits.size
+            return int(correct) / number
 
     def gradient(self, x: Array, t: Array, out: ParameterVector | None = None) -> ParameterVector:
         """Return the gradient of the loss by backpropagation.
