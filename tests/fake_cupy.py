@@ -47,8 +47,9 @@ SIGNATURES = {
     "zeros_like": lambda a, dtype=None: None,
 }
 UFUNCS = (
-    *("abs", "add", "divide", "equal", "exp", "greater", "isfinite", "isnan", "less", "log", "matmul", "maximum"),
-    *("minimum", "multiply", "negative", "power", "sign", "sqrt", "square", "subtract", "tanh"),
+    *("abs", "add", "copysign", "divide", "equal", "exp", "expm1", "greater", "isfinite", "isnan", "less", "log"),
+    *("log1p", "matmul", "maximum", "minimum", "multiply", "negative", "power", "sign", "sqrt", "square", "subtract"),
+    "tanh",
 )
 
 

@@ -82,10 +82,27 @@ def test_the_update_rule_of_the_architecture_page_is_right(device):
     np.testing.assert_allclose(xpnet.asnumpy(params["x"]), [1.0 - 1.0 - 1.5, 2.0 - 0.5])
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/dependencies.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/dependencies.md", "docs/layers.md"]
+)
 def test_links_lead_somewhere(document):
     links = re.findall(r"\]\((?!http)([^)#]+)", (ROOT / document).read_text())
     assert [link for link in links if not ((ROOT / document).parent / link).exists()] == []
+
+
+def test_every_layer_has_its_row_and_the_row_is_right():
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in (ROOT / "docs/layers.md").read_text().splitlines()
+    ]
+    rows = {re.match(r"`(\w+)", row[0])[1]: row for row in rows if row and row[0].startswith("`")}
+    layers = {name: getattr(xpnet.layers, name) for name in xpnet.layers.__all__ if name not in ("Layer", "Loss")}
+    assert rows.keys() == layers.keys()
+    assert {name: re.findall(r"`(\w+)`", row[3]) for name, row in rows.items()} == {
+        name: list(layer.saved) for name, layer in layers.items()
+    }
+    assert {name for name, row in rows.items() if "B" in row[4]} == {
+        name for name, layer in layers.items() if layer.samplewise
+    }
 
 
 def test_every_dependency_is_justified():

@@ -155,3 +155,21 @@ def test_sum_to_shape_is_the_adjoint_of_broadcasting(shapes):
         return
     x = np.arange(math.prod(shape), dtype=float).reshape(shape)
     assert np.vdot(np.broadcast_to(x, g.shape), g) == pytest.approx(np.vdot(x, functions.sum_to_shape(g, shape)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_erf_is_good_to_the_last_places(device, dtype):
+    x = np.concatenate([np.linspace(-7, 7, 4001), np.geomspace(1e-300, 1e-3, 200), [0.0, -0.0, 1e30, -1e30]]).astype(
+        dtype
+    )
+    y = asnumpy(functions.erf(device.asarray(x)))
+    expected = np.array([math.erf(value) for value in x])
+    assert y.dtype == dtype
+    np.testing.assert_allclose(y, expected, rtol=4 * np.finfo(dtype).eps, atol=np.finfo(dtype).smallest_subnormal)
+    assert np.isnan(asnumpy(functions.erf(device.asarray(np.array([np.nan]))))[0])
+
+
+def test_softplus_overflows_nowhere(device):
+    x = device.asarray(np.array([-np.inf, -1e4, -50.0, 0.0, 50.0, 1e4, np.inf]))
+    expected = [0.0, 0.0, math.exp(-50), math.log(2), 50.0, 1e4, np.inf]
+    np.testing.assert_allclose(asnumpy(functions.softplus(x)), expected, rtol=1e-15)

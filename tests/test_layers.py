@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 from dataclasses import dataclass, field
 
@@ -20,10 +21,16 @@ from xpnet.layers import (
     AveragePooling,
     Convolution,
     DivLayer,
+    Elu,
     ExpLayer,
     Flatten,
+    Gelu,
     GlobalAveragePooling,
+    HingeWithLoss,
+    HuberWithLoss,
+    IdentityWithLoss,
     Layer,
+    LeakyRelu,
     LogLayer,
     MatMulLayer,
     MaxLayer,
@@ -33,9 +40,14 @@ from xpnet.layers import (
     PowLayer,
     Relu,
     Sigmoid,
+    SigmoidWithLoss,
+    Silu,
+    Softmax,
     SoftmaxWithLoss,
+    Softplus,
     SubLayer,
     SumLayer,
+    Tanh,
 )
 
 
@@ -113,6 +125,18 @@ CASES = {
     "relu": Case(lambda rng, dtype: Relu(), lambda rng, n: [away_from_zero(rng.standard_normal((n, 5)))]),
     "relu 4-D": Case(lambda rng, dtype: Relu(), lambda rng, n: [away_from_zero(rng.standard_normal((n, 2, 3, 3)))]),
     "sigmoid": Case(lambda rng, dtype: Sigmoid(), lambda rng, n: [rng.standard_normal((n, 5))]),
+    "leaky relu": Case(
+        lambda rng, dtype: LeakyRelu(0.2), lambda rng, n: [away_from_zero(rng.standard_normal((n, 2, 4)))]
+    ),
+    "elu": Case(lambda rng, dtype: Elu(), lambda rng, n: [away_from_zero(rng.standard_normal((n, 5)))]),
+    "elu, 0.5": Case(lambda rng, dtype: Elu(0.5), lambda rng, n: [away_from_zero(rng.standard_normal((n, 2, 4)))]),
+    "tanh": Case(lambda rng, dtype: Tanh(), lambda rng, n: [rng.standard_normal((n, 2, 4))]),
+    "softplus": Case(lambda rng, dtype: Softplus(), lambda rng, n: [3.0 * rng.standard_normal((n, 2, 4))]),
+    "silu": Case(lambda rng, dtype: Silu(), lambda rng, n: [3.0 * rng.standard_normal((n, 2, 4))]),
+    "gelu": Case(lambda rng, dtype: Gelu(), lambda rng, n: [2.0 * rng.standard_normal((n, 2, 4))]),
+    "gelu, tanh": Case(lambda rng, dtype: Gelu("tanh"), lambda rng, n: [2.0 * rng.standard_normal((n, 2, 4))]),
+    "softmax": Case(lambda rng, dtype: Softmax(), lambda rng, n: [rng.standard_normal((n, 5))]),
+    "softmax 3-D": Case(lambda rng, dtype: Softmax(), lambda rng, n: [rng.standard_normal((n, 2, 4))]),
     "affine": Case(affine, lambda rng, n: [rng.standard_normal((n, 6))]),
     "affine 4-D": Case(affine, lambda rng, n: [rng.standard_normal((n, 1, 2, 3))]),
     "convolution": Case(convolution(), images()),
@@ -136,6 +160,46 @@ CASES = {
         lambda rng, dtype: SoftmaxWithLoss(),
         lambda rng, n: [rng.standard_normal((n, 4))],
         {"t": lambda rng, n: rng.integers(0, 4, n)},
+    ),
+    "softmax smoothed and weighted": Case(
+        lambda rng, dtype: SoftmaxWithLoss(0.1, rng.random(4).astype(dtype)),
+        lambda rng, n: [rng.standard_normal((n, 4))],
+        {"t": lambda rng, n: rng.integers(0, 4, n)},
+    ),
+    "softmax smoothed probabilities": Case(
+        lambda rng, dtype: SoftmaxWithLoss(0.2),
+        lambda rng, n: [rng.standard_normal((n, 4))],
+        {"t": lambda rng, n: one_hot(rng.integers(0, 4, n), 4, "float64")},
+    ),
+    "sigmoid with loss": Case(
+        lambda rng, dtype: SigmoidWithLoss(),
+        lambda rng, n: [rng.standard_normal((n, 4))],
+        {"t": lambda rng, n: rng.integers(0, 2, (n, 4))},
+    ),
+    "sigmoid with loss, one column": Case(
+        lambda rng, dtype: SigmoidWithLoss(),
+        lambda rng, n: [rng.standard_normal((n, 1))],
+        {"t": lambda rng, n: rng.random(n)},
+    ),
+    "identity with loss": Case(
+        lambda rng, dtype: IdentityWithLoss(),
+        lambda rng, n: [rng.standard_normal((n, 3))],
+        {"t": lambda rng, n: rng.standard_normal((n, 3))},
+    ),
+    "huber with loss": Case(
+        lambda rng, dtype: HuberWithLoss(0.7),
+        lambda rng, n: [rng.standard_normal((n, 2, 3))],
+        {"t": lambda rng, n: rng.standard_normal((n, 2, 3))},
+    ),
+    "hinge labels": Case(
+        lambda rng, dtype: HingeWithLoss(),
+        lambda rng, n: [1.03 * distinct(rng, (n, 4))],
+        {"t": lambda rng, n: rng.integers(0, 4, n)},
+    ),
+    "hinge one-hot": Case(
+        lambda rng, dtype: HingeWithLoss(0.5),
+        lambda rng, n: [distinct(rng, (n, 4)) * 1.3],
+        {"t": lambda rng, n: one_hot(rng.integers(0, 4, n), 4, "float64")},
     ),
     "softmax unnormalised labels": Case(
         lambda rng, dtype: SoftmaxWithLoss(),
@@ -430,3 +494,58 @@ def test_a_layer_says_what_it_lacks():
         Unfinished().forward(np.zeros(1))
     with pytest.raises(AttributeError, match="'Relu' object has no attribute 'maks'"):
         Relu().maks  # noqa: B018
+
+
+EVERYWHERE = {
+    "leaky relu": (LeakyRelu, lambda x: x if x > 0 else 0.01 * x),
+    "elu": (Elu, lambda x: x if x > 0 else math.expm1(x)),
+    "tanh": (Tanh, math.tanh),
+    "softplus": (Softplus, lambda x: x if x > 700 else math.log1p(math.exp(x))),
+    "silu": (Silu, lambda x: x / (1 + math.exp(-x)) if x > -700 else 0.0),
+    "gelu": (Gelu, lambda x: x * math.erfc(-x / math.sqrt(2)) / 2),
+    "gelu, tanh": (lambda: Gelu("tanh"), None),
+}
+
+
+@pytest.mark.parametrize(("make", "formula"), EVERYWHERE.values(), ids=EVERYWHERE)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_activations_take_numbers_of_any_size(device, make, formula, dtype):
+    x = np.array([-np.inf, -1e30, -1e4, -40.0, -1.0, 0.0, 1.0, 40.0, 1e4, 1e30, np.inf], dtype)
+    layer = make()
+    y = asnumpy(layer.forward(device.asarray(x)))
+    dx = asnumpy(layer.backward(device.asarray(np.ones_like(x))))
+    assert y.dtype == dx.dtype == dtype
+    assert np.isfinite(y[1:-1]).all()
+    assert np.isfinite(dx).all()
+    assert not np.isnan(y).any()
+    if formula is not None:
+        expected = [formula(float(value)) for value in x[1:-1]]
+        np.testing.assert_allclose(y[1:-1], expected, rtol=1e-6 if dtype == "float32" else 1e-14, atol=1e-7)
+
+
+@pytest.mark.parametrize("make", [Relu, *(make for make, _ in EVERYWHERE.values()), Sigmoid])
+def test_activations_keep_nan(device, make):
+    assert np.isnan(asnumpy(make().forward(device.asarray(np.full((1, 2), np.nan))))).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LeakyRelu(-0.1), r"negative_slope must lie in \(0, 1\], got -0.1"),
+        (lambda: LeakyRelu(0), "a slope of 0 is Relu"),
+        (lambda: Elu(-1), "alpha must be finite and not negative, got -1"),
+        (lambda: Elu(np.inf), "alpha must be finite"),
+        (lambda: Gelu("erf"), "approximate must be 'none' or 'tanh', got 'erf'"),
+    ],
+)
+def test_activations_refuse_what_they_are_not(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_leaky_unit_shows_the_side_of_its_kink_and_a_smooth_one_none(device):
+    x = device.asarray(np.array([[-1.0, 2.0]]))
+    for layer, pattern in [(LeakyRelu(), [[False, True]]), (Elu(0.5), [[False, True]]), (Elu(), None), (Tanh(), None)]:
+        layer.forward(x)
+        found = layer.activation_pattern()
+        assert found is None if pattern is None else asnumpy(found).tolist() == pattern

@@ -84,10 +84,33 @@ class TestTwoLayerNet:
             sizes = {"input_size": 3, "hidden_size": 3, "output_size": 3, name: 0}
             with pytest.raises(ValueError, match=f"{name} must be a positive integer, got 0"):
                 TwoLayerNet(**sizes)
-        with pytest.raises(ValueError, match="activation must be 'relu' or 'sigmoid', got 'tanh'"):
-            TwoLayerNet(3, 3, 3, activation="tanh")
+        with pytest.raises(ValueError, match=r"activation must be one of 'relu', .*'gelu', got 'step'"):
+            TwoLayerNet(3, 3, 3, activation="step")
         with pytest.raises(ValueError, match="device must be"):
             TwoLayerNet(3, 3, 3, device="gpu")
+
+
+class TestMlp:
+    @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "elu", "sigmoid", "tanh", "softplus", "silu", "gelu"])
+    def test_is_right_with_every_activation(self, device, rng, activation):
+        net = Sequential.mlp([4, 6, 5, 3], activation, device=device, dtype="float64", seed=0)
+        assert [p.shape for p in net.params.values()] == [(4, 6), (6,), (6, 5), (5,), (5, 3), (3,)]
+        t = device.asarray(rng.integers(0, 3, 4))
+        assert gradient_check(net, device.asarray(rng.standard_normal((4, 4))), t).ok
+
+    def test_its_weights_suit_its_activation(self):
+        for activation, expected in [("relu", np.sqrt(2 / 400)), ("tanh", np.sqrt(1 / 400))]:
+            assert Sequential.mlp([400, 300, 2], activation).params["W1"].std() == pytest.approx(expected, rel=0.02)
+        assert Sequential.mlp([400, 300, 2], std=0.5).params["W1"].std() == pytest.approx(0.5, rel=0.02)
+
+    def test_two_layers_are_the_two_layer_net(self):
+        ours, its = Sequential.mlp([4, 3, 2], std="he", seed=5), TwoLayerNet(4, 3, 2, "he", seed=5)
+        np.testing.assert_array_equal(ours.params.flat, its.params.flat)
+
+    @pytest.mark.parametrize("sizes", [[], [3], [3, 0], [3, 2.5, 1]])
+    def test_sizes_that_make_no_network_are_refused(self, sizes):
+        with pytest.raises(ValueError, match="sizes must be two or more positive integers"):
+            Sequential.mlp(sizes)
 
 
 def test_predict_returns_scores(net, batch):

@@ -12,11 +12,22 @@ from xpnet.layers import (
     Affine,
     AveragePooling,
     Convolution,
+    Elu,
+    Gelu,
     GlobalAveragePooling,
+    HingeWithLoss,
+    HuberWithLoss,
+    IdentityWithLoss,
+    LeakyRelu,
     Pooling,
     Relu,
     Sigmoid,
+    SigmoidWithLoss,
+    Silu,
+    Softmax,
     SoftmaxWithLoss,
+    Softplus,
+    Tanh,
 )
 from xpnet.nets import Sequential, TwoLayerNet
 from xpnet.optimizers import SGD
@@ -40,10 +51,27 @@ def scores(device, rng, shape=(5, 4), scale=3.0):
     return device.asarray(scale * rng.standard_normal(shape))
 
 
-@pytest.mark.parametrize(("layer", "reference"), [(Relu, torch.relu), (Sigmoid, torch.sigmoid)])
+ACTIVATIONS = {
+    "relu": (Relu, torch.relu),
+    "leaky relu": (LeakyRelu, F.leaky_relu),
+    "leaky relu, 0.3": (lambda: LeakyRelu(0.3), lambda x: F.leaky_relu(x, 0.3)),
+    "elu": (Elu, F.elu),
+    "elu, 0.3": (lambda: Elu(0.3), lambda x: F.elu(x, 0.3)),
+    "sigmoid": (Sigmoid, torch.sigmoid),
+    "tanh": (Tanh, torch.tanh),
+    "softplus": (Softplus, lambda x: F.softplus(x, threshold=1e9)),
+    "silu": (Silu, F.silu),
+    "gelu": (Gelu, F.gelu),
+    "gelu, tanh": (lambda: Gelu("tanh"), lambda x: F.gelu(x, approximate="tanh")),
+    "softmax": (Softmax, lambda x: torch.softmax(x, -1)),
+}
+
+
+@pytest.mark.parametrize("scale", [3.0, 30.0])
+@pytest.mark.parametrize(("layer", "reference"), ACTIVATIONS.values(), ids=ACTIVATIONS)
 @pytest.mark.parametrize("shape", [(1, 4), (5, 4), (2, 3, 4, 4), (0, 4)])
-def test_activations(device, rng, layer, reference, shape):
-    x, dout = scores(device, rng, shape), scores(device, rng, shape)
+def test_activations(device, rng, layer, reference, shape, scale):
+    x, dout = scores(device, rng, shape, scale), scores(device, rng, shape)
     layer, theirs = layer(), tensor(x)
     y = reference(theirs)
     compare(layer.forward(x), y)
@@ -160,6 +188,50 @@ def test_softmax_with_loss(device, rng, scale, labels, n):
     compare(layer.forward(x, t), loss)
     (3.0 * loss).backward()
     compare(layer.backward(3.0), theirs.grad)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("labels", ["class ids", "probabilities"])
+@pytest.mark.parametrize("n", [1, 5])
+def test_label_smoothing_and_class_weights(device, rng, smoothing, weighted, labels, n):
+    x = scores(device, rng, (n, 4))
+    t = device.asarray(rng.integers(0, 4, n) if labels == "class ids" else rng.random((n, 4)))
+    weight = device.asarray(0.5 + rng.random(4)) if weighted else None
+    layer, theirs = SoftmaxWithLoss(smoothing, weight), tensor(x)
+    loss = F.cross_entropy(theirs, tensor(t), tensor(weight).detach() if weighted else None, label_smoothing=smoothing)
+    compare(layer.forward(x, t), loss)
+    loss.backward()
+    compare(layer.backward(), theirs.grad)
+
+
+LOSSES = {
+    "sigmoid": (SigmoidWithLoss, F.binary_cross_entropy_with_logits),
+    "identity": (IdentityWithLoss, lambda x, t: F.mse_loss(x, t) * x.shape[1] / 2),
+    "huber": (HuberWithLoss, F.huber_loss),
+    "huber, 0.3": (lambda: HuberWithLoss(0.3), lambda x, t: F.huber_loss(x, t, delta=0.3)),
+}
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+@pytest.mark.parametrize(("layer", "reference"), LOSSES.values(), ids=LOSSES)
+def test_elementwise_losses(device, rng, layer, reference, scale):
+    x, t = scores(device, rng, scale=scale), device.asarray(rng.random((5, 4)))
+    layer, theirs = layer(), tensor(x)
+    loss = reference(theirs, tensor(t))
+    compare(layer.forward(x, t), loss)
+    loss.backward()
+    compare(layer.backward(), theirs.grad)
+
+
+@pytest.mark.parametrize("margin", [1.0, 0.4])
+def test_hinge_loss(device, rng, margin):
+    x, t = scores(device, rng, (6, 4)), device.asarray(rng.integers(0, 4, 6))
+    layer, theirs = HingeWithLoss(margin), tensor(x)
+    loss = F.multi_margin_loss(theirs, tensor(t), margin=margin)
+    compare(layer.forward(x, t), loss)
+    loss.backward()
+    compare(layer.backward(), theirs.grad)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, -1])

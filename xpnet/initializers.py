@@ -8,37 +8,77 @@ import numpy as np
 
 from xpnet.typing import DTypeLike, Seed
 
-__all__ = ["normal", "scale"]
+__all__ = ["fans", "initial_weights", "normal", "orthogonal", "scale"]
+
+_GAINS = {
+    **dict.fromkeys(("he", "relu", "leaky_relu", "elu", "softplus", "silu", "gelu"), 2.0),
+    **dict.fromkeys(("xavier", "lecun", "sigmoid", "tanh"), 1.0),
+}
+"""The variance of the weights, times fan_in."""
 
 
-def normal(
+def initial_weights(
     shape: tuple[int, ...], std: float | str = 0.01, rng: Seed = None, dtype: DTypeLike = "float32"
 ) -> np.ndarray:
-    """Draw weights from the normal distribution with mean 0, on the host.
+    """Draw weights as a network's ``weight_init_std=`` or a layer's ``std=`` says, on the host.
 
     Drawn in float64 and then rounded, so that a seed gives the same weights at every precision up to rounding.
 
     Parameters
     ----------
-    shape : (fan_in, fan_out)
-        Of the result.
-    std : float or {"he", "relu", "xavier", "sigmoid"}, default 0.01
-        Standard deviation, or the rule for it, see `scale`.
+    shape : (fan_in, fan_out), or (F, C, kh, kw)
+        Of the result: weights of an affine layer, or a convolution's filters.
+    std : float or str, default 0.01
+        Standard deviation of a normal distribution, or the rule for it, see `scale`; or ``"orthogonal"``.
     rng : numpy.random.Generator or int, optional
         Generator or seed.
     dtype : dtype, default "float32"
         Of the result.
+
+    Raises
+    ------
+    ValueError
+        If there is no such rule, or `std` is negative or not finite.
     """
+    if isinstance(std, str) and std.lower() == "orthogonal":
+        return orthogonal(shape, rng, dtype)
+    return normal(shape, std, rng, dtype)
+
+
+def normal(
+    shape: tuple[int, ...], std: float | str = 0.01, rng: Seed = None, dtype: DTypeLike = "float32"
+) -> np.ndarray:
+    """Draw weights from the normal distribution with mean 0; see `initial_weights` for the arguments."""
     weights = np.random.default_rng(rng).standard_normal(shape)
-    return (weights * scale(std, fan_in=shape[0])).astype(dtype)
+    return (weights * scale(std, shape)).astype(dtype)
 
 
-def scale(std: float | str, fan_in: int) -> float:
-    """Return the standard deviation that `std` asks for (section 6.2).
+def orthogonal(shape: tuple[int, ...], rng: Seed = None, dtype: DTypeLike = "float32") -> np.ndarray:
+    """Draw an orthogonal matrix: its rows, or its columns if they are fewer, are orthonormal (Saxe et al., 2014).
 
-    ``"he"`` or ``"relu"``: sqrt(2 / fan_in), which keeps the variance through ReLU layers (He et al., 2015).
-    ``"xavier"`` or ``"sigmoid"``: sqrt(1 / fan_in), for units about linear at 0 (Glorot and Bengio, 2010, in the
-    form the book uses). A number stands for itself.
+    Uniformly among all such matrices: Q of the QR decomposition of a normal matrix, with the signs that make R's
+    diagonal positive. The filters (F, C, kh, kw) of a convolution are F rows of length C kh kw. See `initial_weights`
+    for the arguments.
+    """
+    rows = shape[0] if shape else 1
+    columns = math.prod(shape[1:])
+    matrix = np.random.default_rng(rng).standard_normal((max(rows, columns), min(rows, columns)))
+    q, r = np.linalg.qr(matrix)
+    q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
+    return (q if rows >= columns else q.T).reshape(shape).astype(dtype)
+
+
+def scale(std: float | str, shape: tuple[int, ...]) -> float:
+    """Return the standard deviation that `std` asks for, of weights of this shape (section 6.2).
+
+    - ``"he"``, ``"relu"``, ``"leaky_relu"``, ``"elu"``, ``"softplus"``, ``"silu"``, ``"gelu"``: sqrt(2 / fan_in), which
+      keeps the variance through units that let about half of their input through (He et al., 2015).
+    - ``"xavier"``, ``"lecun"``, ``"sigmoid"``, ``"tanh"``: sqrt(1 / fan_in), for units about linear at 0 (LeCun et al.,
+      1998; the form in which the book uses Xavier's).
+    - ``"glorot"``: sqrt(2 / (fan_in + fan_out)), a compromise between the values' variance and the gradients' (Glorot
+      and Bengio, 2010; what PyTorch calls ``xavier_normal_``).
+
+    A number stands for itself. ``fan_in`` and ``fan_out`` are those of `fans`.
 
     Raises
     ------
@@ -46,10 +86,28 @@ def scale(std: float | str, fan_in: int) -> float:
         If `std` is another string, negative or not finite.
     """
     if isinstance(std, str):
-        gain = {"he": 2.0, "relu": 2.0, "xavier": 1.0, "sigmoid": 1.0}.get(std.lower())
-        if gain is None:
-            raise ValueError(f"std must be a number, 'he' ('relu') or 'xavier' ('sigmoid'), got {std!r}")
-        return math.sqrt(gain / max(fan_in, 1))
+        name = std.lower()
+        fan_in, fan_out = fans(shape)
+        if name == "glorot":
+            return math.sqrt(2.0 / max(fan_in + fan_out, 1))
+        if name not in _GAINS:
+            raise ValueError(
+                "std must be a number, 'he' ('relu'), 'xavier' ('sigmoid'), 'lecun', 'glorot', 'orthogonal' or the "
+                f"name of an activation, got {std!r}"
+            )
+        return math.sqrt(_GAINS[name] / max(fan_in, 1))
     if not (math.isfinite(std) and std >= 0):
         raise ValueError(f"std must be finite and not negative, got {std}")
     return float(std)
+
+
+def fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return how many inputs a unit has, and how many units an input reaches.
+
+    For weights (D, M) these are D and M. For filters (F, C, kh, kw) they are C kh kw, the size of a filter, and
+    F kh kw; where a convolution works in groups, C is the number of channels that one filter sees.
+    """
+    if len(shape) <= 2:
+        return shape[0] if shape else 1, math.prod(shape[1:])
+    kernel = math.prod(shape[2:])
+    return shape[1] * kernel, shape[0] * kernel

@@ -4,14 +4,14 @@ A layer works alone, as in the book, or as a brick of a network (`xpnet.nets`), 
 its layers in one vector.
 """
 
-from xpnet.layers.activation import Relu, Sigmoid
+from xpnet.layers.activation import Elu, Gelu, LeakyRelu, Relu, Sigmoid, Silu, Softmax, Softplus, Tanh
 from xpnet.layers.affine import Affine
 from xpnet.layers.arithmetic import AddLayer, DivLayer, MatMulLayer, MulLayer, PowLayer, SubLayer
 from xpnet.layers.base import Layer, Loss
 from xpnet.layers.convolution import Convolution
 from xpnet.layers.elementary import ExpLayer, LogLayer, MaxLayer, MeanLayer, SumLayer
 from xpnet.layers.flatten import Flatten
-from xpnet.layers.loss import SoftmaxWithLoss
+from xpnet.layers.loss import HingeWithLoss, HuberWithLoss, IdentityWithLoss, SigmoidWithLoss, SoftmaxWithLoss
 from xpnet.layers.pooling import AveragePooling, GlobalAveragePooling, Pooling
 
 __all__ = [
@@ -20,10 +20,16 @@ __all__ = [
     "AveragePooling",
     "Convolution",
     "DivLayer",
+    "Elu",
     "ExpLayer",
     "Flatten",
+    "Gelu",
     "GlobalAveragePooling",
+    "HingeWithLoss",
+    "HuberWithLoss",
+    "IdentityWithLoss",
     "Layer",
+    "LeakyRelu",
     "LogLayer",
     "Loss",
     "MatMulLayer",
@@ -34,7 +40,12 @@ __all__ = [
     "PowLayer",
     "Relu",
     "Sigmoid",
+    "SigmoidWithLoss",
+    "Silu",
+    "Softmax",
     "SoftmaxWithLoss",
+    "Softplus",
     "SubLayer",
     "SumLayer",
+    "Tanh",
 ]

@@ -57,20 +57,20 @@ class Affine(Layer):
         rng: Seed = None,
         dtype: DTypeLike = "float32",
     ) -> Self:
-        """Create a layer with normally distributed weights and zero biases, on the host.
+        """Create a layer with random weights and zero biases, on the host.
 
         Parameters
         ----------
         input_size, output_size : int
             D and M.
-        std : float or {"he", "relu", "xavier", "sigmoid"}, default 0.01
-            Standard deviation of the weights, see `xpnet.initializers.normal`.
+        std : float or str, default 0.01
+            Standard deviation of the weights, or the rule for it, see `xpnet.initializers.initial_weights`.
         rng : numpy.random.Generator or int, optional
             Where the weights are drawn from. Pass one generator to all layers of a network.
         dtype : dtype, default "float32"
             Of W and b.
         """
-        W = initializers.normal((input_size, output_size), std, rng, dtype)
+        W = initializers.initial_weights((input_size, output_size), std, rng, dtype)
         return cls(W, np.zeros(output_size, dtype=dtype))
 
     def forward(self, x: Array, train: bool = True) -> Array:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from xpnet import functions
 from xpnet.device import Device, get_array_module
 from xpnet.typing import Array, DTypeLike
 
@@ -139,9 +140,15 @@ class Loss(Layer):
 
     ``forward(x, t)`` returns a scalar, the mean over the batch, which stays on the device; ``backward(dout=1.0)``
     returns dout * dL/dx, of the shape of `x`.
+
+    Attributes
+    ----------
+    classifies : bool
+        Whether scores are right or wrong, so that there is an accuracy (`correct`); not in a regression.
     """
 
     inputs = 2
+    classifies: ClassVar[bool] = True
 
     def forward(self, x: Array, t: Array) -> Array:  # type: ignore[override]
         """Return the loss of scores `x` for labels `t`, a scalar on their device."""
@@ -153,6 +160,30 @@ class Loss(Layer):
         What numerical gradients ask for. By default one batch after the other; a loss that can, takes all at once.
         """
         return get_array_module(x=x, t=t).stack([self.forward(scores, t) for scores in x])
+
+    def correct(self, x: Array, t: Array) -> Array:
+        """Return whether scores `x` (N, C) are right for labels `t`: by default, whether the highest is the label's.
+
+        Raises
+        ------
+        TypeError
+            If the loss is one of regression, where nothing is simply right.
+        """
+        if not self.classifies:
+            raise TypeError(f"{type(self).__name__} ends a regression, which has a loss but no accuracy")
+        xp = get_array_module(x=x, t=t)
+        labels = t if functions.has_class_ids(x, t) else xp.argmax(t, axis=-1)
+        return xp.argmax(x, axis=-1) == labels
+
+    def check_labels(self, t: Array, shape: tuple[int, ...]) -> None:
+        """Check labels for scores of the given shape once and for all; by default, class ids or one for each class.
+
+        Raises
+        ------
+        ValueError
+            If they do not fit.
+        """
+        functions.check_labels(t, shape)
 
     def backward(self, dout: Array | float = 1.0) -> Array:
         """Return dout * dL/dx."""

@@ -105,9 +105,8 @@ class Convolution(Layer):
             h and w.
         stride, pad, dilation, groups
             As above.
-        std : float or {"he", "relu", "xavier", "sigmoid"}, default "he"
-            Standard deviation of the filters, see `xpnet.initializers.normal`; a place of the output is the sum of
-            C / groups * h * w products, its fan-in.
+        std : float or str, default "he"
+            Standard deviation of the filters, or the rule for it, see `xpnet.initializers.initial_weights`.
         rng : numpy.random.Generator or int, optional
             Where the filters are drawn from. Pass one generator to all layers of a network.
         dtype : dtype, default "float32"
@@ -116,9 +115,8 @@ class Convolution(Layer):
         if not isinstance(groups, (int, np.integer)) or groups < 1 or in_channels % groups:
             raise ValueError(f"groups must divide in_channels, {in_channels}, got {groups!r}")
         h, w = as_pair("Convolution", "filter_size", filter_size, 1)
-        fan_in = in_channels // groups * h * w
-        W = initializers.normal((fan_in, out_channels), std, rng, dtype).T.reshape(out_channels, -1, h, w)
-        return cls(np.ascontiguousarray(W), np.zeros(out_channels, dtype), stride, pad, dilation, groups)
+        W = initializers.initial_weights((out_channels, in_channels // groups, h, w), std, rng, dtype)
+        return cls(W, np.zeros(out_channels, dtype), stride, pad, dilation, groups)
 
     def forward(self, x: Array, train: bool = True) -> Array:
         xp = get_array_module(x=x, W=self.W)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.device import get_array_module
-from xpnet.functions import _inverse
+from xpnet.functions import inverse_count
 from xpnet.layers.base import Layer
 from xpnet.typing import Array
 
@@ -109,10 +109,10 @@ class MeanLayer(SumLayer):
     """
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        return super().forward(x) * _inverse(self._count())
+        return super().forward(x) * inverse_count(self._count())
 
     def backward(self, dout: Array) -> Array:
-        return super().backward(dout) * _inverse(self._count())
+        return super().backward(dout) * inverse_count(self._count())
 
 
 class MaxLayer(_Reduction):

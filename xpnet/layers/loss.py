@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from xpnet import functions, kernels
-from xpnet.device import get_array_module
-from xpnet.layers.base import Loss
-from xpnet.typing import Array
+import math
+from typing import Any
 
-__all__ = ["SoftmaxWithLoss"]
+from xpnet import functions, kernels
+from xpnet.device import Device, get_array_module
+from xpnet.layers.base import Loss
+from xpnet.typing import Array, DTypeLike
+
+__all__ = ["HingeWithLoss", "HuberWithLoss", "IdentityWithLoss", "SigmoidWithLoss", "SoftmaxWithLoss"]
 
 
 class SoftmaxWithLoss(Loss):
@@ -15,6 +18,14 @@ class SoftmaxWithLoss(Loss):
 
     dx = dout * (y - t) / N: the pair has the simplest derivative there is, the error itself. (For labels whose row
     does not sum to 1, y is multiplied by that sum.)
+
+    Parameters
+    ----------
+    label_smoothing : float in [0, 1], default 0
+        Share of each label that is spread over all classes, t <- (1 - s) t + s / C (Szegedy et al., 2016).
+    class_weight : (C,), optional
+        Weights w of the classes, t_nk <- w_k t_nk. For class ids L is then divided by the sum of the samples' weights
+        in place of N, as PyTorch's ``cross_entropy`` does.
 
     Notes
     -----
@@ -25,17 +36,212 @@ class SoftmaxWithLoss(Loss):
 
     saved = ("y", "t")
 
+    def __init__(self, label_smoothing: float = 0.0, class_weight: Array | None = None) -> None:
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"label_smoothing must lie in [0, 1], got {label_smoothing}")
+        self.label_smoothing = float(label_smoothing)
+        self.class_weight = None if class_weight is None else get_array_module(class_weight).asarray(class_weight)
+        if self.class_weight is not None and self.class_weight.ndim != 1:
+            raise ValueError(f"class_weight must have the shape (C,), got {self.class_weight.shape}")
+
     def forward(self, x: Array, t: Array) -> Array:  # type: ignore[override]
         xp = get_array_module(x=x, t=t)
-        self.t = xp.asarray(t)
+        self.t = self._targets(x, xp.asarray(t))
         loss, self.y = kernels.softmax_cross_entropy(x, self.t, self.out.get("y"))
         return loss
 
     def forward_each(self, x: Array, t: Array) -> Array:
         xp = get_array_module(x=x, t=t)
+        t = self._targets(x[0], t)
         losses, _ = functions.softmax_cross_entropy(x, xp.broadcast_to(t, (len(x), *t.shape)), reduction="none")
         return losses.mean(axis=-1)
 
     def backward(self, dout: Array | float = 1.0) -> Array:
         batch = len(self.y) if self.y.ndim > 1 else 1
         return kernels.softmax_cross_entropy_gradient(self.y, self.t, dout / max(batch, 1), self.out.get("dx"))
+
+    def to(self, device: Device | str, dtype: DTypeLike | None = None) -> None:
+        super().to(device, dtype)
+        if self.class_weight is not None:
+            self.class_weight = Device(device).asarray(self.class_weight, dtype)
+
+    def _targets(self, x: Array, t: Array) -> Array:
+        """Return labels with which the plain loss is the smoothed and weighted one."""
+        w = self.class_weight
+        if not self.label_smoothing and w is None:
+            return t
+        if w is not None and len(w) != x.shape[-1]:
+            raise ValueError(f"class_weight has {len(w)} weights, but x has scores for {x.shape[-1]} classes")
+        xp = get_array_module(x=x, t=t, class_weight=x if w is None else w)
+        ids = functions.has_class_ids(x, t)
+        shares = functions.indicate_classes(t, x.shape[-1], x.dtype) if ids else t.astype(x.dtype)
+        weights = 1.0 if w is None else w.astype(x.dtype, copy=False)
+        samples = math.prod(x.shape[:-1])
+        total = samples / (shares * weights).sum() if ids and w is not None and samples else 1.0
+        smoothed = shares * (1.0 - self.label_smoothing) + self.label_smoothing / x.shape[-1]
+        return xp.multiply(smoothed * weights, total)
+
+
+class _Elementwise(Loss):
+    """A loss that is a mean of one value per output; a subclass defines `_each`, and `_slope`, its derivative by x.
+
+    Targets have the shape of x, or for x of shape (N, 1) that of a column, (N,).
+    """
+
+    saved = ("x", "t")
+
+    def forward(self, x: Array, t: Array) -> Array:  # type: ignore[override]
+        xp = get_array_module(x=x, t=t)
+        self.x, self.t = x, self._targets(xp.asarray(t), x.shape).astype(x.dtype, copy=False)
+        return self._each(self.x, self.t).sum() * functions.inverse_count(self._number(x.shape))
+
+    def forward_each(self, x: Array, t: Array) -> Array:
+        get_array_module(x=x, t=t)
+        t = self._targets(t, x.shape[1:]).astype(x.dtype, copy=False)
+        return self._each(x, t).reshape(len(x), -1).sum(axis=1) * functions.inverse_count(self._number(x.shape[1:]))
+
+    def backward(self, dout: Array | float = 1.0) -> Array:
+        xp = get_array_module(self.x)
+        scale = dout / max(self._number(self.x.shape), 1)
+        return xp.multiply(self._slope(self.x, self.t), scale, out=self.out.get("dx"))
+
+    def check_labels(self, t: Array, shape: tuple[int, ...]) -> None:
+        self._targets(t, shape)
+
+    def _targets(self, t: Array, shape: tuple[int, ...]) -> Array:
+        if shape not in (t.shape, (*t.shape, 1)):
+            raise ValueError(f"{self.name} expected targets t of the scores' shape {shape}, got {t.shape}")
+        return t.reshape(shape)
+
+    def _number(self, shape: tuple[int, ...]) -> int:
+        """How many values the loss is the mean of."""
+        return math.prod(shape)
+
+    def _each(self, x: Array, t: Array) -> Array:
+        raise NotImplementedError
+
+    def _slope(self, x: Array, t: Array) -> Array:
+        raise NotImplementedError
+
+
+class SigmoidWithLoss(_Elementwise):
+    """Sigmoid and binary cross entropy in one, L = -mean(t log y + (1 - t) log(1 - y)) with y = sigmoid(x).
+
+    dx = dout * (y - t) / number: the error itself, as with `SoftmaxWithLoss`. Each output answers a question of its
+    own with yes, 1, or no, 0; it is right if x > 0 where t > 1/2.
+
+    Notes
+    -----
+    ``forward(x, t)`` takes scores x of shape (N, ...) and targets t in [0, 1] of that shape, or for (N, 1) of shape
+    (N,). The loss is computed from the scores, so it is exact for scores of any size.
+    """
+
+    def correct(self, x: Array, t: Array) -> Array:
+        return (x > 0) == (self._targets(t, x.shape) > 0.5)
+
+    def _each(self, x: Array, t: Array) -> Array:
+        return functions.softplus(x) - t * x
+
+    def _slope(self, x: Array, t: Array) -> Array:
+        return functions.sigmoid(x) - t
+
+
+class IdentityWithLoss(_Elementwise):
+    """Identity and half the squared error in one, L = 1/(2N) sum_n sum_k (x_nk - t_nk)^2 (sections 3.5 and 4.2.1).
+
+    dx = dout * (x - t) / N: the error itself, which is what the half is for. The end of a regression. PyTorch's
+    ``mse_loss``, a mean over the outputs as well, is this times 2 / K.
+
+    Notes
+    -----
+    ``forward(x, t)`` takes outputs x of shape (N, ...) and targets t of that shape, or for (N, 1) of shape (N,).
+    """
+
+    classifies = False
+
+    def _number(self, shape: tuple[int, ...]) -> int:
+        return shape[0] if len(shape) > 1 else 1
+
+    def _each(self, x: Array, t: Array) -> Array:
+        return 0.5 * (x - t) ** 2
+
+    def _slope(self, x: Array, t: Array) -> Array:
+        return x - t
+
+
+class HuberWithLoss(_Elementwise):
+    """Mean of Huber's function of the error e = x - t: e^2 / 2 up to delta, delta (|e| - delta / 2) beyond (1964).
+
+    dx = dout * e / number, e cut to [-delta, delta]: an outlier pulls no harder than that. The end of a regression.
+
+    Parameters
+    ----------
+    delta : float, default 1.0
+        From where on the loss is linear.
+
+    Notes
+    -----
+    ``forward(x, t)`` takes outputs x of shape (N, ...) and targets t of that shape, or for (N, 1) of shape (N,).
+    """
+
+    classifies = False
+
+    def __init__(self, delta: float = 1.0) -> None:
+        if not 0 < delta < math.inf:
+            raise ValueError(f"delta must be finite and above 0, got {delta}")
+        self.delta = float(delta)
+
+    def _each(self, x: Array, t: Array) -> Array:
+        error = self._slope(x, t)
+        return error * (x - t - 0.5 * error)
+
+    def _slope(self, x: Array, t: Array) -> Array:
+        return get_array_module(x).clip(x - t, -self.delta, self.delta)
+
+
+class HingeWithLoss(Loss):
+    """Hinge loss of several classes, L = 1/N sum_n 1/C sum_k max(0, margin - x_nt + x_nk), k other than the label t.
+
+    dx is dout / (N C) for each class that comes too near, and minus their number times that for the label's.
+    PyTorch's ``multi_margin_loss``.
+
+    Parameters
+    ----------
+    margin : float, default 1.0
+        By how much the label's score shall be above the others.
+
+    Notes
+    -----
+    ``forward(x, t)`` takes scores x of shape (N, C) and labels t: class ids (N,), or one-hot of the shape of x.
+    """
+
+    saved = ("share", "near")
+
+    def __init__(self, margin: float = 1.0) -> None:
+        if not 0 < margin < math.inf:
+            raise ValueError(f"margin must be finite and above 0, got {margin}")
+        self.margin = float(margin)
+
+    def forward(self, x: Array, t: Array) -> Array:  # type: ignore[override]
+        get_array_module(x=x, t=t)
+        self.share, excess = self._compare(x, t)
+        self.near = excess > 0
+        return (excess * self.near).sum() * functions.inverse_count(x.size)
+
+    def forward_each(self, x: Array, t: Array) -> Array:
+        xp = get_array_module(x=x, t=t)
+        _, excess = self._compare(x, t)
+        return xp.maximum(excess, 0).reshape(len(x), -1).sum(axis=1) * functions.inverse_count(x[0].size)
+
+    def backward(self, dout: Array | float = 1.0) -> Array:
+        xp = get_array_module(self.near)
+        near = self.near.astype(self.share.dtype)
+        dx = near - self.share * near.sum(axis=-1, keepdims=True)
+        return xp.multiply(dx, dout / max(dx.size, 1), out=self.out.get("dx"))
+
+    def _compare(self, x: Array, t: Array) -> tuple[Any, Any]:
+        """Return one-hot labels, and by how much each class is too near to the label's: negative, if it is not."""
+        ids = functions.has_class_ids(x.reshape(-1, *x.shape[-2:])[0] if x.ndim > 2 else x, t)
+        share = functions.indicate_classes(t, x.shape[-1], x.dtype) if ids else t.astype(x.dtype, copy=False)
+        right = (x * share).sum(axis=-1, keepdims=True)
+        return share, (x - right + self.margin) * (1.0 - share)

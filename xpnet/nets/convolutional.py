@@ -31,8 +31,9 @@ class SimpleConvNet(Sequential):
         is as in the brackets.
     hidden_size, output_size : int
         Numbers of hidden units and classes.
-    weight_init_std : float or {"he", "relu", "xavier", "sigmoid"}, default 0.01
-        Standard deviation of the initial weights, see `xpnet.initializers.normal`. Biases start at 0.
+    weight_init_std : float or str, default 0.01
+        Standard deviation of the initial weights, or the rule for it, see `xpnet.initializers.initial_weights`. Biases
+        start at 0.
     device : Device or str, default "cpu"
         Where to compute.
     dtype : dtype, default "float32"
@@ -101,7 +102,7 @@ class LeNet5(Sequential):
         Channels, height and width of the images.
     output_size : int, default 10
         Number of classes.
-    weight_init_std : float or {"he", "relu", "xavier", "sigmoid"}, default "he"
+    weight_init_std : float or str, default "he"
         As in `SimpleConvNet`, as are the keyword arguments.
     """
 

@@ -15,7 +15,6 @@ import numpy as np
 from xpnet import kernels
 from xpnet.device import Device, DeviceError, get_device, is_on_host
 from xpnet.files import written_atomically
-from xpnet.functions import has_class_ids
 from xpnet.gradient.differences import network_differences
 from xpnet.gradient.numerical import MEMORY
 from xpnet.layers import Layer, Loss
@@ -88,6 +87,7 @@ class Network:
             dtype = _common_dtype(arrays)
         self.params = ParameterVector({name: array.shape for name, array in arrays.items()}, dtype, Device(device))
         self.params.update(arrays)
+        loss.to(self.device, self.dtype)
         self._bind()
 
     @property
@@ -138,7 +138,7 @@ class Network:
             return self.last_layer.forward(self.predict(x, train), self._asarray("t", t))
 
     def accuracy(self, x: Array, t: Array) -> float:
-        """Return the share of samples whose highest score is the label's; NaN for no samples.
+        """Return the share of samples that are classified right (`Loss.correct`); NaN for no samples.
 
         Parameters
         ----------
@@ -146,6 +146,11 @@ class Network:
             Samples, as many as you like: they are predicted in batches.
         t : (N, C) or (N,) integers
             Labels.
+
+        Raises
+        ------
+        TypeError
+            If the network's loss is one of regression.
         """
         x, t = self._asarray("x", x), self._asarray("t", t)
         if len(x) != len(t):
@@ -154,16 +159,15 @@ class Network:
             return float("nan")
         xp = self.device.xp
         with self.device.activate():
-            correct = xp.zeros((), dtype="int64")
+            correct, number = xp.zeros((), dtype="int64"), 0
             sample = self._widest(x.shape[1:]) * self.dtype.itemsize
             at_a_time = max(min(EVALUATION_BATCH, kernels.scratch_size(x) // max(sample, 1)), 1)
             for start in range(0, len(x), at_a_time):
                 y = self.predict(x[start : start + at_a_time])
-                labels = t[start : start + at_a_time]
-                if not has_class_ids(y, labels):
-                    labels = xp.argmax(labels, axis=-1)
-                correct += xp.sum(xp.argmax(y, axis=-1) == labels)
-            return int(correct) / len(x)
+                hits = self.last_layer.correct(y, t[start : start + at_a_time])
+                correct += xp.sum(hits)
+                number += hits.size
+            return int(correct) / number
 
     def gradient(self, x: Array, t: Array, out: ParameterVector | None = None) -> ParameterVector:
         """Return the gradient of the loss by backpropagation.

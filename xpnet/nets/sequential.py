@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
 
 from xpnet.device import Device
-from xpnet.layers import Layer, Loss, SoftmaxWithLoss
+from xpnet.layers import Affine, Layer, Loss, SoftmaxWithLoss
+from xpnet.layers.activation import ActivationName, activation_layer
 from xpnet.nets.network import Network
 from xpnet.tables import format_table
-from xpnet.typing import Array, DTypeLike
+from xpnet.typing import Array, DTypeLike, Seed
 
-__all__ = ["Sequential"]
+__all__ = ["Sequential", "perceptron"]
 
 
 class Sequential(Network):
@@ -69,6 +73,43 @@ class Sequential(Network):
         first = next((i for i, layer in enumerate(row) if layer.parameter_names), len(row))
         self._first = row[first : first + 1]
         self._behind_first = row[:first:-1] if self._first else []
+
+    @staticmethod
+    def mlp(
+        sizes: Sequence[int],
+        activation: ActivationName = "relu",
+        std: float | str | None = None,
+        loss: Loss | None = None,
+        *,
+        device: Device | str = "cpu",
+        dtype: DTypeLike = "float32",
+        seed: Seed = None,
+    ) -> Sequential:
+        """Create a multi-layer perceptron: affine layers with an activation between each two.
+
+        Parameters
+        ----------
+        sizes : sequence of int
+            Numbers of inputs, of the units of each hidden layer, and of outputs.
+        activation : str, default "relu"
+            Of the hidden layers, see `xpnet.layers.activation.ActivationName`.
+        std : float or str, optional
+            Of the initial weights, see `xpnet.initializers.initial_weights`; by default what suits the activation.
+            Biases start at 0.
+        loss, device, dtype
+            As in `Sequential` and `Network`.
+        seed : int or numpy.random.Generator, optional
+            Of the initial weights, which are drawn on the host.
+
+        Examples
+        --------
+        >>> net = Sequential.mlp([784, 100, 100, 10], activation="gelu", seed=0)
+        >>> list(net.layers)
+        ['Affine1', 'Gelu1', 'Affine2', 'Gelu2', 'Affine3']
+        """
+        device = Device(device)  # before any weight is drawn: a missing GPU is the first thing to say
+        layers = perceptron(sizes, activation, activation if std is None else std, device.rng(seed), dtype)
+        return Sequential(layers, loss, device=device)
 
     def predict(self, x: Array, train: bool = False) -> Array:
         with self.device.activate():
@@ -151,3 +192,17 @@ def _name(layers: Iterable[Layer]) -> dict[str, Layer]:
         counts[kind] += 1
         named[f"{kind}{counts[kind]}"] = layer
     return named
+
+
+def perceptron(
+    sizes: Sequence[int], activation: ActivationName, std: float | str, rng: np.random.Generator, dtype: DTypeLike
+) -> list[Layer]:
+    """Return affine layers with an activation between each two; see `Sequential.mlp` for the arguments."""
+    if len(sizes) < 2 or not all(isinstance(size, (int, np.integer)) and size > 0 for size in sizes):
+        raise ValueError(
+            f"sizes must be two or more positive integers, of input, hidden layers and output, got {sizes}"
+        )
+    layers: list[Layer] = []
+    for inputs, outputs in pairwise(sizes):
+        layers += [Affine.from_sizes(inputs, outputs, std=std, rng=rng, dtype=dtype), activation_layer(activation)]
+    return layers[:-1]

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 from xpnet.device import Device
-from xpnet.layers import Affine, Layer, Relu, Sigmoid
-from xpnet.nets.sequential import Sequential
+from xpnet.layers.activation import ActivationName
+from xpnet.nets.sequential import Sequential, perceptron
 from xpnet.typing import DTypeLike, Seed
 
 __all__ = ["TwoLayerNet"]
-
-ACTIVATIONS: dict[str, type[Layer]] = {"relu": Relu, "sigmoid": Sigmoid}
 
 
 class TwoLayerNet(Sequential):
@@ -23,10 +19,12 @@ class TwoLayerNet(Sequential):
     ----------
     input_size, hidden_size, output_size : int
         Numbers of inputs, hidden units and classes.
-    weight_init_std : float or {"he", "relu", "xavier", "sigmoid"}, default 0.01
-        Standard deviation of the initial weights, see `xpnet.initializers.normal`. Biases start at 0.
-    activation : {"relu", "sigmoid"}, default "relu"
-        Of the hidden layer: chapter 5's network, or chapter 4's.
+    weight_init_std : float or str, default 0.01
+        Standard deviation of the initial weights, or the rule for it, see `xpnet.initializers.initial_weights`. Biases
+        start at 0.
+    activation : str, default "relu"
+        Of the hidden layer: ``"relu"`` makes chapter 5's network, ``"sigmoid"`` chapter 4's; for the others see
+        `xpnet.layers.activation.ActivationName`.
     device : Device or str, default "cpu"
         Where to compute.
     dtype : dtype, default "float32"
@@ -40,7 +38,7 @@ class TwoLayerNet(Sequential):
         ``W1`` (input_size, hidden_size), ``b1`` (hidden_size,), ``W2`` (hidden_size, output_size),
         ``b2`` (output_size,).
     layers : dict of str to Layer
-        ``Affine1``, ``Relu1`` (or ``Sigmoid1``), ``Affine2``.
+        ``Affine1``, ``Relu1`` (or what the activation is called), ``Affine2``.
 
     Examples
     --------
@@ -57,7 +55,7 @@ class TwoLayerNet(Sequential):
         output_size: int,
         weight_init_std: float | str = 0.01,
         *,
-        activation: Literal["relu", "sigmoid"] = "relu",
+        activation: ActivationName = "relu",
         device: Device | str = "cpu",
         dtype: DTypeLike = "float32",
         seed: Seed = None,
@@ -65,15 +63,6 @@ class TwoLayerNet(Sequential):
         for name, size in [("input_size", input_size), ("hidden_size", hidden_size), ("output_size", output_size)]:
             if not isinstance(size, (int, np.integer)) or size < 1:
                 raise ValueError(f"{name} must be a positive integer, got {size!r}")
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation must be 'relu' or 'sigmoid', got {activation!r}")
         device = Device(device)  # before any weight is drawn: a missing GPU is the first thing to say
-        rng = device.rng(seed)
-        super().__init__(
-            [
-                Affine.from_sizes(input_size, hidden_size, std=weight_init_std, rng=rng, dtype=dtype),
-                ACTIVATIONS[activation](),
-                Affine.from_sizes(hidden_size, output_size, std=weight_init_std, rng=rng, dtype=dtype),
-            ],
-            device=device,
-        )
+        sizes = [input_size, hidden_size, output_size]
+        super().__init__(perceptron(sizes, activation, weight_init_std, device.rng(seed), dtype), device=device)

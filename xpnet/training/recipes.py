@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from xpnet.device import Device
+from xpnet.layers.activation import ActivationName
 from xpnet.nets import LeNet5, Sequential, SimpleConvNet, TwoLayerNet
 from xpnet.typing import DTypeLike, Seed
 
 __all__ = ["RECIPES", "NetName", "Recipe"]
 
-NetName = Literal["two-layer", "simple-convnet", "lenet5"]
+NetName = Literal["two-layer", "mlp", "simple-convnet", "lenet5"]
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,10 @@ class Recipe:
 
     Attributes
     ----------
-    network : class
-        What is built.
+    network : function
+        Builds it, a class for instance.
     settings : mapping
-        Arguments of the class that may be given, with their values by default.
+        Arguments that may be given, with their values by default.
     flat : bool
         Whether it takes images as rows, (N, H * W), rather than as (N, 1, H, W).
     steps : int
@@ -68,6 +69,18 @@ class Recipe:
         return self.network(**inputs, output_size=classes, **given, device=device, dtype=dtype, seed=seed)
 
 
+def mlp(
+    input_size: int,
+    output_size: int,
+    hidden_size: int,
+    activation: ActivationName,
+    weight_init_std: float | str | None,
+    **settings: Any,
+) -> Sequential:
+    """Return a perceptron of two hidden layers, see `Sequential.mlp`."""
+    return Sequential.mlp([input_size, hidden_size, hidden_size, output_size], activation, weight_init_std, **settings)
+
+
 RECIPES: dict[NetName, Recipe] = {
     "two-layer": Recipe(
         TwoLayerNet,
@@ -77,6 +90,7 @@ RECIPES: dict[NetName, Recipe] = {
         optimizer="sgd",
         schedule="constant",
     ),
+    "mlp": Recipe(mlp, {"hidden_size": 100, "weight_init_std": None, "activation": "relu"}, flat=True),
     "simple-convnet": Recipe(SimpleConvNet, {"hidden_size": 100, "weight_init_std": 0.01}),
     "lenet5": Recipe(LeNet5, {"weight_init_std": "he"}),
 }

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xpnet.device import asnumpy
-from xpnet.functions import check_labels
 from xpnet.nets import Network
 from xpnet.optimizers import Optimizer, get_optimizer
 from xpnet.training.callbacks import Callback, PrintProgress
@@ -186,8 +185,10 @@ class Trainer:
 
     def _evaluate(self, started: float) -> Evaluation:
         n = self.evaluate_sample_num_per_epoch
-        train_accuracy = self.network.accuracy(self.x_train[:n], self.t_train[:n])
-        test_accuracy = self.network.accuracy(self.x_test[:n], self.t_test[:n])
+        train_accuracy = test_accuracy = math.nan
+        if self.network.last_layer.classifies:
+            train_accuracy = self.network.accuracy(self.x_train[:n], self.t_train[:n])
+            test_accuracy = self.network.accuracy(self.x_test[:n], self.t_test[:n])
         return Evaluation(
             step=self.current_iter,
             epoch=self.current_iter / self.iter_per_epoch,
@@ -208,5 +209,5 @@ class Trainer:
         x, t = device.asarray(x, self.network.dtype if floating else None), device.asarray(t)
         with device.activate():
             scores = self.network.predict(x[:1])
-            check_labels(t, (len(x), *scores.shape[1:]))
+            self.network.last_layer.check_labels(t, (len(x), *scores.shape[1:]))
         return x, t

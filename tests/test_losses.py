@@ -1,0 +1,113 @@
+"""Losses in networks: what is right, what labels they take, and what they refuse."""
+
+import numpy as np
+import pytest
+
+from xpnet import asnumpy
+from xpnet.gradient import gradient_check
+from xpnet.layers import HingeWithLoss, HuberWithLoss, IdentityWithLoss, SigmoidWithLoss, SoftmaxWithLoss
+from xpnet.nets import Sequential
+from xpnet.training import Trainer
+
+ADAM = {"optimizer": "adam", "optimizer_param": {"lr": 0.02}}
+REGRESSIONS = [IdentityWithLoss, HuberWithLoss]
+
+
+def network(loss, device, outputs=3, **settings):
+    return Sequential.mlp([4, 8, outputs], "tanh", loss=loss, device=device, seed=0, **settings)
+
+
+@pytest.mark.parametrize("method", ["batched", "loop", "directional"])
+@pytest.mark.parametrize(
+    ("loss", "labels"),
+    [
+        (lambda: SoftmaxWithLoss(0.1, np.array([1.0, 2.0, 3.0])), lambda rng: rng.integers(0, 3, 5)),
+        (SigmoidWithLoss, lambda rng: rng.integers(0, 2, (5, 3))),
+        (IdentityWithLoss, lambda rng: rng.standard_normal((5, 3))),
+        (HuberWithLoss, lambda rng: 3 * rng.standard_normal((5, 3))),
+        (HingeWithLoss, lambda rng: rng.integers(0, 3, 5)),
+    ],
+)
+def test_networks_pass_the_gradient_check(device, rng, loss, labels, method):
+    net = network(loss(), device, dtype="float64")
+    x, t = device.asarray(rng.standard_normal((5, 4))), device.asarray(labels(rng))
+    assert gradient_check(net, x, t, method=method).ok
+
+
+def test_class_weights_follow_the_network(device, rng):
+    loss = SoftmaxWithLoss(class_weight=np.array([1.0, 2.0, 4.0]))
+    net = network(loss, device)
+    assert device.holds(loss.class_weight)
+    assert loss.class_weight.dtype == "float32"
+    x, t = device.asarray(rng.random((6, 4), dtype="float32")), device.asarray(np.array([0, 1, 2, 2, 1, 0]))
+    assert net.gradient(x, t).flat.dtype == "float32"
+
+
+def test_a_sigmoid_is_right_where_its_score_has_the_targets_sign(device):
+    loss = SigmoidWithLoss()
+    x = device.asarray(np.array([[2.0], [-1.0], [0.5], [-3.0]]))
+    t = device.asarray(np.array([1, 1, 0, 0]))
+    assert asnumpy(loss.correct(x, t)).ravel().tolist() == [True, False, False, True]
+
+
+def test_a_binary_classifier_trains(device, rng):
+    x = rng.standard_normal((400, 4)).astype("float32")
+    t = (x[:, 0] * x[:, 1] > 0).astype("float32")
+    net = network(SigmoidWithLoss(), device, outputs=1)
+    trainer = Trainer(net, x, t, x, t, epochs=100, mini_batch_size=50, verbose=False, seed=0, **ADAM)
+    trainer.train()
+    assert trainer.test_acc_list[-1] > 0.9
+
+
+@pytest.mark.parametrize("loss", REGRESSIONS)
+def test_a_regression_trains_and_has_no_accuracy(device, rng, loss):
+    x = rng.standard_normal((300, 4)).astype("float32")
+    t = (x[:, :1] ** 2 - x[:, 1:2]).astype("float32")
+    net = network(loss(), device, outputs=1)
+    before = float(net.loss(device.asarray(x), device.asarray(t)))
+    trainer = Trainer(net, x, t, x, t, epochs=60, mini_batch_size=50, verbose=False, seed=0, **ADAM)
+    trainer.train()
+    assert float(net.loss(device.asarray(x), device.asarray(t))) < 0.3 * before
+    assert np.isnan(trainer.test_acc_list[-1])
+    with pytest.raises(TypeError, match=f"{loss.__name__} ends a regression, which has a loss but no accuracy"):
+        net.accuracy(device.asarray(x), device.asarray(t))
+
+
+@pytest.mark.parametrize("loss", [*REGRESSIONS, SigmoidWithLoss])
+def test_targets_of_another_shape_are_refused_and_none_is_broadcast(device, loss):
+    x = device.asarray(np.zeros((4, 3)))
+    for shape in [(4,), (3,), (1, 3), (4, 1), (3, 4)]:
+        with pytest.raises(ValueError, match=r"expected targets t of the scores' shape \(4, 3\), got"):
+            loss().forward(x, device.asarray(np.zeros(shape)))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SoftmaxWithLoss(1.1), r"label_smoothing must lie in \[0, 1\], got 1.1"),
+        (
+            lambda: SoftmaxWithLoss(class_weight=np.ones((2, 2))),
+            r"class_weight must have the shape \(C,\), got \(2, 2\)",
+        ),
+        (lambda: HuberWithLoss(0), "delta must be finite and above 0, got 0"),
+        (lambda: HingeWithLoss(-1), "margin must be finite and above 0, got -1"),
+        (
+            lambda: SoftmaxWithLoss(class_weight=np.ones(2)).forward(np.zeros((1, 3)), np.array([0])),
+            "class_weight has 2 weights, but x has scores for 3 classes",
+        ),
+        (lambda: SoftmaxWithLoss(0.1).forward(np.zeros((1, 3)), np.array([3])), r"class ids must lie in \[0, 3\)"),
+        (lambda: HingeWithLoss().forward(np.zeros((1, 3)), np.array([-1])), r"class ids must lie in \[0, 3\)"),
+    ],
+)
+def test_what_makes_no_loss_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("loss", [SigmoidWithLoss, IdentityWithLoss, HuberWithLoss])
+def test_extreme_scores_give_finite_losses(device, loss):
+    x = device.asarray(np.array([[-1e4, 1e4, 0.0]], "float32"))
+    t = device.asarray(np.array([[1, 0, 1]]))
+    layer = loss()
+    assert np.isfinite(float(layer.forward(x, t)))
+    assert np.isfinite(asnumpy(layer.backward())).all()
