@@ -13,6 +13,7 @@ where that is installed.
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import operator
 from importlib.machinery import ModuleSpec
@@ -31,6 +32,7 @@ SIGNATURES = {
     "concatenate": lambda tup, axis=0, out=None: None,
     "empty": lambda shape, dtype=float, order="C": None,
     "empty_like": lambda prototype, dtype=None: None,
+    "lib.stride_tricks.sliding_window_view": lambda x, window_shape, axis=None: None,
     "max": lambda a, axis=None, out=None, keepdims=False: None,
     "mean": lambda a, axis=None, dtype=None, out=None, keepdims=False: None,
     "moveaxis": lambda a, source, destination: None,
@@ -238,7 +240,7 @@ def _function(name):
 
     def function(*args, **kwargs):
         signature.bind(*args, **kwargs)  # TypeError for an argument that CuPy does not have
-        return _call(getattr(np, name), *args, **kwargs)
+        return _call(operator.attrgetter(name)(np), *args, **kwargs)
 
     return function
 
@@ -300,8 +302,10 @@ def create() -> ModuleType:
     current_device[:] = [0]
     module = ModuleType("cupy")
     module.__spec__ = ModuleSpec("cupy", None)
+    module.lib = SimpleNamespace(stride_tricks=SimpleNamespace())
     for name in SIGNATURES:
-        setattr(module, name, _function(name))
+        *path, last = name.split(".")
+        setattr(functools.reduce(getattr, path, module), last, _function(name))
     for name in UFUNCS:
         setattr(module, name, _ufunc(name))
     module.__version__ = "14.2.0 (fake)"

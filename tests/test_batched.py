@@ -15,7 +15,7 @@ from xpnet.datasets import load_mnist
 from xpnet.functions import sigmoid
 from xpnet.gradient import batched, gradient_check
 from xpnet.gradient.differences import network_differences
-from xpnet.layers import Affine, Layer, Relu, Sigmoid, SoftmaxWithLoss
+from xpnet.layers import Affine, AveragePooling, Convolution, Layer, Pooling, Relu, Sigmoid, SoftmaxWithLoss
 from xpnet.nets import Sequential, TwoLayerNet
 
 
@@ -71,6 +71,47 @@ def test_any_sizes_and_batches(sizes, batch, seed):
     assert_all_batched(assert_same_as_loop(net, x, rng.integers(0, sizes[-1], batch)))
 
 
+def convolutional(**settings):
+    """Return a network whose every layer's gradients can be computed many coordinates at a time."""
+    layers = [
+        Convolution.from_sizes(1, 3, 3, pad=1, rng=1, dtype="float64"),
+        Relu(),
+        Pooling(2, 2),
+        Convolution.from_sizes(3, 4, 2, rng=2, dtype="float64", **settings),
+        Relu(),
+        AveragePooling(2, 1, stride=1),
+        Affine.from_sizes(8, 3, std=0.5, rng=3, dtype="float64"),
+    ]
+    return Sequential(layers)
+
+
+def test_convolutions_and_poolings_give_the_values_of_the_loop(device, rng):
+    net = convolutional().to(device)
+    x, t = device.asarray(rng.standard_normal((2, 1, 6, 7))), device.asarray([0, 2])
+    assert_all_batched(assert_same_as_loop(net, x, t))
+    assert gradient_check(net, x, t).ok
+
+
+def test_kinks_of_max_pooling_are_found(device):
+    layers = [
+        Convolution(np.ones((1, 1, 1, 1)), np.zeros(1)),
+        Pooling(1, 2),
+        Affine(np.array([[1.0, -1.0]]), np.zeros(2)),
+    ]
+    net = Sequential(layers, device=device)
+    x = device.asarray([[[[1.0, 1.0]]]])  # W decides nothing between the two, b neither; W1 moved by h moves both
+    assert not any(asnumpy(d.straddles).any() for d in assert_same_as_loop(net, x, device.asarray([0])).values())
+    x = device.asarray([[[[1e-9, -1e-9]]]])
+    net.params["W1"] = np.zeros((1, 1, 1, 1))  # W + h takes the first, W - h the second
+    together = assert_same_as_loop(net, x, device.asarray([0]))
+    assert {name: int(asnumpy(d.straddles).sum()) for name, d in together.items()} == {
+        "W1": 1,
+        "b1": 0,
+        "W2": 0,
+        "b2": 0,
+    }
+
+
 @pytest.mark.slow
 def test_the_books_network_on_mnist():
     (x, t), _ = load_mnist()
@@ -84,12 +125,35 @@ def test_the_memory_changes_the_chunks_and_not_the_values(device, rng, memory):
     assert_all_batched(assert_same_as_loop(net, x, t, memory=memory))
 
 
-@pytest.mark.parametrize("activation", [Relu, Sigmoid])
-def test_the_copies_stay_within_the_memory(rng, monkeypatch, activation):
+def affine_network(activation):
+    return Sequential([affine(40, 100), activation(), affine(100, 100), activation(), affine(100, 10)]), (40,)
+
+
+def convolutional_network(pool):
+    def convolution(C, F):
+        return Convolution.from_sizes(C, F, 3, pad=1, rng=1, dtype="float64")
+
+    return Sequential([convolution(1, 8), Relu(), pool(2, 2), convolution(8, 8), pool(2, 2), affine(128, 10)]), (
+        1,
+        16,
+        16,
+    )
+
+
+@pytest.mark.parametrize(
+    ("network", "sample"),
+    [
+        affine_network(Relu),
+        affine_network(Sigmoid),
+        convolutional_network(Pooling),
+        convolutional_network(AveragePooling),
+    ],
+    ids=["relu", "sigmoid", "max pooling", "average pooling"],
+)
+def test_the_copies_stay_within_the_memory(rng, monkeypatch, network, sample):
     monkeypatch.setattr(batched, "CACHE", 1 << 40)  # so that the memory given is what limits the chunks
-    layers = [affine(40, 100), activation(), affine(100, 100), activation(), affine(100, 10)]
-    net = Sequential(layers)
-    x, t = rng.standard_normal((3, 40)), rng.integers(0, 10, 3)
+    net = network.copy()
+    x, t = rng.standard_normal((3, *sample)), rng.integers(0, 10, 3)
     memory = 16 * 2**20
     net.numerical_gradient(x, t, memory=memory)
     tracemalloc.start()

@@ -12,6 +12,8 @@ import pytest
 
 pytest.importorskip("typer", reason="the command line's extra, xpnet[cli], is not installed")
 
+from test_datasets import idx
+
 import xpnet
 from xpnet.cli import run
 from xpnet.nets import TwoLayerNet
@@ -34,6 +36,18 @@ def xp(capsys, tmp_path, monkeypatch):
 
 def device_argument(device):
     return "cuda" if device.name != "cpu" else "cpu"
+
+
+@pytest.fixture
+def data(tmp_path):
+    """The first images of MNIST, so that measuring accuracies takes no time."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    train, test = xpnet.datasets.load_mnist(normalize=False, flatten=False)
+    for part, (x, t) in {"train": train, "t10k": test}.items():
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(idx(x[:200, 0]))
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx(t[:200].astype("uint8")))
+    return folder
 
 
 def test_train_learns_mnist_and_leaves_a_run_folder(xp, tmp_path, device):
@@ -78,6 +92,7 @@ def test_train_takes_every_setting(xp, tmp_path):
         "hidden_size": 7,
         "lr": 0.5,
         "momentum": 0.8,
+        "net": "two-layer",
         "optimizer": "nesterov",
         "out": "elsewhere",
         "plot": False,
@@ -88,6 +103,34 @@ def test_train_takes_every_setting(xp, tmp_path):
         "weight_decay": 0.001,
         "weight_init_std": "xavier",
     }
+
+
+@pytest.mark.parametrize(
+    ("net", "title", "settings"),
+    [
+        ("simple-convnet", "SimpleConvNet, 433,890 parameters", {"hidden_size": 100, "weight_init_std": 0.01}),
+        ("lenet5", "LeNet5, 61,706 parameters", {"weight_init_std": "he"}),
+    ],
+)
+def test_train_has_networks_for_images(xp, tmp_path, data, net, title, settings):
+    status, out, err = xp("train", "--net", net, "--steps", 3, "--data", data)
+    assert (status, err) == (0, "")
+    assert out.splitlines()[0] == f"{title}, float32 on cpu"
+    (report,) = (tmp_path / "runs").glob(f"*-{net}/run.json")
+    expected = {"optimizer": "adam", "lr": 0.001, "schedule": "cosine", "steps": 3} | settings
+    assert json.loads(report.read_text())["settings"].items() >= expected.items()
+
+
+def test_train_says_which_settings_a_network_has(xp):
+    status, out, err = xp("train", "--net", "lenet5", "--hidden-size", 50, "--activation", "relu")
+    assert (status, out) == (1, "")
+    assert err == "xpnet: error: LeNet5 has no activation or hidden_size; it takes weight_init_std\n"
+
+
+def test_gradcheck_checks_networks_for_images(xp, data):
+    status, out, _ = xp("gradcheck", "--net", "lenet5", "--method", "directional", "--data", data)
+    assert status == 0
+    assert out.startswith("61,706 parameters, 3 images, on cpu")
 
 
 def test_train_shows_where_the_time_goes_when_asked(xp, tmp_path):

@@ -1,6 +1,7 @@
 """The fake must be as strict as CuPy, and have nothing that CuPy has not."""
 
 import inspect
+import operator
 
 import fake_cupy
 import numpy as np
@@ -14,7 +15,7 @@ def real_cupy():
 
 def test_fake_has_no_function_and_no_argument_that_cupy_lacks(real_cupy):
     for name, stub in fake_cupy.SIGNATURES.items():
-        real = inspect.signature(getattr(real_cupy, name)).parameters
+        real = inspect.signature(operator.attrgetter(name)(real_cupy)).parameters
         ours = inspect.signature(stub).parameters
         assert set(ours) <= set(real), name
         assert [p for p in ours if p in real] == [p for p in real if p in ours], name

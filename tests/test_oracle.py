@@ -4,16 +4,22 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from xpnet import asnumpy, functions
+from xpnet import Device, asnumpy, functions
 from xpnet.layers import (
     Affine,
+    AveragePooling,
+    Convolution,
     Elu,
     Gelu,
+    GlobalAveragePooling,
     HingeWithLoss,
     HuberWithLoss,
     IdentityWithLoss,
     LeakyRelu,
+    Pooling,
     Relu,
     Sigmoid,
     SigmoidWithLoss,
@@ -85,6 +91,89 @@ def test_affine(device, rng, shape):
     compare(layer.backward(dout), x_.grad)
     compare(layer.dW, W_.grad)
     compare(layer.db, b_.grad)
+
+
+def compare_layer(layer, reference, device, rng, x, parameters=()):
+    """Compare the output and all gradients, for an output gradient that lies in memory as x does, or otherwise."""
+    theirs = tensor(x)
+    learnt = [tensor(getattr(layer, name)) for name in parameters]
+    y = reference(theirs, *learnt)
+    compare(layer.forward(x), y)
+    dout = scores(device, rng, y.shape)
+    y.backward(tensor(dout))
+    compare(layer.backward(dout), theirs.grad)
+    for name, parameter in zip(parameters, learnt, strict=True):
+        compare(getattr(layer, f"d{name}"), parameter.grad)
+
+
+def lying_otherwise(x, order, rng):
+    """Return the same images with their axes in another order in memory, or as every other column of wider ones."""
+    if order is None:
+        wide = rng.standard_normal((*x.shape[:-1], 2 * x.shape[-1]))
+        wide[..., ::2] = x
+        return wide[..., ::2]
+    return np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order))
+
+
+pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
+orders = st.sampled_from([(0, 1, 2, 3), (1, 2, 3, 0), (0, 2, 3, 1), None])
+
+
+@given(
+    st.data(),
+    st.integers(0, 3),
+    st.integers(1, 3),
+    st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    pairs,
+    pairs,
+    orders,
+)
+def test_convolution(data, n, groups, channels, size, stride, order):
+    dilation = data.draw(pairs, "dilation")
+    pad = data.draw(st.tuples(st.integers(0, 3), st.integers(0, 3)), "pad")
+    extent = [d * (k - 1) + 1 for d, k in zip(dilation, size, strict=True)]
+    H, W = (data.draw(st.integers(max(e - 2 * p, 1), e + 5)) for e, p in zip(extent, pad, strict=True))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99), "seed"))
+    (C, M), device = (groups * c for c in channels), Device("cpu")
+    layer = Convolution(
+        scores(device, rng, (M, C // groups, *size)), scores(device, rng, (M,)), stride, pad, dilation, groups
+    )
+    x = lying_otherwise(scores(device, rng, (n, C, H, W)), order, rng)
+    compare_layer(layer, lambda *a: F.conv2d(*a, stride, pad, dilation, groups), device, rng, x, ("W", "b"))
+
+
+@given(st.data(), st.integers(0, 3), st.integers(1, 2), pairs, pairs, orders)
+def test_pooling(data, n, channels, size, stride, order):
+    pad = tuple(data.draw(st.integers(0, k // 2)) for k in size)
+    H, W = (data.draw(st.integers(max(k - 2 * p, 1), k + 5)) for k, p in zip(size, pad, strict=True))
+    rng, device = np.random.default_rng(data.draw(st.integers(0, 99), "seed")), Device("cpu")
+    x = lying_otherwise(scores(device, rng, (n, channels, H, W)), order, rng)
+    compare_layer(Pooling(*size, stride, pad), lambda a: F.max_pool2d(a, size, stride, pad), device, rng, x)
+    compare_layer(AveragePooling(*size, stride, pad), lambda a: F.avg_pool2d(a, size, stride, pad), device, rng, x)
+    compare_layer(GlobalAveragePooling(), lambda a: a.mean((2, 3)), device, rng, x)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_convolution_and_pooling_on_each_device(device, rng, groups):
+    x = scores(device, rng, (3, 4, 9, 8))
+    layer = Convolution(
+        scores(device, rng, (6, 4 // groups, 3, 2)), scores(device, rng, (6,)), (2, 1), 1, (1, 2), groups
+    )
+    compare_layer(layer, lambda *a: F.conv2d(*a, (2, 1), 1, (1, 2), groups), device, rng, x, ("W", "b"))
+    compare_layer(Pooling(3, 2, 2, 1), lambda a: F.max_pool2d(a, (3, 2), 2, 1), device, rng, x)
+    compare_layer(AveragePooling(3, 2, 2, 1), lambda a: F.avg_pool2d(a, (3, 2), 2, 1), device, rng, x)
+
+
+def test_ties_infinities_and_nan_in_max_pooling(device):
+    rng = np.random.default_rng(0)
+    x = rng.choice([0.0, -0.0, 1.0, np.inf, -np.inf, np.nan], (20, 3, 7, 8), p=[0.3, 0.1, 0.3, 0.1, 0.1, 0.1])
+    for size, stride, pad in (((2, 2), 2, 0), ((3, 2), (1, 2), (1, 0))):
+        theirs = tensor(x)
+        y = F.max_pool2d(theirs, size, stride, pad)
+        layer, dout = Pooling(*size, stride, pad), scores(device, rng, y.shape)
+        compare(layer.forward(device.asarray(x)), y)
+        y.backward(tensor(dout))
+        compare(layer.backward(dout), theirs.grad)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e4])

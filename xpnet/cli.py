@@ -24,9 +24,10 @@ from xpnet.gradient import gradient_check
 from xpnet.graph.examples import build as build_example
 from xpnet.graph.labels import number_text
 from xpnet.layers.activation import ActivationName
-from xpnet.nets import TwoLayerNet
+from xpnet.nets import Sequential
 from xpnet.optimizers import get_optimizer, get_schedule
 from xpnet.training import Callback, Evaluation, Trainer
+from xpnet.training.recipes import RECIPES, NetName, Recipe
 from xpnet.training.run_folder import create_run_folder, save_run
 
 __all__ = ["app", "run"]
@@ -42,10 +43,24 @@ INTERRUPTED = 130
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N, or auto: CUDA where there is one.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Fixes the initial weights and the minibatches.")]
 DtypeOption = Annotated[Literal["float32", "float64"], typer.Option("--dtype", help="Of parameters and computation.")]
-HiddenOption = Annotated[int, typer.Option("--hidden-size", min=1, help="Units of the hidden layer.")]
-ActivationOption = Annotated[ActivationName, typer.Option("--activation", help="Of the hidden layer.")]
+NetOption = Annotated[NetName, typer.Option("--net", help="The network.")]
+HiddenOption = Annotated[
+    int | None,
+    typer.Option(
+        "--hidden-size", min=1, help="Units of the hidden layer; by default 50 for two-layer, 100 for simple-convnet."
+    ),
+]
+ActivationOption = Annotated[
+    ActivationName | None,
+    typer.Option("--activation", help="Of the hidden layer of two-layer; by default relu."),
+]
 StdOption = Annotated[
-    str, typer.Option("--weight-init-std", metavar="STD", help="A number, or he (relu), xavier (sigmoid), glorot ...")
+    str | None,
+    typer.Option(
+        "--weight-init-std",
+        metavar="STD",
+        help="A number, or he (relu), xavier (sigmoid), glorot ...; by default 0.01, for lenet5 he.",
+    ),
 ]
 DataOption = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="A data set in MNIST's format, in place of MNIST.")
@@ -69,13 +84,16 @@ def main(
 
 @app.command()
 def train(
+    net: NetOption = "two-layer",
     device: DeviceOption = "cpu",
-    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 10_000,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Training steps; by default 10,000 for two-layer, else 6,000.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples per step.")] = 100,
     optimizer: Annotated[
-        Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lion"],
-        typer.Option(help="The update rule."),
-    ] = "sgd",
+        Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lion"] | None,
+        typer.Option(help="The update rule; by default sgd for two-layer, else adam."),
+    ] = None,
     lr: Annotated[
         float | None, typer.Option(help="Learning rate; by default 0.1 for sgd, and for others their own.")
     ] = None,
@@ -84,12 +102,15 @@ def train(
         float | None, typer.Option(help="Pulls parameters to 0; by default 0.01 for adamw, else 0.")
     ] = None,
     schedule: Annotated[
-        Literal["constant", "step", "cosine", "one-cycle"],
-        typer.Option(help="How the rate changes: step divides it by 10 after each third of the run."),
-    ] = "constant",
-    hidden_size: HiddenOption = 50,
-    activation: ActivationOption = "relu",
-    weight_init_std: StdOption = "0.01",
+        Literal["constant", "step", "cosine", "one-cycle"] | None,
+        typer.Option(
+            help="How the rate changes: step divides it by 10 after each third of the run; by default constant for "
+            "two-layer, else cosine."
+        ),
+    ] = None,
+    hidden_size: HiddenOption = None,
+    activation: ActivationOption = None,
+    weight_init_std: StdOption = None,
     dtype: DtypeOption = "float32",
     seed: SeedOption = 0,
     data: DataOption = None,
@@ -97,33 +118,44 @@ def train(
     plot: Annotated[bool, typer.Option("--plot", help="Draw the learning curves, too.")] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Show where the time of a step goes, too.")] = False,
 ) -> int:
-    """Train the two-layer network on MNIST.
+    """Train a network on MNIST.
 
     By default the book's run: 784-50-10, batches of 100, learning rate 0.1, 10,000 steps. Prints a line of accuracies
     per epoch and writes parameters, history and settings to a new folder. Ctrl-C ends the run and keeps what was
     learned so far.
     """
     settings = dict(sorted(locals().items())) | {"data": data and str(data), "out": str(out)}
+    recipe = RECIPES[net]
+    built = _given(hidden_size=hidden_size, activation=activation, weight_init_std=_number(weight_init_std))
+    steps, rule_name = steps or recipe.steps, optimizer or recipe.optimizer
     if lr is None:
-        lr = 0.1 if optimizer == "sgd" else get_optimizer(optimizer).current_lr
-    given = {"momentum": momentum, "weight_decay": weight_decay}
+        lr = 0.1 if rule_name == "sgd" else get_optimizer(rule_name).current_lr
+    schedule_name = schedule or recipe.schedule
     rule = get_optimizer(
-        optimizer,
-        lr=get_schedule(schedule, lr, steps),
-        **{name: value for name, value in given.items() if value is not None},
+        rule_name,
+        lr=get_schedule(schedule_name, lr, steps),
+        **_given(momentum=momentum, weight_decay=weight_decay),
     )
-    settings |= {"lr": lr} | {name: getattr(rule, name, None) for name in given}
+    settings |= {
+        "steps": steps,
+        "optimizer": rule_name,
+        "lr": lr,
+        "schedule": schedule_name,
+        **recipe.settings,
+        **built,
+    }
+    settings |= {name: getattr(rule, name, None) for name in ("momentum", "weight_decay")}
     if plot:
         importlib.import_module("matplotlib")  # before the work, which would end without its picture
     console = Console(highlight=False)
     chosen = _device(device, console)
-    (x_train, t_train), (x_test, t_test) = load_mnist(normalize=False, root=data)
+    (x_train, t_train), (x_test, t_test) = load_mnist(normalize=False, flatten=recipe.flat, root=data)
     rng = chosen.rng(seed)
-    net = _two_layer_net(x_train, t_train, t_test, hidden_size, weight_init_std, activation, chosen, dtype, rng)
+    network = _build(recipe, x_train, t_train, t_test, built, chosen, dtype, rng)
     settings["device"] = chosen.name
     with _progress(console) as progress:
         trainer = Trainer(
-            net,
+            network,
             x_train,
             t_train,
             x_test,
@@ -135,9 +167,8 @@ def train(
             seed=rng,
             callbacks=[_Progress(progress, steps)],
         )
-        folder = create_run_folder(out, "two-layer")  # before the work, which would be lost without it
-        sizes = "-".join(str(n) for n in (x_train.shape[1], hidden_size, net.params["b2"].size))
-        console.print(f"{sizes} network, {net.params.size:,} parameters, {dtype} on {chosen}", soft_wrap=True)
+        folder = create_run_folder(out, net)  # before the work, which would be lost without it
+        console.print(f"{_title(network)}, {network.params.size:,} parameters, {dtype} on {chosen}", soft_wrap=True)
         trouble: BaseException | None = None
         try:
             trainer.train()
@@ -151,7 +182,7 @@ def train(
     if profile:
         from xpnet.training.profile import profile_step
 
-        result = profile_step(net, trainer.optimizer, trainer.x_train, trainer.t_train, batch_size)
+        result = profile_step(network, trainer.optimizer, trainer.x_train, trainer.t_train, batch_size)
         console.print(f"\n{result}", soft_wrap=True)
     return 0
 
@@ -165,24 +196,27 @@ def gradcheck(
     ] = "batched",
     samples: Annotated[int, typer.Option(min=1, help="How many images, from the first.")] = 3,
     directions: Annotated[int, typer.Option(min=1, help="Random directions of each parameter.")] = 8,
-    hidden_size: HiddenOption = 50,
-    activation: ActivationOption = "relu",
-    weight_init_std: StdOption = "0.01",
+    net: NetOption = "two-layer",
+    hidden_size: HiddenOption = None,
+    activation: ActivationOption = None,
+    weight_init_std: StdOption = None,
     seed: SeedOption = 0,
     data: DataOption = None,
 ) -> int:
     """Check backpropagation numerically; time both.
 
-    In float64, by central differences: at every parameter of the two-layer network, or, for large ones, along random
+    In float64, by central differences: at every parameter of the network, or, for large ones, along random
     directions. The exit status is 1 if any gradient is wrong.
     """
     console = Console(highlight=False)
     chosen = _device(device, console)
-    (x, t), (_, t_test) = load_mnist(normalize=False, root=data)
-    net = _two_layer_net(x, t, t_test, hidden_size, weight_init_std, activation, chosen, "float64", chosen.rng(seed))
-    console.print(f"{net.params.size:,} parameters, {samples} images, on {chosen}\n", soft_wrap=True)
+    recipe = RECIPES[net]
+    built = _given(hidden_size=hidden_size, activation=activation, weight_init_std=_number(weight_init_std))
+    (x, t), (_, t_test) = load_mnist(normalize=False, flatten=recipe.flat, root=data)
+    network = _build(recipe, x, t, t_test, built, chosen, "float64", chosen.rng(seed))
+    console.print(f"{network.params.size:,} parameters, {samples} images, on {chosen}\n", soft_wrap=True)
     x, t = chosen.asarray(x[:samples]), chosen.asarray(t[:samples])
-    report = gradient_check(net, x, t, method=method, samples=directions, seed=seed)
+    report = gradient_check(network, x, t, method=method, samples=directions, seed=seed)
     console.print(str(report), soft_wrap=True)
     return 0 if report.ok else 1
 
@@ -316,25 +350,38 @@ def _device(name: str, console: Console) -> Device:
     return device
 
 
-def _two_layer_net(
+def _build(
+    recipe: Recipe,
     x: np.ndarray,
     t: np.ndarray,
     t_test: np.ndarray,
-    hidden_size: int,
-    weight_init_std: str,
-    activation: ActivationName,
+    settings: dict[str, Any],
     device: Device,
     dtype: str,
     rng: np.random.Generator,
-) -> TwoLayerNet:
+) -> Sequential:
     classes = int(max(t.max(), t_test.max())) + 1
+    return recipe.build(x.shape[1:], classes, settings, device=device, dtype=dtype, seed=rng)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Return the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _number(text: str | None) -> float | str | None:
     try:
-        std: float | str = float(weight_init_std)
+        return text and float(text)
     except ValueError:
-        std = weight_init_std
-    return TwoLayerNet(
-        x.shape[1], hidden_size, classes, std, activation=activation, device=device, dtype=dtype, seed=rng
-    )
+        return text
+
+
+def _title(network: Sequential) -> str:
+    """Name a network: a row of affine layers by its sizes, others by their class."""
+    matrices = [values.shape for values in network.params.values() if values.ndim > 1]
+    if any(len(shape) > 2 for shape in matrices):
+        return type(network).__name__
+    return f"{'-'.join(str(n) for n in (*(shape[0] for shape in matrices), matrices[-1][1]))} network"
 
 
 def _summary(trainer: Trainer) -> str:

@@ -13,13 +13,16 @@ import numpy as np
 
 from xpnet.device import get_array_module, is_on_host
 from xpnet.typing import Array, DTypeLike
+from xpnet.windows import Pair, Windows, as_pair, samples_first, samples_last
 
 __all__ = [
     "check_labels",
+    "col2im",
     "cross_entropy_error",
     "erf",
     "has_class_ids",
     "identity_function",
+    "im2col",
     "indicate_classes",
     "inverse_count",
     "mean_squared_error",
@@ -268,6 +271,58 @@ def sum_to_shape(x: Array, shape: tuple[int, ...]) -> Array:
     lead = x.ndim - len(shape)
     stretched = tuple(lead + i for i, n in enumerate(shape) if n == 1 and x.shape[lead + i] != 1)
     return x.sum(axis=(*range(lead), *stretched), keepdims=True).reshape(shape)
+
+
+def im2col(input_data: Array, filter_h: int, filter_w: int, stride: int | Pair = 1, pad: int | Pair = 0) -> Array:
+    """Return a row for each place of a filter on each image, with the pixels that it sees there (section 7.4.3).
+
+    A convolution is then one matrix product, ``im2col(x, h, w) @ W.reshape(F, -1).T``. It is the picture to think in;
+    `xpnet.layers.Convolution` builds the same numbers as columns, with samples last, and for some rows at a time.
+
+    Parameters
+    ----------
+    input_data : (N, C, H, W)
+        Images.
+    filter_h, filter_w : int
+        Size of the filter.
+    stride, pad : int or (int, int)
+        Steps of the filter, and rows and columns of zeros at each side.
+
+    Returns
+    -------
+    col : (N * H' * W', C * filter_h * filter_w)
+        With H' = (H + 2 pad - filter_h) // stride + 1, and W' likewise.
+    """
+    windows = _filter_windows("im2col", filter_h, filter_w, stride, pad)
+    images = get_array_module(input_data).asarray(input_data)
+    places = math.prod(windows.places(*images.shape[2:]))
+    seen = windows.view(windows.padded(samples_last(images)))
+    return seen.transpose(5, 3, 4, 0, 1, 2).reshape(len(images) * places, images.shape[1] * filter_h * filter_w)
+
+
+def col2im(
+    col: Array,
+    input_shape: tuple[int, int, int, int],
+    filter_h: int,
+    filter_w: int,
+    stride: int | Pair = 1,
+    pad: int | Pair = 0,
+) -> Array:
+    """Add rows as made by `im2col` to images of shape `input_shape`, each number to the pixel that it was taken from.
+
+    The adjoint of `im2col`, not its inverse: a pixel seen at several places gets the sum (section 7.4.4).
+    """
+    windows = _filter_windows("col2im", filter_h, filter_w, stride, pad)
+    xp = get_array_module(col)
+    N, C, H, W = input_shape
+    seen = xp.asarray(col).reshape(N, *windows.places(H, W), C, filter_h, filter_w)
+    images = xp.zeros((C, H, W, N), seen.dtype)
+    windows.add(seen.transpose(3, 4, 5, 1, 2, 0), images)
+    return xp.ascontiguousarray(samples_first(images))
+
+
+def _filter_windows(owner: str, h: int, w: int, stride: int | Pair, pad: int | Pair) -> Windows:
+    return Windows((h, w), as_pair(owner, "stride", stride, 1), as_pair(owner, "pad", pad, 0))
 
 
 # Numerators and denominators of Cody's approximations, from the highest power down.

@@ -25,11 +25,15 @@ __all__ = [
     "add_to_rows",
     "as_floats",
     "choose_backend",
+    "contract",
     "descend",
     "gather",
     "matmul",
+    "may_hold",
     "relu",
     "relu_gradient",
+    "scratch_size",
+    "slabs",
     "softmax_cross_entropy",
     "softmax_cross_entropy_gradient",
     "sum_rows",
@@ -38,6 +42,26 @@ __all__ = [
 
 Backend = Literal["numpy", "numba"]
 """What computes on the CPU."""
+
+SLAB = 2**20
+"""Bytes of an array that several operations go through one after the other, on the host: what a core's cache holds."""
+
+HOST_SCRATCH = 4 * 2**20
+DEVICE_SCRATCH = 256 * 2**20
+"""Bytes of a temporary that is built for one matrix product after the other: see `scratch_size`."""
+
+UNPACKED = 10**6
+"""Multiplications up to which OpenBLAS, where it has AVX-512, multiplies matrices as they lie in memory. For larger
+products it first copies both, which takes longer than the product itself if the result is small."""
+
+TRANSPOSED = 1200
+"""Numbers in a result up to which it does so if the sum runs along the last axis of both."""
+
+SMALL_RESULT = 4096
+"""Numbers in a result beyond which copying no longer matters."""
+
+LEAST = 64
+"""Terms that are worth a product of their own."""
 
 _backend: ContextVar[ModuleType | None] = ContextVar("backend", default=None)
 
@@ -170,3 +194,46 @@ def softmax_cross_entropy_gradient(y: Array, t: Array, scale: Array | float, out
 def descend(p: Array, direction: Array, lr: float, scratch: Array) -> None:
     """Change `p` to p - lr * direction in place; `scratch` has room for an intermediate result."""
     p -= get_array_module(p).multiply(direction, lr, out=scratch)
+
+
+def scratch_size(x: Array) -> int:
+    """Return how many bytes a temporary should have that is written and read again part by part, where `x` is.
+
+    On the host so few that they are still in the cache when read; on a CUDA device more, to launch few kernels.
+    """
+    return HOST_SCRATCH if is_on_host(x) else DEVICE_SCRATCH
+
+
+def slabs(x: Array) -> Iterator[slice]:
+    """Cut an array along its first axis: on the host into slabs that stay in the cache, on a CUDA device not at all."""
+    length = len(x)
+    at_a_time = max(SLAB * length // max(x.nbytes, 1), 1) if is_on_host(x) else max(length, 1)
+    for start in range(0, length, at_a_time):
+        yield slice(start, start + at_a_time)
+
+
+def may_hold(mask: Array) -> bool:
+    """Tell whether a condition may hold anywhere; on a CUDA device, where looking stalls the queue, it always may."""
+    return not is_on_host(mask) or bool(mask.any())
+
+
+def contract(a: Array, b: Array) -> Array:
+    """Return ``a @ b^T`` for stacks of matrices a (G, M, P) and b (G, K, P), P usually much larger than M and K.
+
+    On the host a small result is computed as the sum of products of at most `UNPACKED` multiplications each: for
+    M, K, P = 30, 25, 57,600 in 1.1 ms rather than 2.3 on an AVX-512 core.
+    """
+    (G, M, P), K = a.shape, b.shape[1]
+    if is_on_host(a) and M * K <= SMALL_RESULT:
+        k = _largest_divisor(K, max(TRANSPOSED // M, 1))
+        p = _largest_divisor(P, UNPACKED // (M * k))
+        if 1 < P // max(p, 1) <= P // LEAST:
+            a = a.reshape(G, 1, M, P // p, p).transpose(3, 0, 1, 2, 4)
+            b = b.reshape(G, K // k, k, P // p, p).transpose(3, 0, 1, 4, 2)
+            return matmul(a, b).sum(axis=0).transpose(0, 2, 1, 3).reshape(G, M, K)
+    return matmul(a, b.transpose(0, 2, 1))
+
+
+@functools.cache
+def _largest_divisor(n: int, most: int) -> int:
+    return next((d for d in range(min(n, most), 0, -1) if n % d == 0), 0)

@@ -8,16 +8,23 @@ from xpnet.layers.activation import Elu, Gelu, LeakyRelu, Relu, Sigmoid, Silu, S
 from xpnet.layers.affine import Affine
 from xpnet.layers.arithmetic import AddLayer, DivLayer, MatMulLayer, MulLayer, PowLayer, SubLayer
 from xpnet.layers.base import Layer, Loss
+from xpnet.layers.convolution import Convolution
 from xpnet.layers.elementary import ExpLayer, LogLayer, MaxLayer, MeanLayer, SumLayer
+from xpnet.layers.flatten import Flatten
 from xpnet.layers.loss import HingeWithLoss, HuberWithLoss, IdentityWithLoss, SigmoidWithLoss, SoftmaxWithLoss
+from xpnet.layers.pooling import AveragePooling, GlobalAveragePooling, Pooling
 
 __all__ = [
     "AddLayer",
     "Affine",
+    "AveragePooling",
+    "Convolution",
     "DivLayer",
     "Elu",
     "ExpLayer",
+    "Flatten",
     "Gelu",
+    "GlobalAveragePooling",
     "HingeWithLoss",
     "HuberWithLoss",
     "IdentityWithLoss",
@@ -29,6 +36,7 @@ __all__ = [
     "MaxLayer",
     "MeanLayer",
     "MulLayer",
+    "Pooling",
     "PowLayer",
     "Relu",
     "Sigmoid",

@@ -84,8 +84,10 @@ class Affine(Layer):
 
     def backward(self, dout: Array) -> Array:
         self.backward_parameters(dout)
+        xp = get_array_module(dout)
         dx = self.out.get("dx")
-        rows = None if dx is None else dx.reshape(self.x.shape)
+        # In memory as x is: a layer of images in front keeps samples last, and wants its gradient so.
+        rows = xp.empty_like(self.x) if dx is None else dx.reshape(self.x.shape)
         return kernels.matmul(dout, self.W.T, out=rows).reshape(self.x_shape)
 
     def backward_parameters(self, dout: Array) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ from xpnet.typing import Array, DTypeLike
 __all__ = ["Network"]
 
 EVALUATION_BATCH = 1000
-"""Samples that `accuracy` predicts at a time: the activations of a small network then stay in the cache."""
+"""Samples that `accuracy` predicts at a time at most; of a convolutional network only so many as stay in the cache."""
 
 
 class _Slot(NamedTuple):
@@ -159,9 +160,11 @@ class Network:
         xp = self.device.xp
         with self.device.activate():
             correct, number = xp.zeros((), dtype="int64"), 0
-            for start in range(0, len(x), EVALUATION_BATCH):
-                y = self.predict(x[start : start + EVALUATION_BATCH])
-                hits = self.last_layer.correct(y, t[start : start + EVALUATION_BATCH])
+            sample = self._widest(x.shape[1:]) * self.dtype.itemsize
+            at_a_time = max(min(EVALUATION_BATCH, kernels.scratch_size(x) // max(sample, 1)), 1)
+            for start in range(0, len(x), at_a_time):
+                y = self.predict(x[start : start + at_a_time])
+                hits = self.last_layer.correct(y, t[start : start + at_a_time])
                 correct += xp.sum(hits)
                 number += hits.size
             return int(correct) / number
@@ -290,6 +293,10 @@ class Network:
 
     def _check_connections(self) -> None:
         """Raise a ValueError if the layers do not fit together, before any of them is touched."""
+
+    def _widest(self, sample: tuple[int, ...]) -> int:
+        """Return how many numbers a sample of this shape takes where it takes most of them, as far as is known."""
+        return math.prod(sample)
 
     def _row(self) -> list[Layer] | None:
         """Return the layers, if `predict` runs them one after the other, else None."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -25,10 +26,12 @@ class Sequential(Network):
 
     Parameters
     ----------
-    layers : iterable of Layer
-        From input to scores. They belong to the network from now on, see `Network`.
+    layers : iterable of Layer, or mapping of str to Layer
+        From input to scores, with names of one's own or without. They belong to the network from now on, see `Network`.
     loss : Loss, optional
         By default `SoftmaxWithLoss`.
+    input_shape : tuple of int, optional
+        Shape of one sample; needed only where the layers' parameters do not determine it, as for images.
     device, dtype
         As in `Network`.
 
@@ -53,20 +56,17 @@ class Sequential(Network):
 
     def __init__(
         self,
-        layers: Iterable[Layer],
+        layers: Iterable[Layer] | Mapping[str, Layer],
         loss: Loss | None = None,
         *,
+        input_shape: tuple[int, ...] | None = None,
         device: Device | str | None = None,
         dtype: DTypeLike | None = None,
     ) -> None:
-        named: dict[str, Layer] = {}
-        counts: Counter[str] = Counter()
-        for layer in layers:
-            kind = type(layer).__name__
-            counts[kind] += 1
-            named[f"{kind}{counts[kind]}"] = layer
+        named = dict(layers) if isinstance(layers, Mapping) else _name(layers)
         if not named:
             raise ValueError("a Sequential needs at least one layer")
+        self.input_shape = None if input_shape is None else tuple(input_shape)
         super().__init__(named, loss or SoftmaxWithLoss(), device=device, dtype=dtype)
         # Where backward ends, at the first layer with parameters, and the way there; both empty if there is none.
         row = list(named.values())
@@ -114,6 +114,8 @@ class Sequential(Network):
     def predict(self, x: Array, train: bool = False) -> Array:
         with self.device.activate():
             x = self._as_input(x)
+            if self.input_shape is not None and x.shape[1:] != self.input_shape:
+                self._refuse(x.shape, self.input_shape)
             for layer in self.layers.values():
                 x = layer.forward(x, train)
             return x
@@ -130,7 +132,7 @@ class Sequential(Network):
         Parameters
         ----------
         input_shape : tuple of int, optional
-            Shape of one sample; needed only where the layers' parameters do not determine it.
+            Shape of one sample; needed only where neither the network nor its layers' parameters determine it.
         """
         shapes = self._output_shapes(input_shape)
         rows = []
@@ -141,6 +143,18 @@ class Sequential(Network):
         return format_table(
             ("layer", "output shape", "parameters"), rows, footer=("total", "", f"{self.params.size:,}"), align="<<>"
         )
+
+    def _widest(self, sample: tuple[int, ...]) -> int:
+        return max(map(math.prod, (sample, *self._output_shapes(sample).values())))
+
+    def _refuse(self, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+        sizes = ", ".join(map(str, expected))
+        hint = ""
+        if shape == expected:
+            hint = "; a single sample needs a batch axis: x[None]"
+        elif shape[1:] == (math.prod(expected),):
+            hint = f"; these samples are flat, see load_mnist(flatten=False), or x.reshape(-1, {sizes})"
+        raise ValueError(f"{type(self).__name__} expected x of shape (N, {sizes}), got {shape}{hint}")
 
     def _row(self) -> list[Layer]:
         return list(self.layers.values())
@@ -154,6 +168,7 @@ class Sequential(Network):
     def _output_shapes(self, shape: tuple[int, ...] | None) -> dict[str, tuple[int, ...]]:
         """Follow one sample's shape through the layers, from where it is known."""
         shapes: dict[str, tuple[int, ...]] = {}
+        shape = shape or self.input_shape
         previous = "the input"
         for name, layer in self.layers.items():
             if shape is None:
@@ -180,3 +195,14 @@ def perceptron(
     for inputs, outputs in pairwise(sizes):
         layers += [Affine.from_sizes(inputs, outputs, std=std, rng=rng, dtype=dtype), activation_layer(activation)]
     return layers[:-1]
+
+
+def _name(layers: Iterable[Layer]) -> dict[str, Layer]:
+    """Name layers by class and running number."""
+    named: dict[str, Layer] = {}
+    counts: Counter[str] = Counter()
+    for layer in layers:
+        kind = type(layer).__name__
+        counts[kind] += 1
+        named[f"{kind}{counts[kind]}"] = layer
+    return named

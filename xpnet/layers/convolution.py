@@ -1,0 +1,214 @@
+"""Convolution (section 7.4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Self
+
+import numpy as np
+
+from xpnet import initializers, kernels
+from xpnet.device import get_array_module
+from xpnet.layers.base import Layer
+from xpnet.typing import Array, DTypeLike, Seed
+from xpnet.windows import Pair, Windows, as_pair, samples_first, samples_last
+
+__all__ = ["Convolution"]
+
+
+class Convolution(Layer):
+    """Convolution of images with learnt filters (cross-correlation, as in all libraries; section 7.2).
+
+    y[n, f, r, c] = b[f] + sum_(k, i, j) W[f, k, i, j] x[n, k, r * stride + i * dilation, c * stride + j * dilation],
+    with zeros around x where there is padding. So a place of the output is a row of the book's ``im2col`` times W, and
+    with `cols` for all of these: dW = dout cols^T, dcols = W^T dout, db = sum of dout over samples and places.
+
+    Parameters
+    ----------
+    W : (F, C / groups, h, w)
+        Filters. The layer keeps this very array, so that the caller's in-place updates are seen.
+    b : (F,)
+        Biases, kept likewise.
+    stride : int or (int, int), default 1
+        Pixels from one place of a filter to the next, downwards and across.
+    pad : int or (int, int), default 0
+        Rows and columns of zeros at each side.
+    dilation : int or (int, int), default 1
+        Pixels between neighbouring weights of a filter.
+    groups : int, default 1
+        Into so many parts are channels and filters divided, of which each sees its own; C for a depthwise convolution.
+
+    Notes
+    -----
+    ``forward`` takes x of shape (N, C, H, W) and returns (N, F, H', W'), H' = (H + 2 pad - dilation (h - 1) - 1) //
+    stride + 1. Inside, and in memory, samples are the last axis (`xpnet.windows.samples_last`): what is returned is a
+    view, and is taken without a copy by another such layer. Columns are built for some rows of the output at a time.
+    """
+
+    parameter_names = ("W", "b")
+    saved = ("x", "x_shape", "columns")
+    samplewise = True
+    reach = {"W": {0: 1}, "b": {0: 1}}  # noqa: RUF012
+
+    def __init__(
+        self,
+        W: Array,
+        b: Array,
+        stride: int | Pair = 1,
+        pad: int | Pair = 0,
+        dilation: int | Pair = 1,
+        groups: int = 1,
+    ) -> None:
+        get_array_module(W=W, b=b)
+        shape = getattr(W, "shape", None)
+        if shape is None or len(shape) != 4 or 0 in shape:
+            got = type(W).__name__ if shape is None else f"shape {shape}"
+            raise ValueError(f"Convolution expected W to be an array of shape (F, C / groups, h, w), got {got}")
+        if getattr(b, "shape", None) != shape[:1]:
+            got = getattr(b, "shape", type(b).__name__)
+            raise ValueError(f"Convolution expected b of shape {shape[:1]} to go with W {shape}, got {got}")
+        if not isinstance(groups, (int, np.integer)) or groups < 1 or shape[0] % groups:
+            raise ValueError(f"groups must divide the number of filters, {shape[0]}, got {groups!r}")
+        self.W = W
+        self.b = b
+        self.windows = Windows(
+            shape[2:],
+            as_pair("Convolution", "stride", stride, 1),
+            as_pair("Convolution", "pad", pad, 0),
+            as_pair("Convolution", "dilation", dilation, 1),
+        )
+        self.groups = int(groups)
+
+    @classmethod
+    def from_sizes(
+        cls,
+        in_channels: int,
+        out_channels: int,
+        filter_size: int | Pair,
+        *,
+        stride: int | Pair = 1,
+        pad: int | Pair = 0,
+        dilation: int | Pair = 1,
+        groups: int = 1,
+        std: float | str = "he",
+        rng: Seed = None,
+        dtype: DTypeLike = "float32",
+    ) -> Self:
+        """Create a layer with normally distributed filters and zero biases, on the host.
+
+        Parameters
+        ----------
+        in_channels, out_channels : int
+            C and F.
+        filter_size : int or (int, int)
+            h and w.
+        stride, pad, dilation, groups
+            As above.
+        std : float or str, default "he"
+            Standard deviation of the filters, or the rule for it, see `xpnet.initializers.initial_weights`.
+        rng : numpy.random.Generator or int, optional
+            Where the filters are drawn from. Pass one generator to all layers of a network.
+        dtype : dtype, default "float32"
+            Of W and b.
+        """
+        if not isinstance(groups, (int, np.integer)) or groups < 1 or in_channels % groups:
+            raise ValueError(f"groups must divide in_channels, {in_channels}, got {groups!r}")
+        h, w = as_pair("Convolution", "filter_size", filter_size, 1)
+        W = initializers.initial_weights((out_channels, in_channels // groups, h, w), std, rng, dtype)
+        return cls(W, np.zeros(out_channels, dtype), stride, pad, dilation, groups)
+
+    def forward(self, x: Array, train: bool = True) -> Array:
+        xp = get_array_module(x=x, W=self.W)
+        F, down, across = self.output_shape(x.shape[1:])
+        N = x.shape[0]
+        self.x_shape = x.shape
+        self.x = self.windows.padded(samples_last(x), self.out.get("x"))
+        columns = self.out.get("columns")
+        if columns is None:
+            row = math.prod(self.W.shape[1:]) * self.groups * across * N
+            at_a_time = max(kernels.scratch_size(x) // max(row * x.itemsize, 1), 1)
+            columns = xp.empty(row * min(at_a_time, down), x.dtype)
+        self.columns = columns
+        y = self.out.get("y")
+        y = xp.empty((F, down, across, N), np.result_type(x.dtype, self.W.dtype)) if y is None else samples_last(y)
+        W, b, places = self._grouped(self.W), self._grouped(self.b), self._grouped(y)
+        for rows, block, columns in self._blocks():
+            self._gather(rows, columns)
+            kernels.matmul(W, self._as_matrices(columns), out=places[:, :, block])
+            xp.add(places[:, :, block], b, out=places[:, :, block])
+        return samples_first(y)
+
+    def backward(self, dout: Array) -> Array:
+        dout = samples_first(samples_last(dout))
+        self.backward_parameters(dout)
+        xp = get_array_module(dout)
+        _, C, H, width = self.x_shape
+        dx = self.out.get("dx")
+        dx = xp.empty((C, H, width, self.x_shape[0]), self.x.dtype) if dx is None else samples_last(dx)
+        dx[...] = 0.0
+        W, places = self._grouped(self.W).transpose(0, 2, 1), self._grouped(samples_last(dout))
+        for rows, block, columns in self._blocks():
+            kernels.matmul(W, places[:, :, block], out=self._as_matrices(columns))
+            self.windows.add(columns, dx, rows)
+        return samples_first(dx)
+
+    def backward_parameters(self, dout: Array) -> None:
+        xp = get_array_module(dout=dout, x=self.x)
+        self._expect_dout(dout, (self.x_shape[0], *self.output_shape(self.x_shape[1:])))
+        dout = samples_last(dout)
+        self.db = dout.sum(axis=(1, 2, 3), out=self.out.get("db"))
+        self.dW = self.out.get("dW")
+        if self.dW is None:
+            self.dW = xp.empty_like(self.W)
+        dW, places = self._grouped(self.dW), self._grouped(dout)
+        dW[...] = 0.0
+        for rows, block, columns in self._blocks():
+            self._gather(rows, columns)
+            dW += kernels.contract(places[:, :, block], self._as_matrices(columns))
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        F, channels = self.W.shape[:2]
+        channels *= self.groups
+        if len(shape) != 3 or shape[0] != channels:
+            got = ", ".join(["N", *map(str, shape)])
+            raise ValueError(
+                f"{self.name} expected x of shape (N, {channels}, H, W), got ({got}); images come flat from load_mnist "
+                "unless flatten=False, and a single one needs a batch axis: x[None]"
+            )
+        try:
+            return (F, *self.windows.places(*shape[1:]))
+        except ValueError as error:
+            raise ValueError(f"{self.name} expected larger images or more padding: {error}") from None
+
+    def _blocks(self) -> Iterator[tuple[range, slice, Array]]:
+        """Go down the output, some rows at a time.
+
+        Yields
+        ------
+        rows : range
+            Of the output.
+        block : slice
+            The places in these rows, samples counted, among all H' * W' * N.
+        columns : (C, h, w, rows, W', N)
+            Where to build what the filters see at these places; each time the same memory.
+        """
+        _, down, across = self.output_shape(self.x_shape[1:])
+        N, C = self.x_shape[:2]
+        row = C * math.prod(self.windows.size) * across * N
+        at_a_time = self.columns.size // row if row else down
+        for start in range(0, down, at_a_time):
+            rows = range(start, min(start + at_a_time, down))
+            columns = self.columns[: len(rows) * row].reshape(C, *self.windows.size, len(rows), across, N)
+            yield rows, slice(rows.start * across * N, rows.stop * across * N), columns
+
+    def _gather(self, rows: range, columns: Array) -> None:
+        columns[...] = self.windows.view(self.x)[:, :, :, rows.start : rows.stop]
+
+    def _as_matrices(self, columns: Array) -> Array:
+        """Return columns (C, h, w, rows, W', N) as a matrix for each group, (groups, C / groups * h * w, places)."""
+        return columns.reshape(self.groups, math.prod(self.W.shape[1:]), -1)
+
+    def _grouped(self, x: Array) -> Array:
+        """Return x (F, ...) as a matrix for each group, (groups, F / groups, ...)."""
+        return x.reshape(self.groups, len(x) // self.groups, -1)

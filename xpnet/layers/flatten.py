@@ -1,0 +1,31 @@
+"""From images to rows."""
+
+from __future__ import annotations
+
+import math
+
+from xpnet.layers.base import Layer
+from xpnet.typing import Array
+
+__all__ = ["Flatten"]
+
+
+class Flatten(Layer):
+    """All values of a sample in a row, (N, ...) to (N, D), in C order.
+
+    `Affine` does so by itself; other layers of rows need it behind layers of images.
+    """
+
+    saved = ("x_shape",)
+    samplewise = True
+
+    def forward(self, x: Array, train: bool = True) -> Array:
+        self.x_shape = x.shape
+        return x.reshape(len(x), *self.output_shape(x.shape[1:]))
+
+    def backward(self, dout: Array) -> Array:
+        self._expect_dout(dout, (self.x_shape[0], *self.output_shape(self.x_shape[1:])))
+        return dout.reshape(self.x_shape)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (math.prod(shape),)

@@ -1,0 +1,183 @@
+"""Pooling: images made smaller by taking the maximum or the mean of each window (sections 7.3 and 7.4.4)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from xpnet import kernels
+from xpnet.device import get_array_module
+from xpnet.layers.base import Layer
+from xpnet.typing import Array, DTypeLike
+from xpnet.windows import Pair, Windows, as_pair, samples_first, samples_last
+
+__all__ = ["AveragePooling", "GlobalAveragePooling", "Pooling"]
+
+
+class _Pooling(Layer):
+    """What both kinds share: windows that move over each channel of each image."""
+
+    samplewise = True
+
+    def __init__(self, pool_h: int, pool_w: int, stride: int | Pair = 2, pad: int | Pair = 0) -> None:
+        owner = type(self).__name__
+        size = as_pair(owner, "pool_h and pool_w", (pool_h, pool_w), 1)
+        self.windows = Windows(size, as_pair(owner, "stride", stride, 1), as_pair(owner, "pad", pad, 0))
+        if any(2 * pad > size for pad, size in zip(self.windows.pad, size, strict=True)):
+            raise ValueError(
+                f"{owner} expected pad to be at most half the window {size}, so that each sees the image, got {pad!r}"
+            )
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if len(shape) != 3:
+            raise ValueError(
+                f"{self.name} expected x of shape (N, C, H, W), got ({', '.join(['N', *map(str, shape)])})"
+            )
+        try:
+            return (shape[0], *self.windows.places(*shape[1:]))
+        except ValueError as error:
+            raise ValueError(f"{self.name} expected larger images or more padding: {error}") from None
+
+    def _buffer(self, name: str, shape: tuple[int, ...], dtype: DTypeLike, like: Array) -> Array:
+        """Return an array for a result of shape (N, C, H, W), samples last; that of the step before if there is one."""
+        made = self.out.get(name)
+        if made is not None:
+            return samples_last(made)
+        return get_array_module(like).empty((*shape[1:], shape[0]), dtype)
+
+
+class Pooling(_Pooling):
+    """Max pooling: y is the largest number of each window, in each channel by itself (section 7.3).
+
+    dx = dout at that place of the window, and 0 at the others. Of equal numbers the first counts, row by row; a NaN is
+    larger than any number, and of several the last counts, as in PyTorch.
+
+    Parameters
+    ----------
+    pool_h, pool_w : int
+        Size of the window.
+    stride : int or (int, int), default 2
+        Pixels from one window to the next, downwards and across.
+    pad : int or (int, int), default 0
+        Rows and columns at each side that are never the maximum.
+
+    Notes
+    -----
+    ``forward`` takes x of shape (N, C, H, W) and returns (N, C, H', W'), H' = (H + 2 pad - pool_h) // stride + 1.
+    For backward it keeps which pixel of its window each maximum was, a byte per window.
+    """
+
+    saved = ("index", "x_shape")
+
+    def forward(self, x: Array, train: bool = True) -> Array:
+        shape = (len(x), *self.output_shape(x.shape[1:]))
+        self.x_shape = x.shape
+        x = samples_last(x)
+        y = self._buffer("y", shape, x.dtype, x)
+        number = "uint8" if math.prod(self.windows.size) <= np.iinfo("uint8").max else "int32"
+        index = self._buffer("index", shape, number, x)
+        for slab in kernels.slabs(x):
+            self._take_largest(x[slab], y[slab], index[slab])
+        self.index = samples_first(index)
+        return samples_first(y)
+
+    def _take_largest(self, x: Array, y: Array, index: Array) -> None:
+        xp = get_array_module(x)
+        pixels = [(places, image) for _, places, image in self.windows.pixels(*x.shape[1:3])]
+        index[...] = 0
+        y[...] = x[:, *pixels[0][1]] if self.windows.pad == (0, 0) else -math.inf
+        for number, (places, image) in enumerate(pixels):
+            candidates, largest, chosen = x[:, *image], y[:, *places], index[:, *places]
+            if number or self.windows.pad != (0, 0):
+                larger = xp.greater(candidates, largest)
+                xp.maximum(chosen, larger.astype(index.dtype) * number, out=chosen)  # the numbers rise
+                xp.maximum(largest, candidates, out=largest)
+        if kernels.may_hold(xp.isnan(y)):  # NaN is not greater than anything
+            for number, (places, image) in enumerate(pixels):
+                index[:, *places] = xp.where(xp.isnan(x[:, *image]), number, index[:, *places])
+
+    def backward(self, dout: Array) -> Array:
+        xp = get_array_module(dout=dout, index=self.index)
+        self._expect_dout(dout, self.index.shape)
+        dout, index = samples_last(dout), samples_last(self.index)
+        dx = self._buffer("dx", self.x_shape, dout.dtype, dout)
+        tiled = self.windows.tile(*self.x_shape[2:])
+        for slab in kernels.slabs(dx):
+            if not tiled:
+                dx[slab] = 0.0
+            for number, (_, places, pixels) in enumerate(self.windows.pixels(*self.x_shape[2:])):
+                image, part, chosen = dx[slab, *pixels], dout[slab, *places], index[slab, *places] == number
+                if tiled:
+                    xp.multiply(part, chosen, out=image)
+                else:
+                    image += part * chosen
+        return samples_first(dx)
+
+    def activation_pattern(self) -> Array:
+        return self.index
+
+
+class AveragePooling(_Pooling):
+    """Average pooling: y is the mean of each window, in each channel by itself.
+
+    dx = dout / (pool_h * pool_w), summed over the windows that see the pixel. Padding counts as zeros, as it does in
+    PyTorch unless told otherwise.
+
+    Parameters
+    ----------
+    pool_h, pool_w, stride, pad
+        As in `Pooling`.
+    """
+
+    saved = ("x_shape",)
+
+    def forward(self, x: Array, train: bool = True) -> Array:
+        shape = (len(x), *self.output_shape(x.shape[1:]))
+        self.x_shape = x.shape
+        x = samples_last(x)
+        y = self._buffer("y", shape, x.dtype, x)
+        y[...] = 0.0
+        for _, places, pixels in self.windows.pixels(*x.shape[1:3]):
+            part = y[:, *places]
+            part += x[:, *pixels]
+        y *= 1.0 / math.prod(self.windows.size)
+        return samples_first(y)
+
+    def backward(self, dout: Array) -> Array:
+        self._expect_dout(dout, (self.x_shape[0], *self.output_shape(self.x_shape[1:])))
+        dout = samples_last(dout) * (1.0 / math.prod(self.windows.size))
+        dx = self._buffer("dx", self.x_shape, dout.dtype, dout)
+        dx[...] = 0.0
+        for _, places, pixels in self.windows.pixels(*self.x_shape[2:]):
+            image = dx[:, *pixels]
+            image += dout[:, *places]
+        return samples_first(dx)
+
+
+class GlobalAveragePooling(Layer):
+    """The mean of each channel of each image, (N, C, H, W) to (N, C): what a layer of class scores is put behind.
+
+    dx = dout / (H W) at each pixel.
+    """
+
+    saved = ("x_shape",)
+    samplewise = True
+
+    def forward(self, x: Array, train: bool = True) -> Array:
+        self.output_shape(x.shape[1:])
+        self.x_shape = x.shape
+        return x.mean(axis=(2, 3))
+
+    def backward(self, dout: Array) -> Array:
+        self._expect_dout(dout, self.x_shape[:2])
+        H, W = self.x_shape[2:]
+        dout = dout * (1.0 / (H * W))
+        return get_array_module(dout).broadcast_to(dout[:, :, None, None], self.x_shape).copy()
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if len(shape) != 3 or 0 in shape[1:]:
+            raise ValueError(
+                f"{self.name} expected x of shape (N, C, H, W), got ({', '.join(['N', *map(str, shape)])})"
+            )
+        return shape[:1]

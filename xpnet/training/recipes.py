@@ -1,0 +1,82 @@
+"""Networks for a data set of images by name, and how each is trained unless told otherwise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from xpnet.device import Device
+from xpnet.nets import LeNet5, Sequential, SimpleConvNet, TwoLayerNet
+from xpnet.typing import DTypeLike, Seed
+
+__all__ = ["RECIPES", "NetName", "Recipe"]
+
+NetName = Literal["two-layer", "simple-convnet", "lenet5"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network and its training.
+
+    Attributes
+    ----------
+    network : class
+        What is built.
+    settings : mapping
+        Arguments of the class that may be given, with their values by default.
+    flat : bool
+        Whether it takes images as rows, (N, H * W), rather than as (N, 1, H, W).
+    steps : int
+        Training steps.
+    optimizer : str
+        The update rule.
+    schedule : str
+        How the rate changes.
+    """
+
+    network: Callable[..., Sequential]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    flat: bool = False
+    steps: int = 6_000
+    optimizer: str = "adam"
+    schedule: str = "cosine"
+
+    def build(
+        self,
+        image: tuple[int, ...],
+        classes: int,
+        settings: Mapping[str, Any],
+        *,
+        device: Device | str = "cpu",
+        dtype: DTypeLike = "float32",
+        seed: Seed = None,
+    ) -> Sequential:
+        """Return the network for images of this shape, with these settings in place of those by default.
+
+        Raises
+        ------
+        ValueError
+            If the network has no such setting.
+        """
+        if unknown := settings.keys() - self.settings.keys():
+            name = self.network.__name__
+            raise ValueError(f"{name} has no {' or '.join(sorted(unknown))}; it takes {', '.join(self.settings)}")
+        inputs: dict[str, Any] = {"input_size": math.prod(image)} if self.flat else {"input_dim": image}
+        given = {**self.settings, **settings}
+        return self.network(**inputs, output_size=classes, **given, device=device, dtype=dtype, seed=seed)
+
+
+RECIPES: dict[NetName, Recipe] = {
+    "two-layer": Recipe(
+        TwoLayerNet,
+        {"hidden_size": 50, "weight_init_std": 0.01, "activation": "relu"},
+        flat=True,
+        steps=10_000,
+        optimizer="sgd",
+        schedule="constant",
+    ),
+    "simple-convnet": Recipe(SimpleConvNet, {"hidden_size": 100, "weight_init_std": 0.01}),
+    "lenet5": Recipe(LeNet5, {"weight_init_std": "he"}),
+}

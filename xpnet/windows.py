@@ -1,0 +1,148 @@
+"""Windows that move over images: what convolution and pooling have in common."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from xpnet.device import get_array_module
+from xpnet.typing import Array
+
+__all__ = ["Pair", "Windows", "as_pair", "samples_first", "samples_last"]
+
+Pair = tuple[int, int]
+
+
+def samples_last(x: Array) -> Array:
+    """Return images (N, C, H, W) as a contiguous (C, H, W, N), without a copy if they lie so already.
+
+    In this order a shifted image is made of long runs: along a row of the image, a whole row for all samples. Moving
+    windows then costs little more than copying memory, and products, maxima and sums run along the samples.
+    """
+    return get_array_module(x).ascontiguousarray(x.transpose(1, 2, 3, 0))
+
+
+def samples_first(x: Array) -> Array:
+    """Return (C, H, W, N) as a view (N, C, H, W), which `samples_last` undoes for nothing."""
+    return x.transpose(3, 0, 1, 2)
+
+
+def as_pair(owner: str, name: str, value: Any, least: int) -> Pair:
+    """Return an int, or (height, width), as a pair.
+
+    Raises
+    ------
+    ValueError
+        If it is neither, or less than `least`.
+    """
+    try:
+        pair = tuple(operator.index(n) for n in (value if isinstance(value, (tuple, list)) else (value, value)))
+    except TypeError:
+        pair = ()
+    if len(pair) != 2 or min(pair) < least:
+        raise ValueError(f"{owner} expected {name} to be an int of at least {least}, or a pair of them, got {value!r}")
+    return pair
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The places of a window on images that are padded on all sides; each attribute is (height, width).
+
+    Attributes
+    ----------
+    size : (int, int)
+        Of the window: so many pixels it takes.
+    stride : (int, int)
+        Steps between two places.
+    pad : (int, int)
+        Rows and columns added at each side.
+    dilation : (int, int)
+        Steps between two pixels of the window.
+    """
+
+    size: Pair
+    stride: Pair = (1, 1)
+    pad: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+
+    @property
+    def extent(self) -> Pair:
+        """Height and width that the window spans, gaps included."""
+        return self.dilation[0] * (self.size[0] - 1) + 1, self.dilation[1] * (self.size[1] - 1) + 1
+
+    def places(self, height: int, width: int) -> Pair:
+        """Return how many places there are, downwards and across, on images of this size.
+
+        Raises
+        ------
+        ValueError
+            If there are none, because the window is larger than the padded image.
+        """
+        padded = height + 2 * self.pad[0], width + 2 * self.pad[1]
+        if padded[0] < self.extent[0] or padded[1] < self.extent[1]:
+            gaps = f" (dilation {self.dilation})" if self.dilation != (1, 1) else ""
+            raise ValueError(f"windows of {self.extent}{gaps} do not fit images of {padded}, padding included")
+        return (padded[0] - self.extent[0]) // self.stride[0] + 1, (padded[1] - self.extent[1]) // self.stride[1] + 1
+
+    def tile(self, height: int, width: int) -> bool:
+        """Tell whether each pixel of images of this size is in one window and no other."""
+        down, across = self.places(height, width)
+        covered = down * self.size[0], across * self.size[1]
+        return self.pad == (0, 0) and self.stride == self.size and covered == (height, width)
+
+    def padded(self, x: Array, out: Array | None = None) -> Array:
+        """Return images (C, H, W, N) with zeros around; the images themselves where there is no padding.
+
+        `out` is a result of an earlier call for images of this shape, whose zeros are still there.
+        """
+        if self.pad == (0, 0):
+            return x
+        (C, H, W, N), (top, left) = x.shape, self.pad
+        if out is None:
+            out = get_array_module(x).zeros((C, H + 2 * top, W + 2 * left, N), x.dtype)
+        out[:, top : top + H, left : left + W] = x
+        return out
+
+    def view(self, padded: Array) -> Array:
+        """Return what the windows see of padded images (C, H, W, N), as a view (C, h, w, rows, columns, N)."""
+        sliding = get_array_module(padded).lib.stride_tricks.sliding_window_view
+        (down, across), (h, w) = self.stride, self.dilation
+        return sliding(padded, self.extent, axis=(1, 2))[:, ::down, ::across, :, ::h, ::w].transpose(0, 4, 5, 1, 2, 3)
+
+    def add(self, seen: Array, out: Array, rows: range | None = None) -> None:
+        """Add what the windows hold, (C, h, w, rows, columns, N), to the images `out` (C, H, W, N) where they see it.
+
+        The adjoint of `view` after `padded`. With `rows`, `seen` has only these rows of places.
+        """
+        for (i, j), places, pixels in self.pixels(out.shape[1], out.shape[2], rows):
+            image = out[:, *pixels]
+            image += seen[:, i, j, *places]
+
+    def pixels(
+        self, height: int, width: int, rows: range | None = None
+    ) -> Iterator[tuple[Pair, tuple[slice, slice], tuple[slice, slice]]]:
+        """Go through the pixels of the window: at which places is each on the image, not the padding, and where there.
+
+        Yields
+        ------
+        pixel : (int, int)
+            In the window.
+        places, image : (slice, slice)
+            Of the places (with `rows`, counted from the first of these rows), and of images of this size.
+        """
+        down, across = self.places(height, width)
+        for i in range(self.size[0]):
+            vertical = self._inside(0, i, height, rows or range(down))
+            for j in range(self.size[1]):
+                horizontal = self._inside(1, j, width, range(across))
+                yield (i, j), (vertical[0], horizontal[0]), (vertical[1], horizontal[1])
+
+    def _inside(self, axis: int, pixel: int, length: int, places: range) -> tuple[slice, slice]:
+        """Return the places where the window's pixel is on the image, and where that is, along one axis."""
+        stride, offset = self.stride[axis], pixel * self.dilation[axis] - self.pad[axis]
+        first = max(-(offset // stride), places.start)
+        stop = max(min((length - 1 - offset) // stride + 1, places.stop), first)
+        start = first * stride + offset
+        return slice(first - places.start, stop - places.start), slice(start, start + (stop - first) * stride, stride)
