@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from xpnet.device import Device
-from xpnet.nets import LeNet5, Sequential, SimpleConvNet, TwoLayerNet
+from xpnet.nets import DeepConvNet, LeNet5, MultiLayerNet, Sequential, SimpleConvNet, TwoLayerNet
 from xpnet.typing import DTypeLike, Seed
 
 __all__ = ["RECIPES", "NetName", "Recipe"]
 
-NetName = Literal["two-layer", "simple-convnet", "lenet5"]
+NetName = Literal["two-layer", "mlp", "simple-convnet", "deep-convnet", "lenet5"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,12 @@ RECIPES: dict[NetName, Recipe] = {
         optimizer="sgd",
         schedule="constant",
     ),
+    "mlp": Recipe(
+        MultiLayerNet,
+        {"hidden_size_list": (100, 100), "weight_init_std": "relu", "activation": "relu"},
+        flat=True,
+    ),
     "simple-convnet": Recipe(SimpleConvNet, {"hidden_size": 100, "weight_init_std": 0.01}),
+    "deep-convnet": Recipe(DeepConvNet, {"hidden_size": 50, "weight_init_std": "he"}, steps=3_000),
     "lenet5": Recipe(LeNet5, {"weight_init_std": "he"}),
 }
