@@ -182,7 +182,7 @@ class ndarray:  # noqa: N801
 
 
 COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
-BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and_", "or_", "xor")
+BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and_", "or_", "xor", "rshift")
 UNARY = ("neg", "abs", "invert", "pos")
 
 

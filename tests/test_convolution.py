@@ -198,3 +198,10 @@ class TestPooling:
     def test_a_global_mean_needs_images(self):
         with pytest.raises(ValueError, match=r"GlobalAveragePooling expected x of shape \(N, C, H, W\), got \(N, 3\)"):
             GlobalAveragePooling().forward(np.zeros((2, 3)))
+
+
+def test_padding_shifts_windows_that_would_tile_the_image(device):
+    pooling = Pooling(3, 1, stride=(3, 1), pad=(1, 0))  # one window, over the padding and two of three pixels
+    assert asnumpy(pooling.forward(device.asarray(np.array([[[[1.0], [2.0], [3.0]]]])))).item() == 2.0
+    dx = pooling.backward(device.asarray(np.ones((1, 1, 1, 1))))
+    assert asnumpy(dx).ravel().tolist() == [0.0, 1.0, 0.0]

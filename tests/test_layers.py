@@ -19,8 +19,10 @@ from xpnet.layers import (
     AddLayer,
     Affine,
     AveragePooling,
+    BatchNormalization,
     Convolution,
     DivLayer,
+    Dropout,
     Elu,
     ExpLayer,
     Flatten,
@@ -30,6 +32,7 @@ from xpnet.layers import (
     HuberWithLoss,
     IdentityWithLoss,
     Layer,
+    LayerNorm,
     LeakyRelu,
     LogLayer,
     MatMulLayer,
@@ -86,7 +89,37 @@ def images(C=2, H=5, W=4):
     return lambda rng, n: [distinct(rng, (n, C, H, W)) - 1.0]
 
 
+def normalization(kind, *shape, **settings):
+    def make(rng, dtype):
+        return kind(
+            1 + 0.1 * rng.standard_normal(shape).astype(dtype), rng.standard_normal(shape).astype(dtype), **settings
+        )
+
+    return make
+
+
+def frozen(layer):
+    """Let a layer compute the same function each time."""
+    layer.frozen = True
+    return layer
+
+
 CASES = {
+    "batch normalization": Case(normalization(BatchNormalization, 5), lambda rng, n: [rng.standard_normal((n, 5))]),
+    "batch normalization per channel": Case(
+        normalization(BatchNormalization, 3, momentum=0.5), lambda rng, n: [rng.standard_normal((n, 3, 2, 4))]
+    ),
+    "batch normalization per feature": Case(
+        normalization(BatchNormalization, 12, eps=0.1), lambda rng, n: [rng.standard_normal((n, 3, 2, 2))]
+    ),
+    "layer norm": Case(normalization(LayerNorm, 5), lambda rng, n: [rng.standard_normal((n, 5))]),
+    "layer norm over two axes": Case(
+        normalization(LayerNorm, 3, 4), lambda rng, n: [rng.standard_normal((n, 2, 3, 4))]
+    ),
+    "dropout": Case(lambda rng, dtype: frozen(Dropout(0.4, seed=3)), lambda rng, n: [rng.standard_normal((n, 6))]),
+    "dropout of the book": Case(
+        lambda rng, dtype: frozen(Dropout(scale_at_test=True, seed=3)), lambda rng, n: [rng.standard_normal((n, 2, 3))]
+    ),
     "mul": Case(lambda rng, dtype: MulLayer(), lambda rng, n: [rng.standard_normal((n, 3)) for _ in range(2)]),
     "mul broadcast": Case(
         lambda rng, dtype: MulLayer(), lambda rng, n: [rng.standard_normal((n, 1, 3)), rng.standard_normal((2, 1))]

@@ -11,13 +11,16 @@ from xpnet import Device, asnumpy, functions
 from xpnet.layers import (
     Affine,
     AveragePooling,
+    BatchNormalization,
     Convolution,
+    Dropout,
     Elu,
     Gelu,
     GlobalAveragePooling,
     HingeWithLoss,
     HuberWithLoss,
     IdentityWithLoss,
+    LayerNorm,
     LeakyRelu,
     Pooling,
     Relu,
@@ -287,3 +290,44 @@ def test_a_network_trains_as_in_pytorch(device, rng, kind):
     for i, linear in enumerate(linears, 1):
         compare(net.params[f"W{i}"], linear.weight.T)
         compare(net.params[f"b{i}"], linear.bias)
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (2, 4), (5, 4, 3, 2)])
+@pytest.mark.parametrize("momentum", [0.1, 0.5])
+def test_batch_normalization_in_training_and_after(device, rng, shape, momentum):
+    gamma, beta, dout = scores(device, rng, (4,)), scores(device, rng, (4,)), scores(device, rng, shape)
+    layer = BatchNormalization(gamma, beta, momentum=1 - momentum)
+    mean, var = torch.zeros(4, dtype=torch.float64), torch.ones(4, dtype=torch.float64)
+    for train in (True, True, False):
+        x = scores(device, rng, shape)
+        x_, gamma_, beta_ = tensor(x), tensor(gamma), tensor(beta)
+        y = F.batch_norm(x_, mean, var, gamma_, beta_, train, momentum)
+        compare(layer.forward(x, train), y)
+        y.backward(tensor(dout))
+        compare(layer.backward(dout), x_.grad)
+        compare(layer.dgamma, gamma_.grad)
+        compare(layer.dbeta, beta_.grad)
+        compare(layer.running_mean, mean)
+        compare(layer.running_var, var)
+
+
+@pytest.mark.parametrize(("shape", "features"), [((5, 4), (4,)), ((2, 3, 4), (4,)), ((2, 3, 4), (3, 4))])
+def test_layer_norm(device, rng, shape, features):
+    gamma, beta, x = scores(device, rng, features), scores(device, rng, features), scores(device, rng, shape)
+    dout, layer = scores(device, rng, shape), LayerNorm(gamma, beta)
+    x_, gamma_, beta_ = tensor(x), tensor(gamma), tensor(beta)
+    y = F.layer_norm(x_, features, gamma_, beta_)
+    compare(layer.forward(x), y)
+    y.backward(tensor(dout))
+    compare(layer.backward(dout), x_.grad)
+    compare(layer.dgamma, gamma_.grad)
+    compare(layer.dbeta, beta_.grad)
+
+
+def test_dropout_scales_what_is_left_as_pytorch_does(device, rng):
+    x, layer = scores(device, rng, (50, 40)), Dropout(0.3, seed=0)
+    y = asnumpy(layer.forward(x))
+    theirs = F.dropout(tensor(x), 0.3).detach().numpy()
+    kept = (y != 0) & (theirs != 0)
+    np.testing.assert_allclose(y[kept], theirs[kept], rtol=1e-12)
+    assert abs((y != 0).mean() - (theirs != 0).mean()) < 0.06

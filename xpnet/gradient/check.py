@@ -183,7 +183,7 @@ def gradient_check(
         raise ValueError(f"method must be 'batched', 'loop' or 'directional', got {method!r}")
     if samples < 1:
         raise ValueError(f"samples must be at least 1, got {samples}")
-    exact = net.copy().to(dtype="float64")
+    exact = net.frozen_copy("float64")
     device = net.device
     x, t = exact._as_input(x), exact._asarray("t", t)
     backprop = exact.gradient(x, t)

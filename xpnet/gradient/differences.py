@@ -61,7 +61,7 @@ def network_differences(
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
-    net = net.copy().to(dtype="float64")
+    net = net.frozen_copy("float64")
     x, t = net._as_input(x), net._asarray("t", t)  # once, not in each of the many forward passes
 
     def loss(_: Array) -> Array:

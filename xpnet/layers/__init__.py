@@ -12,14 +12,18 @@ from xpnet.layers.convolution import Convolution
 from xpnet.layers.elementary import ExpLayer, LogLayer, MaxLayer, MeanLayer, SumLayer
 from xpnet.layers.flatten import Flatten
 from xpnet.layers.loss import HingeWithLoss, HuberWithLoss, IdentityWithLoss, SigmoidWithLoss, SoftmaxWithLoss
+from xpnet.layers.normalization import BatchNormalization, LayerNorm
 from xpnet.layers.pooling import AveragePooling, GlobalAveragePooling, Pooling
+from xpnet.layers.regularization import Dropout
 
 __all__ = [
     "AddLayer",
     "Affine",
     "AveragePooling",
+    "BatchNormalization",
     "Convolution",
     "DivLayer",
+    "Dropout",
     "Elu",
     "ExpLayer",
     "Flatten",
@@ -29,6 +33,7 @@ __all__ = [
     "HuberWithLoss",
     "IdentityWithLoss",
     "Layer",
+    "LayerNorm",
     "LeakyRelu",
     "LogLayer",
     "Loss",

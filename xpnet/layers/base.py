@@ -31,6 +31,12 @@ class Layer:
         How many values forward takes, the labels of a loss among them.
     saved : tuple of str
         Names of the attributes that forward sets for backward. Reading one before forward has run is an error.
+    buffer_names : tuple of str
+        Names of attributes, arrays, that forward changes in training and a later call reads: running averages, say.
+        They move and are saved along with the parameters, and are not learnt.
+    frozen : bool
+        Whether forward shall leave its buffers as they are, so that it computes the same function at each call, with
+        the same random numbers. Gradient checks freeze the copy that they work on.
     samplewise : bool
         Whether a sample's output depends on that sample alone, not on the others of the batch, and on nothing random.
     reach : mapping of str to mapping of int to int
@@ -50,6 +56,8 @@ class Layer:
     parameter_names: ClassVar[tuple[str, ...]] = ()
     inputs: ClassVar[int] = 1
     saved: ClassVar[tuple[str, ...]] = ()
+    buffer_names: ClassVar[tuple[str, ...]] = ()
+    frozen: bool = False
     samplewise: ClassVar[bool] = False
     reach: ClassVar[Mapping[str, Mapping[int, int]]] = {}
     out: Mapping[str, Array] = MappingProxyType({})
@@ -101,11 +109,15 @@ class Layer:
         """Return the parameters by name."""
         return {name: getattr(self, name) for name in self.parameter_names}
 
+    def buffers(self) -> dict[str, Array]:
+        """Return the buffers by name."""
+        return {name: getattr(self, name) for name in self.buffer_names}
+
     def to(self, device: Device | str, dtype: DTypeLike | None = None) -> None:
-        """Move the parameters to `device`, and to `dtype` if given; what forward had saved is dropped."""
+        """Move parameters and buffers to `device`, and to `dtype` if given; what forward had saved is dropped."""
         device = Device(device)
-        for name, value in self.parameters().items():
-            setattr(self, name, device.asarray(value, dtype))
+        for name, value in {**self.parameters(), **self.buffers()}.items():
+            setattr(self, name, device.asarray(value, dtype if value.dtype.kind == "f" else None))
         self.forget()
 
     def forget(self) -> None:

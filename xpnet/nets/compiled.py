@@ -91,7 +91,7 @@ class CompiledStep:
 
     def _step(self, x: Array, t: Array) -> Array:
         net = self.net
-        loss = net.last_layer.forward(net.predict(x, True), t)
+        loss = net._loss_of(net.predict(x, True), t)
         net.backward(net.last_layer.backward())
         net._collect_gradients(self._grads)
         self.optimizer.update(net.params, self._grads)

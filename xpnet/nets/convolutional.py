@@ -1,4 +1,4 @@
-"""Networks for images: the book's SimpleConvNet (section 7.5), and LeNet-5."""
+"""Networks for images: the book's SimpleConvNet (section 7.5) and DeepConvNet (section 8.1), and LeNet-5."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from functools import partial
 from types import MappingProxyType
 
 from xpnet.device import Device
-from xpnet.layers import Affine, Convolution, Layer, Pooling, Relu
+from xpnet.layers import Affine, Convolution, Dropout, Layer, Pooling, Relu
 from xpnet.nets.sequential import Sequential
 from xpnet.typing import DTypeLike, Seed
 
-__all__ = ["LeNet5", "SimpleConvNet"]
+__all__ = ["DeepConvNet", "LeNet5", "SimpleConvNet"]
 
 ImageShape = tuple[int, int, int]
 
@@ -133,6 +133,61 @@ class LeNet5(Sequential):
         layers["Affine2"] = affine(120, 84)
         layers["Relu4"] = Relu()
         layers["Affine3"] = affine(84, output_size)
+        super().__init__(layers, input_shape=input_dim, device=device)
+
+
+class DeepConvNet(Sequential):
+    """The book's network of eight layers, which exceeds 99% on MNIST (section 8.1.1).
+
+    Three times two convolutions of 3 x 3, each with a ReLU, and pooling, with 16, 32 and 64 filters - affine 50 - ReLU
+    - dropout - affine - dropout. As in the book the fourth convolution has padding 2, the others 1, and the scores
+    themselves go through dropout.
+
+    Parameters
+    ----------
+    input_dim : (int, int, int), default (1, 28, 28)
+        Channels, height and width of the images.
+    hidden_size, output_size : int
+        Numbers of hidden units and classes.
+    weight_init_std : float or str, default "he"
+        As in `SimpleConvNet`, as are the keyword arguments.
+
+    Attributes
+    ----------
+    layers : dict of str to Layer
+        ``Conv1`` to ``Conv6``, ``Relu1`` to ``Relu7``, ``Pool1`` to ``Pool3``, ``Affine1``, ``Affine2``, ``Dropout1``,
+        ``Dropout2``.
+    """
+
+    def __init__(
+        self,
+        input_dim: ImageShape = (1, 28, 28),
+        hidden_size: int = 50,
+        output_size: int = 10,
+        weight_init_std: float | str = "he",
+        *,
+        device: Device | str = "cpu",
+        dtype: DTypeLike = "float32",
+        seed: Seed = None,
+    ) -> None:
+        device = Device(device)
+        rng = device.rng(seed)
+        affine = partial(Affine.from_sizes, std=weight_init_std, rng=rng, dtype=dtype)
+        layers: dict[str, Layer] = {}
+        channels = input_dim[0]
+        for i, (filters, pad) in enumerate([(16, 1), (16, 1), (32, 1), (32, 2), (64, 1), (64, 1)], start=1):
+            layers[f"Conv{i}"] = Convolution.from_sizes(
+                channels, filters, 3, pad=pad, std=weight_init_std, rng=rng, dtype=dtype
+            )
+            layers[f"Relu{i}"] = Relu()
+            if i % 2 == 0:
+                layers[f"Pool{i // 2}"] = Pooling(2, 2)
+            channels = filters
+        layers["Affine1"] = affine(values_behind(layers, input_dim), hidden_size)
+        layers["Relu7"] = Relu()
+        layers["Dropout1"] = Dropout(0.5, seed=rng)
+        layers["Affine2"] = affine(hidden_size, output_size)
+        layers["Dropout2"] = Dropout(0.5, seed=rng)
         super().__init__(layers, input_shape=input_dim, device=device)
 
 

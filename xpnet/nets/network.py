@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 
 from xpnet import kernels
-from xpnet.device import Device, DeviceError, get_device, is_on_host
+from xpnet.device import Device, DeviceError, asnumpy, get_device, is_on_host
 from xpnet.files import written_atomically
 from xpnet.gradient.differences import network_differences
 from xpnet.gradient.numerical import MEMORY
@@ -66,6 +66,9 @@ class Network:
     """
 
     params: ParameterVector
+    weight_decay_lambda: float = 0.0
+    """Strength of the penalty on weights, L <- L + lambda / 2 * sum of W^2 over all parameters ``W...`` (section
+    6.4.2)."""
 
     def __init__(
         self,
@@ -87,7 +90,8 @@ class Network:
             dtype = _common_dtype(arrays)
         self.params = ParameterVector({name: array.shape for name, array in arrays.items()}, dtype, Device(device))
         self.params.update(arrays)
-        loss.to(self.device, self.dtype)
+        for layer in (*self.layers.values(), loss):
+            layer.to(self.device, self.dtype)
         self._bind()
 
     @property
@@ -135,7 +139,7 @@ class Network:
             As in `predict`.
         """
         with self.device.activate():
-            return self.last_layer.forward(self.predict(x, train), self._asarray("t", t))
+            return self._loss_of(self.predict(x, train), self._asarray("t", t))
 
     def accuracy(self, x: Array, t: Array) -> float:
         """Return the share of samples that are classified right (`Loss.correct`); NaN for no samples.
@@ -266,10 +270,22 @@ class Network:
         """Return a network of its own with the same layers and parameters."""
         return copy.deepcopy(self)
 
+    def frozen_copy(self, dtype: DTypeLike) -> Self:
+        """Return a copy that computes the same function each time, also in training (`Layer.frozen`)."""
+        net = self.copy().to(dtype=dtype)
+        for layer in net.layers.values():
+            layer.frozen = True
+        return net
+
+    def buffers(self) -> dict[str, Array]:
+        """Return the layers' buffers (`Layer.buffer_names`), such as ``"BatchNormalization1.running_mean"``."""
+        return {f"{name}.{key}": b for name, layer in self.layers.items() for key, b in layer.buffers().items()}
+
     def save_params(self, file: str | Path) -> None:
-        """Write the parameters to `file` in NumPy's ``.npz`` format, whole or not at all."""
+        """Write parameters and buffers to `file` in NumPy's ``.npz`` format, whole or not at all."""
+        buffers = {name: asnumpy(buffer) for name, buffer in self.buffers().items()}
         with written_atomically(file) as stream:
-            np.savez(stream, **self.params.asnumpy())  # type: ignore[arg-type]
+            np.savez(stream, **self.params.asnumpy(), **buffers)  # type: ignore[arg-type]
 
     def load_params(self, file: str | Path) -> None:
         """Read parameters written by `save_params`; all are checked before any is changed.
@@ -286,9 +302,13 @@ class Network:
             raise
         except Exception as error:  # np.load meets damage with whatever zip, zlib or its own parser raises
             raise ValueError(f"{file} is not a complete .npz file of parameters: {error}") from error
+        buffers = self.buffers()
         shapes = {name: array.shape for name, array in arrays.items()}
-        if shapes != self.params.shapes:
-            raise ValueError(f"{file} holds parameters {shapes}, this network has {self.params.shapes}")
+        wanted = {**self.params.shapes, **{name: buffer.shape for name, buffer in buffers.items()}}
+        if shapes != wanted:
+            raise ValueError(f"{file} holds parameters {shapes}, this network has {wanted}")
+        for name, buffer in buffers.items():
+            buffer[...] = self.device.asarray(arrays.pop(name), buffer.dtype)
         self.params.update(arrays)
 
     def _check_connections(self) -> None:
@@ -344,12 +364,26 @@ class Network:
         for layer, results in out.items():
             layer.out = results
 
+    def _loss_of(self, scores: Array, t: Array) -> Array:
+        """Return the loss of scores, and of the weights where they decay."""
+        loss = self.last_layer.forward(scores, t)
+        if not self.weight_decay_lambda:
+            return loss
+        squares = sum(self.device.xp.vdot(W, W) for W in self._decaying(self.params))
+        return loss + squares * (0.5 * self.weight_decay_lambda)
+
     def _collect_gradients(self, grads: ParameterVector) -> None:
-        """Copy the gradients of those layers that did not write them into place."""
+        """Copy the gradients of those layers that did not write them into place, and add those of the weight decay."""
         for slot in self._slots:
             computed = getattr(slot.layer, slot.gradient)
             if computed is not grads[slot.name]:
                 grads[slot.name] = computed
+        if self.weight_decay_lambda:
+            for W, dW in zip(self._decaying(self.params), self._decaying(grads), strict=True):
+                dW += W * self.weight_decay_lambda
+
+    def _decaying(self, vector: ParameterVector) -> list[Array]:
+        return [values for name, values in vector.items() if name.startswith("W")]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Copying and unpickling make arrays of the layers' views; tie them to the new vector again.

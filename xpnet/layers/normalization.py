@@ -1,0 +1,183 @@
+"""Normalisation: of each feature over the batch (section 6.3), and of each sample over its features."""
+
+from __future__ import annotations
+
+import math
+
+from xpnet.device import get_array_module
+from xpnet.layers.base import Layer
+from xpnet.typing import Array
+
+__all__ = ["BatchNormalization", "LayerNorm"]
+
+
+class BatchNormalization(Layer):
+    """Batch normalisation, y = gamma (x - m) / sqrt(v + eps) + beta (section 6.3; Ioffe and Szegedy, 2015).
+
+    In training m and v are mean and variance of each feature over the batch, and enter running averages, r <- momentum
+    r + (1 - momentum) m; otherwise they are these averages. With xn = (x - m) / sqrt(v + eps), and means over the n
+    values of a feature: dgamma = sum dout xn, dbeta = sum dout, dx = gamma / sqrt(v + eps) (dout - mean(dout) - xn
+    mean(dout xn)); where m and v are the running averages, dx = gamma / sqrt(v + eps) dout.
+
+    Parameters
+    ----------
+    gamma, beta : (D,)
+        Scale and shift of each feature, learnt.
+    momentum : float in [0, 1], default 0.9
+        How much of the running averages is kept: 1 minus what PyTorch calls so.
+    running_mean, running_var : (D,), optional
+        The averages so far; by default 0 and 1.
+    eps : float, default 1e-5
+        Keeps the quotient finite. (The book's is 1e-6.)
+
+    Notes
+    -----
+    ``forward`` takes x of shape (N, D), or images (N, C, H, W). For gamma of shape (C,) these are normalised channel by
+    channel, over samples and places; for gamma of shape (C * H * W,), as in the book, value by value. As in PyTorch,
+    the running variance is averaged from variances with n - 1 in the denominator, v itself has n.
+    """
+
+    parameter_names = ("gamma", "beta")
+    buffer_names = ("running_mean", "running_var")
+    saved = ("xn", "scale", "over_batch")
+
+    def __init__(
+        self,
+        gamma: Array,
+        beta: Array,
+        momentum: float = 0.9,
+        running_mean: Array | None = None,
+        running_var: Array | None = None,
+        *,
+        eps: float = 1e-5,
+    ) -> None:
+        xp = get_array_module(gamma=gamma, beta=beta)
+        if getattr(gamma, "ndim", None) != 1 or getattr(beta, "shape", None) != gamma.shape:
+            got = [getattr(array, "shape", type(array).__name__) for array in (gamma, beta)]
+            raise ValueError(f"BatchNormalization expected gamma and beta of one shape (D,), got {got[0]} and {got[1]}")
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"momentum must lie in [0, 1], got {momentum}")
+        self.gamma = gamma
+        self.beta = beta
+        self.momentum = float(momentum)
+        self.eps = float(eps)
+        self.running_mean = xp.zeros_like(gamma) if running_mean is None else running_mean
+        self.running_var = xp.zeros_like(gamma) + 1.0 if running_var is None else running_var
+        for name, array in self.buffers().items():
+            if array.shape != gamma.shape:
+                raise ValueError(f"{name} must have gamma's shape {gamma.shape}, got {array.shape}")
+
+    def forward(self, x: Array, train: bool = True) -> Array:
+        xp = get_array_module(x=x, gamma=self.gamma)
+        self.output_shape(x.shape[1:])
+        values = self._by_feature(x)
+        axes = self._axes(values)
+        n = math.prod(values.shape[axis] for axis in axes)
+        self.over_batch = train and n > 0
+        if self.over_batch:
+            mean = values.mean(axis=axes, keepdims=True)
+            centred = values - mean
+            var = xp.square(centred).mean(axis=axes, keepdims=True)
+            if not self.frozen:
+                self._average(self.running_mean, mean)
+                self._average(self.running_var, var * (n / max(n - 1, 1)))
+        else:
+            centred, var = values - self._as_row(self.running_mean, values), self._as_row(self.running_var, values)
+        inverse = 1.0 / xp.sqrt(var + self.eps)
+        self.scale = self._as_row(self.gamma, values) * inverse
+        self.xn = centred * inverse
+        return (self.xn * self._as_row(self.gamma, values) + self._as_row(self.beta, values)).reshape(x.shape)
+
+    def backward(self, dout: Array) -> Array:
+        get_array_module(dout=dout, xn=self.xn)
+        values = self._by_feature(dout)
+        self._expect_dout(values, self.xn.shape)
+        axes = self._axes(values)
+        shift, gain = values.sum(axis=axes, keepdims=True), (values * self.xn).sum(axis=axes, keepdims=True)
+        self.dgamma, self.dbeta = gain.reshape(self.gamma.shape), shift.reshape(self.beta.shape)
+        if self.over_batch:
+            share = 1.0 / math.prod(values.shape[axis] for axis in axes)
+            values = values - shift * share - self.xn * (gain * share)
+        return (values * self.scale).reshape(dout.shape)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        features = len(self.gamma)
+        if not shape or (math.prod(shape) != features and (len(shape) != 3 or shape[0] != features)):
+            got = ", ".join(["N", *map(str, shape)])
+            raise ValueError(
+                f"{self.name} expected x of shape (N, {features}), (N, {features}, H, W), or (N, ...) with {features} "
+                f"values a sample, got ({got})"
+            )
+        return shape
+
+    def _by_feature(self, x: Array) -> Array:
+        """Return x as (N, D), or as (N, C, H, W) where channels are normalised."""
+        per_channel = x.ndim == 4 and x.shape[1] == len(self.gamma)
+        return x if per_channel else x.reshape(len(x), len(self.gamma))
+
+    def _axes(self, values: Array) -> tuple[int, ...]:
+        return (0, *range(2, values.ndim))
+
+    def _as_row(self, parameter: Array, values: Array) -> Array:
+        return parameter.reshape(-1, *[1] * (values.ndim - 2))
+
+    def _average(self, running: Array, new: Array) -> None:
+        running *= self.momentum
+        running += (1.0 - self.momentum) * new.reshape(running.shape)
+
+
+class LayerNorm(Layer):
+    """Layer normalisation, y = gamma (x - m) / sqrt(v + eps) + beta (Ba, Kiros and Hinton, 2016).
+
+    m and v are mean and variance of each sample over its features. With xn = (x - m) / sqrt(v + eps), and means over
+    these features: dgamma = sum dout xn and dbeta = sum dout over all else, and with g = gamma dout,
+    dx = (g - mean(g) - xn mean(g xn)) / sqrt(v + eps).
+
+    Parameters
+    ----------
+    gamma, beta : (..., D)
+        Scale and shift, learnt; m and v are over as many last axes of x as they have.
+    eps : float, default 1e-5
+        Keeps the quotient finite.
+    """
+
+    parameter_names = ("gamma", "beta")
+    saved = ("xn", "inverse")
+    samplewise = True
+
+    def __init__(self, gamma: Array, beta: Array, eps: float = 1e-5) -> None:
+        get_array_module(gamma=gamma, beta=beta)
+        if getattr(gamma, "ndim", 0) < 1 or getattr(beta, "shape", None) != gamma.shape:
+            got = [getattr(array, "shape", type(array).__name__) for array in (gamma, beta)]
+            raise ValueError(f"LayerNorm expected gamma and beta of one shape (..., D), got {got[0]} and {got[1]}")
+        self.gamma = gamma
+        self.beta = beta
+        self.eps = float(eps)
+
+    def forward(self, x: Array, train: bool = True) -> Array:
+        xp = get_array_module(x=x, gamma=self.gamma)
+        self.output_shape(x.shape[1:])
+        axes = self._axes()
+        centred = x - x.mean(axis=axes, keepdims=True)
+        self.inverse = 1.0 / xp.sqrt(xp.square(centred).mean(axis=axes, keepdims=True) + self.eps)
+        self.xn = centred * self.inverse
+        return self.xn * self.gamma + self.beta
+
+    def backward(self, dout: Array) -> Array:
+        get_array_module(dout=dout, xn=self.xn)
+        self._expect_dout(dout, self.xn.shape)
+        others, axes = tuple(range(dout.ndim - self.gamma.ndim)), self._axes()
+        self.dgamma, self.dbeta = (dout * self.xn).sum(axis=others), dout.sum(axis=others)
+        g = dout * self.gamma
+        mean, slope = g.mean(axis=axes, keepdims=True), (g * self.xn).mean(axis=axes, keepdims=True)
+        return (g - mean - self.xn * slope) * self.inverse
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if shape[max(len(shape) - self.gamma.ndim, 0) :] != self.gamma.shape:
+            got = ", ".join(["N", *map(str, shape)])
+            features = ", ".join(map(str, self.gamma.shape))
+            raise ValueError(f"{self.name} expected x of shape (N, ..., {features}), got ({got})")
+        return shape
+
+    def _axes(self) -> tuple[int, ...]:
+        return tuple(range(-self.gamma.ndim, 0))
