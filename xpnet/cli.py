@@ -61,7 +61,7 @@ StdOption = Annotated[
     typer.Option(
         "--weight-init-std",
         metavar="STD",
-        help="A number, or he (relu), xavier (sigmoid), glorot ...; by default he, for two-layer and simple-convnet 0.01.",
+        help="A number, or he (relu), xavier (sigmoid), glorot ...; by default he, in two-layer and simple-convnet 0.01.",
     ),
 ]
 DataOption = Annotated[
@@ -89,7 +89,10 @@ def train(
     net: NetOption = "two-layer",
     device: DeviceOption = "cpu",
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Training steps; by default 10,000 for two-layer, else 6,000.")
+        int | None,
+        typer.Option(
+            min=1, help="Training steps; by default 10,000 for two-layer, 3,000 for deep-convnet, else 6,000."
+        ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples per step.")] = 100,
     optimizer: Annotated[
