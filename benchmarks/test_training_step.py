@@ -12,13 +12,20 @@ import itertools
 import peers
 import pytest
 from contest import Contestant, Group, Repeated
-from work import Work
+from work import ImageWork, Work
 
 WORKS = [
     Work((784, 50, 10), batch=100, dtype="float32"),
     Work((784, 50, 10), batch=100, dtype="float64"),
     Work((784, 1024, 1024, 10), batch=256, dtype="float32", steps=4),
 ]
+
+IMAGE_WORKS = [
+    ImageWork("SimpleConvNet", batch=100, dtype="float32"),
+    ImageWork("LeNet5", batch=100, dtype="float32"),
+]
+
+IMAGE_PARTIES = ("xpnet", "xpnet, Numba", peers.BOOK, "PyTorch eager", "PyTorch compiled", "PyTorch CUDA graph")
 
 CHECKED_STEPS = 10
 
@@ -28,11 +35,23 @@ PARTS = ("forward", "forward and backward", "training step")
 @pytest.mark.parametrize("party", peers.PARTIES)
 @pytest.mark.parametrize("work", WORKS, ids=str)
 def test_training_step(record, device, work, party):
+    record(contest_of(peers.PARTIES, work, device), party)
+
+
+@pytest.mark.parametrize("party", IMAGE_PARTIES)
+@pytest.mark.parametrize("work", IMAGE_WORKS, ids=str)
+def test_training_step_on_images(record, device, work, party):
+    record(contest_of(IMAGE_PARTIES, work, device), party)
+
+
+def contest_of(parties, work, device):
+    """Return the group of a training step's contestants."""
+
     def contestants():
-        builds = {name: functools.partial(enter, name, work, device) for name in peers.PARTIES}
+        builds = {name: functools.partial(enter, name, work, device) for name in parties}
         return [peers.as_contestant(name, work, build) for name, build in builds.items()]
 
-    record(Group("step", "training step", str(work), work.facts(), contestants, work.tolerance), party)
+    return Group("step", "training step", str(work), work.facts(), contestants, work.tolerance)
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xpnet import initializers
+from xpnet import initializers, nets
 from xpnet.datasets import load_mnist
 from xpnet.layers import Affine, Relu
 from xpnet.nets import Sequential
@@ -17,9 +17,34 @@ TOLERANCES = {"float32": 1e-5, "float64": 1e-10}
 """How far the parameters of two parties may be apart after a few steps."""
 
 
+class Training:
+    """What works of training on MNIST by gradient descent have in common."""
+
+    network: str
+    parameters: int
+    batch: int
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.network}, batch {self.batch}, {self.dtype}"
+
+    @property
+    def tolerance(self) -> float:
+        """How far the parameters of two parties may be apart after a few steps."""
+        return TOLERANCES[self.dtype]
+
+    def facts(self) -> dict[str, str | int]:
+        """Return what the record says of the work."""
+        return {"network": self.network, "parameters": self.parameters, "batch": self.batch, "dtype": self.dtype}
+
+    def minibatches(self, steps: int, seed: int = 0) -> np.ndarray:
+        """Return the samples of so many steps, (steps, batch), drawn with replacement."""
+        return np.random.default_rng([seed, 1]).integers(0, 60_000, (steps, self.batch))
+
+
 @dataclass(frozen=True)
-class Work:
-    """Training on MNIST by gradient descent.
+class Work(Training):
+    """Training of a row of affine layers.
 
     Attributes
     ----------
@@ -41,9 +66,6 @@ class Work:
     lr: float = 0.1
     steps: int = 50
 
-    def __str__(self) -> str:
-        return f"{self.network}, batch {self.batch}, {self.dtype}"
-
     @property
     def network(self) -> str:
         """The sizes, as in "784-50-10"."""
@@ -53,15 +75,6 @@ class Work:
     def parameters(self) -> int:
         """How many numbers are learnt."""
         return sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(self.sizes))
-
-    @property
-    def tolerance(self) -> float:
-        """How far the parameters of two parties may be apart after a few steps."""
-        return TOLERANCES[self.dtype]
-
-    def facts(self) -> dict[str, str | int]:
-        """Return what the record says of the work."""
-        return {"network": self.network, "parameters": self.parameters, "batch": self.batch, "dtype": self.dtype}
 
     def initial_parameters(self, seed: int = 0) -> dict[str, np.ndarray]:
         """Return the weights that all start from: "W1" (784, 50), "b1" (50,) and so on."""
@@ -80,13 +93,45 @@ class Work:
             layers += [Affine(parameters[f"W{number}"], parameters[f"b{number}"]), Relu()]
         return Sequential(layers[:-1], device=device, dtype=self.dtype)
 
-    def minibatches(self, steps: int, seed: int = 0) -> np.ndarray:
-        """Return the samples of so many steps, (steps, batch), drawn with replacement."""
-        return np.random.default_rng([seed, 1]).integers(0, 60_000, (steps, self.batch))
-
     def data(self) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
         """Return MNIST in the work's dtype, labels as class ids; every call returns the same arrays."""
         return _mnist(self.dtype)
+
+
+@dataclass(frozen=True)
+class ImageWork(Training):
+    """Training of a convolutional network of `xpnet.nets`, on images (N, 1, 28, 28).
+
+    Attributes
+    ----------
+    network : {"SimpleConvNet", "LeNet5"}
+        Which.
+    batch, dtype, lr, steps
+        As of `Work`.
+    """
+
+    network: str
+    batch: int
+    dtype: str
+    lr: float = 0.1
+    steps: int = 5
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers are learnt."""
+        return self.build_network("cpu").params.size
+
+    def initial_parameters(self, seed: int = 0) -> dict[str, np.ndarray]:
+        """Return the weights that all start from: "W1" (F, C, h, w), "b1" (F,) and so on."""
+        return self.build_network("cpu", seed).params.asnumpy()
+
+    def build_network(self, device, seed: int = 0) -> Sequential:
+        """Return xpnet's network."""
+        return getattr(nets, self.network)(weight_init_std="he", device=device, dtype=self.dtype, seed=seed)
+
+    def data(self) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        """Return MNIST as images."""
+        return tuple((x.reshape(-1, 1, 28, 28), t) for x, t in _mnist(self.dtype))
 
 
 @functools.cache

@@ -16,7 +16,7 @@ pytest.importorskip("pytest_benchmark", reason="pytest-benchmark, of the bench e
 import peers
 from contest import MOST_CALLS, PAUSE, ColdRuns, Contest, Contestant, Disagreement, Missing, Repeated, replay
 from peers.matrix_products import list_products, multiply
-from work import Work
+from work import ImageWork, Work
 
 ROOT = Path(__file__).parent.parent
 
@@ -288,6 +288,29 @@ def test_a_peer_trains_as_xpnet_does(name, dtype):
         assert np.abs(parameter - before[key]).max() > 100 * work.tolerance
         np.testing.assert_allclose(found[key], parameter, rtol=work.tolerance, atol=work.tolerance)
     assert theirs.accuracy() == pytest.approx(ours.accuracy(), abs=1e-3)
+
+
+@pytest.mark.usefixtures("without_compiler")
+@pytest.mark.parametrize(
+    ("network", "name"),
+    [("SimpleConvNet", "the book"), ("SimpleConvNet", "PyTorch eager"), ("LeNet5", "PyTorch eager")],
+)
+def test_a_peer_trains_convolutional_networks_as_xpnet_does(network, name):
+    work = ImageWork(network, batch=8, dtype="float64")
+    ours, theirs = enter("xpnet", work, seed=3), enter(name, work, seed=3)
+    before = ours.parameters()
+    for party in (ours, theirs):
+        party.run(work.minibatches(6))
+    expected, found = ours.parameters(), theirs.parameters()
+    assert found.keys() == expected.keys()
+    for key, parameter in expected.items():
+        assert np.abs(parameter - before[key]).max() > 100 * work.tolerance
+        np.testing.assert_allclose(found[key], parameter, rtol=work.tolerance, atol=work.tolerance)
+
+
+def test_the_book_has_no_lenet():
+    with pytest.raises(Missing, match="the book's networks are SimpleConvNet and one of one hidden layer"):
+        peers.enter("the book", ImageWork("LeNet5", batch=8, dtype="float64"), Device("cpu"))
 
 
 def test_a_peer_whose_library_is_not_installed_is_missing(monkeypatch):

@@ -37,9 +37,74 @@ def both(call):
     return results
 
 
+class TestDefinitions:
+    """Where the definition for the host takes a way of its own: it is not seen in the result."""
+
+    @given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 6), st.integers(0, 30), st.integers(1, 200))
+    def test_products_in_parts(self, groups, m, k, length, unpacked):
+        rng = np.random.default_rng(length)
+        a, b, c = (rng.standard_normal((groups, *shape)) for shape in ((m, k), (k, length), (m, length)))
+        wide = np.empty((groups, m, 3 * length))  # the result is a part of a larger array
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kernels, "UNPACKED", unpacked)
+            patch.setattr(kernels, "LEAST", 1)
+            patch.setattr(kernels, "TRANSPOSED", 2 * m)
+            out = kernels.spread(a, b, out=wide[:, :, length : 2 * length])
+            np.testing.assert_allclose(out, a @ b, rtol=1e-12, atol=1e-12)
+            np.testing.assert_array_equal(wide[:, :, length : 2 * length], out)
+            np.testing.assert_allclose(kernels.contract(c, b), c @ b.transpose(0, 2, 1), rtol=1e-12, atol=1e-12)
+
+    def test_products_of_a_convolution_are_done_in_parts(self, rng, monkeypatch):
+        shapes = []
+        matmul = kernels.matmul
+        monkeypatch.setattr(kernels, "matmul", lambda a, b, out=None: (shapes.append(a.shape), matmul(a, b, out))[1])
+        a, b = rng.random((1, 6, 20_000), dtype="float32"), rng.random((1, 25, 20_000), dtype="float32")
+        kernels.contract(a, b)
+        kernels.spread(rng.random((1, 6, 25), dtype="float32"), b, out=np.empty_like(a))
+        assert shapes == [(4, 1, 1, 6, 5000), (1, 6, 25)]
+
+    @given(st.permutations(range(3)), st.booleans(), st.integers(1, 30))
+    def test_relu_of_arrays_in_any_order(self, order, gaps, run):
+        x = np.random.default_rng(run).standard_normal((4, 3, 5, 2))[..., 0 if gaps else slice(None)]
+        x = x.transpose(*order, *range(3, x.ndim))
+        x[0, 0, 0] = np.nan
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kernels, "RUN", run)
+            y, mask = kernels.relu(x)
+        np.testing.assert_array_equal(y, np.where(x <= 0, 0.0, x))
+        np.testing.assert_array_equal(mask, x > 0)
+
+    def test_vectors_in_memory_order_are_views(self, rng):
+        x = rng.random((2, 3, 4)).transpose(1, 2, 0)
+        mask = np.empty_like(x, dtype=bool)
+        vectors = kernels.in_memory_order(x, mask)
+        assert all(np.shares_memory(*pair) for pair in zip(vectors, (x, mask), strict=True))
+        assert all(vector.shape == (24,) for vector in vectors)
+        assert kernels.in_memory_order(x, x.copy()) is None
+        assert kernels.in_memory_order(x[:, ::2]) is None
+        assert kernels.in_memory_order(np.broadcast_to(1.0, (2, 3))) is None
+
+    def test_slabs_cover_an_array(self, device, monkeypatch):
+        monkeypatch.setattr(kernels, "SLAB", 100)
+        x = device.xp.zeros((7, 5), "float64")
+        assert [range(7)[slab] for slab in kernels.slabs(x)] == (
+            [range(0, 2), range(2, 4), range(4, 6), range(6, 7)] if device.name == "cpu" else [range(7)]
+        )
+        assert list(kernels.slabs(x[:0])) == []
+
+
 @needs_numba
 @pytest.mark.slow
 class TestNumba:
+    @given(st.permutations(range(3)))
+    def test_relu_of_images_with_samples_last(self, order):
+        x = np.random.default_rng(0).standard_normal((3, 4, 5)).transpose(order)
+        (y, mask), (fast_y, fast_mask) = both(lambda: kernels.relu(x))
+        np.testing.assert_array_equal(fast_y, y)
+        np.testing.assert_array_equal(fast_mask, mask)
+        assert fast_y.strides == x.strides
+        np.testing.assert_array_equal(*both(lambda: kernels.relu_gradient(x, mask)))
+
     @given(matrices())
     def test_relu_and_its_gradient(self, matrices):
         (x,) = matrices

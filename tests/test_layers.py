@@ -226,7 +226,7 @@ CASES = {
     ),
     "hinge labels": Case(
         lambda rng, dtype: HingeWithLoss(),
-        lambda rng, n: [distinct(rng, (n, 4)) + 0.03],
+        lambda rng, n: [1.03 * distinct(rng, (n, 4))],
         {"t": lambda rng, n: rng.integers(0, 4, n)},
     ),
     "hinge one-hot": Case(

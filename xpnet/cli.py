@@ -47,19 +47,19 @@ NetOption = Annotated[NetName, typer.Option("--net", help="The network.")]
 HiddenOption = Annotated[
     int | None,
     typer.Option(
-        "--hidden-size", min=1, help="Units of the hidden layer; by default 50 for two-layer, 100 for simple-convnet."
+        "--hidden-size", min=1, help="Units of each hidden layer; by default 50 for two-layer, 100 for others."
     ),
 ]
 ActivationOption = Annotated[
     ActivationName | None,
-    typer.Option("--activation", help="Of the hidden layer of two-layer; by default relu."),
+    typer.Option("--activation", help="Of the hidden layers of two-layer and mlp; by default relu."),
 ]
 StdOption = Annotated[
     str | None,
     typer.Option(
         "--weight-init-std",
         metavar="STD",
-        help="A number, or he (relu), xavier (sigmoid), glorot ...; by default 0.01, for lenet5 he.",
+        help="A number, or he (relu), xavier (sigmoid), glorot ...; by default 0.01, for lenet5 and mlp by activation.",
     ),
 ]
 DataOption = Annotated[

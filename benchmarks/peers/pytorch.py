@@ -52,11 +52,11 @@ class PyTorchEager(Party):
             torch.cuda.synchronize(self.device)
 
     def parameters(self):
-        linears = [module for module in self.network if isinstance(module, nn.Linear)]
         found = {}
-        for number, linear in enumerate(linears, 1):
-            found[f"W{number}"] = linear.weight.detach().cpu().numpy().T.copy()
-            found[f"b{number}"] = linear.bias.detach().cpu().numpy().copy()
+        for number, layer in enumerate(learning(self.network), 1):
+            weight = layer.weight.detach().cpu().numpy()
+            found[f"W{number}"] = (weight.T if isinstance(layer, nn.Linear) else weight).copy()
+            found[f"b{number}"] = layer.bias.detach().cpu().numpy().copy()
         return found
 
     def accuracy(self):
@@ -136,12 +136,42 @@ class PyTorchCudaGraph(PyTorchEager):
 
 def build_network(work, seed):
     """Return the module with the initial weights; a `Linear` keeps its weights transposed."""
-    modules = []
+    modules = IMAGE_NETWORKS[work.network]() if work.network in IMAGE_NETWORKS else affine_layers(work.sizes)
+    network = nn.Sequential(*modules)
     parameters = {name: torch.from_numpy(values) for name, values in work.initial_parameters(seed).items()}
-    for number, (inputs, outputs) in enumerate(itertools.pairwise(work.sizes), 1):
-        linear = nn.Linear(inputs, outputs, dtype=parameters[f"W{number}"].dtype)
-        with torch.no_grad():
-            linear.weight.copy_(parameters[f"W{number}"].T)
-            linear.bias.copy_(parameters[f"b{number}"])
-        modules += [linear, nn.ReLU()]
-    return nn.Sequential(*modules[:-1])
+    network.to(parameters["W1"].dtype)
+    with torch.no_grad():
+        for number, layer in enumerate(learning(network), 1):
+            weight = parameters[f"W{number}"]
+            layer.weight.copy_(weight.T if isinstance(layer, nn.Linear) else weight)
+            layer.bias.copy_(parameters[f"b{number}"])
+    return network
+
+
+def learning(network):
+    """Return the modules with parameters."""
+    return [module for module in network if isinstance(module, (nn.Linear, nn.Conv2d))]
+
+
+def affine_layers(sizes):
+    """Return linear modules with ReLU in between."""
+    modules = []
+    for inputs, outputs in itertools.pairwise(sizes):
+        modules += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return modules[:-1]
+
+
+def simple_conv_net():
+    """Return the modules of the book's network."""
+    convolution = [nn.Conv2d(1, 30, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
+    return [*convolution, *affine_layers((4320, 100, 10))]
+
+
+def lenet5():
+    """Return the modules of LeNet-5."""
+    first = [nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
+    second = [nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
+    return [*first, *second, *affine_layers((400, 120, 84, 10))]
+
+
+IMAGE_NETWORKS = {"SimpleConvNet": simple_conv_net, "LeNet5": lenet5}

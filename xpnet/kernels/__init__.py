@@ -28,6 +28,7 @@ __all__ = [
     "contract",
     "descend",
     "gather",
+    "in_memory_order",
     "matmul",
     "may_hold",
     "relu",
@@ -36,6 +37,7 @@ __all__ = [
     "slabs",
     "softmax_cross_entropy",
     "softmax_cross_entropy_gradient",
+    "spread",
     "sum_rows",
     "using",
 ]
@@ -46,22 +48,25 @@ Backend = Literal["numpy", "numba"]
 SLAB = 2**20
 """Bytes of an array that several operations go through one after the other, on the host: what a core's cache holds."""
 
-HOST_SCRATCH = 4 * 2**20
+RUN = 2**17
+"""Numbers of a long array that one operation goes through at a time, on the host."""
+
+HOST_SCRATCH = 8 * 2**20
 DEVICE_SCRATCH = 256 * 2**20
 """Bytes of a temporary that is built for one matrix product after the other: see `scratch_size`."""
 
 UNPACKED = 10**6
-"""Multiplications up to which OpenBLAS, where it has AVX-512, multiplies matrices as they lie in memory. For larger
-products it first copies both, which takes longer than the product itself if the result is small."""
+"""Multiplications up to which OpenBLAS, where it has AVX-512, multiplies matrices as they lie in memory, in one thread.
+For larger products it first copies both, which takes longer than the product itself if it is long and thin."""
 
 TRANSPOSED = 1200
 """Numbers in a result up to which it does so if the sum runs along the last axis of both."""
 
-SMALL_RESULT = 4096
-"""Numbers in a result beyond which copying no longer matters."""
+THIN = 512
+"""Numbers in a matrix up to which its product with a long one is better computed in parts; in a result, eight times."""
 
 LEAST = 64
-"""Terms that are worth a product of their own."""
+"""Terms, or columns, that are worth a product of their own."""
 
 _backend: ContextVar[ModuleType | None] = ContextVar("backend", default=None)
 
@@ -145,7 +150,16 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
 def relu(x: Array, mask: Array | None = None, out: Array | None = None) -> tuple[Array, Array]:
     """Return max(x, 0), in which NaN stays NaN, and where x > 0."""
     xp = get_array_module(x)
-    return xp.maximum(x, 0, out=out), xp.greater(x, 0, out=mask)
+    mask = xp.greater(x, 0, out=mask)
+    if is_on_host(x) and x.size >= RUN:
+        out = xp.empty_like(x) if out is None else out
+        if vectors := in_memory_order(x, out):
+            zeros = xp.zeros(RUN, x.dtype)  # NumPy compares with an array two to three times faster than with a number
+            for start in range(0, x.size, RUN):
+                part = vectors[0][start : start + RUN]
+                xp.maximum(part, zeros[: len(part)], out=vectors[1][start : start + RUN])
+            return out, mask
+    return xp.maximum(x, 0, out=out), mask
 
 
 @kernel
@@ -212,22 +226,51 @@ def slabs(x: Array) -> Iterator[slice]:
         yield slice(start, start + at_a_time)
 
 
+def in_memory_order(*arrays: Array) -> list[Array] | None:
+    """Return arrays of one shape as vectors, views in the order in which they lie in the host's memory.
+
+    None if they lie there in different orders, or with gaps.
+    """
+    first = arrays[0]
+    steps = [stride // first.itemsize for stride in first.strides]
+    if sum((n - 1) * step for n, step in zip(first.shape, steps, strict=True)) + 1 != first.size:
+        return None
+    if any([stride // x.itemsize for stride in x.strides] != steps for x in arrays):
+        return None
+    return [x.ravel(order="K") for x in arrays]
+
+
 def may_hold(mask: Array) -> bool:
     """Tell whether a condition may hold anywhere; on a CUDA device, where looking stalls the queue, it always may."""
     return not is_on_host(mask) or bool(mask.any())
 
 
+def spread(a: Array, b: Array, out: Array) -> Array:
+    """Return ``a @ b`` for stacks of matrices a (G, M, K) and b (G, K, P), P usually much larger than M and K.
+
+    On the host, if a is small, in parts of at most `UNPACKED` multiplications: for M, K, P = 6, 25, 78,400 in 0.4 ms
+    rather than 0.7 on two AVX-512 cores.
+    """
+    (G, M, K), P = a.shape, b.shape[2]
+    p = _largest_divisor(P, UNPACKED // (M * K)) if is_on_host(a) and M * K <= THIN else P
+    if LEAST <= p < P:
+        parts, b = out.reshape(G, M, P // p, p), b.reshape(G, K, P // p, p)
+        matmul(a, b.transpose(2, 0, 1, 3), out=parts.transpose(2, 0, 1, 3))
+        return out
+    return matmul(a, b, out=out)
+
+
 def contract(a: Array, b: Array) -> Array:
     """Return ``a @ b^T`` for stacks of matrices a (G, M, P) and b (G, K, P), P usually much larger than M and K.
 
-    On the host a small result is computed as the sum of products of at most `UNPACKED` multiplications each: for
-    M, K, P = 30, 25, 57,600 in 1.1 ms rather than 2.3 on an AVX-512 core.
+    On the host, if the result is small, as the sum of products of at most `UNPACKED` multiplications each: for
+    M, K, P = 30, 25, 57,600 in 1.1 ms rather than 2.3 on two AVX-512 cores.
     """
     (G, M, P), K = a.shape, b.shape[1]
-    if is_on_host(a) and M * K <= SMALL_RESULT:
+    if is_on_host(a) and M * K <= 8 * THIN:
         k = _largest_divisor(K, max(TRANSPOSED // M, 1))
         p = _largest_divisor(P, UNPACKED // (M * k))
-        if 1 < P // max(p, 1) <= P // LEAST:
+        if LEAST <= p < P:
             a = a.reshape(G, 1, M, P // p, p).transpose(3, 0, 1, 2, 4)
             b = b.reshape(G, K // k, k, P // p, p).transpose(3, 0, 1, 4, 2)
             return matmul(a, b).sum(axis=0).transpose(0, 2, 1, 3).reshape(G, M, K)

@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 
 from xpnet import functions
+from xpnet.kernels import in_memory_order
 from xpnet.typing import Array
 
 compiled = njit(cache=True, nogil=True, error_model="numpy")
@@ -35,11 +36,12 @@ def _gather_pixels(x, index, out):
 
 
 def relu(x: Array, mask: Array | None = None, out: Array | None = None) -> Any:
-    mask = np.empty(x.shape, bool) if mask is None else mask
+    mask = np.empty_like(x, dtype=bool) if mask is None else mask
     out = np.empty_like(x) if out is None else out
-    if x.dtype.kind != "f" or not _are_compact(x, mask, out):
+    vectors = in_memory_order(x, mask, out)
+    if x.dtype.kind != "f" or vectors is None:
         return NotImplemented
-    _relu(x.reshape(-1), mask.reshape(-1), out.reshape(-1))
+    _relu(*vectors)
     return out, mask
 
 
@@ -53,9 +55,10 @@ def _relu(x, mask, out):
 
 def relu_gradient(dout: Array, mask: Array, out: Array | None = None) -> Any:
     out = np.empty_like(dout) if out is None else out
-    if not _are_compact(dout, mask, out):
+    vectors = in_memory_order(dout, mask, out)
+    if vectors is None:
         return NotImplemented
-    _relu_gradient(dout.reshape(-1), mask.reshape(-1), out.reshape(-1))
+    _relu_gradient(*vectors)
     return out
 
 

@@ -183,6 +183,17 @@ class Sequential(Network):
         return shapes
 
 
+def _name(layers: Iterable[Layer]) -> dict[str, Layer]:
+    """Name layers by class and running number."""
+    named: dict[str, Layer] = {}
+    counts: Counter[str] = Counter()
+    for layer in layers:
+        kind = type(layer).__name__
+        counts[kind] += 1
+        named[f"{kind}{counts[kind]}"] = layer
+    return named
+
+
 def perceptron(
     sizes: Sequence[int], activation: ActivationName, std: float | str, rng: np.random.Generator, dtype: DTypeLike
 ) -> list[Layer]:
@@ -195,14 +206,3 @@ def perceptron(
     for inputs, outputs in pairwise(sizes):
         layers += [Affine.from_sizes(inputs, outputs, std=std, rng=rng, dtype=dtype), activation_layer(activation)]
     return layers[:-1]
-
-
-def _name(layers: Iterable[Layer]) -> dict[str, Layer]:
-    """Name layers by class and running number."""
-    named: dict[str, Layer] = {}
-    counts: Counter[str] = Counter()
-    for layer in layers:
-        kind = type(layer).__name__
-        counts[kind] += 1
-        named[f"{kind}{counts[kind]}"] = layer
-    return named

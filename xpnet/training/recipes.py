@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from xpnet.device import Device
-from xpnet.nets import DeepConvNet, LeNet5, MultiLayerNet, Sequential, SimpleConvNet, TwoLayerNet
+from xpnet.layers.activation import ActivationName
+from xpnet.nets import DeepConvNet, LeNet5, Sequential, SimpleConvNet, TwoLayerNet
 from xpnet.typing import DTypeLike, Seed
 
 __all__ = ["RECIPES", "NetName", "Recipe"]
@@ -22,10 +23,10 @@ class Recipe:
 
     Attributes
     ----------
-    network : class
-        What is built.
+    network : function
+        Builds it, a class for instance.
     settings : mapping
-        Arguments of the class that may be given, with their values by default.
+        Arguments that may be given, with their values by default.
     flat : bool
         Whether it takes images as rows, (N, H * W), rather than as (N, 1, H, W).
     steps : int
@@ -68,6 +69,18 @@ class Recipe:
         return self.network(**inputs, output_size=classes, **given, device=device, dtype=dtype, seed=seed)
 
 
+def mlp(
+    input_size: int,
+    output_size: int,
+    hidden_size: int,
+    activation: ActivationName,
+    weight_init_std: float | str | None,
+    **settings: Any,
+) -> Sequential:
+    """Return a perceptron of two hidden layers, see `Sequential.mlp`."""
+    return Sequential.mlp([input_size, hidden_size, hidden_size, output_size], activation, weight_init_std, **settings)
+
+
 RECIPES: dict[NetName, Recipe] = {
     "two-layer": Recipe(
         TwoLayerNet,
@@ -77,11 +90,7 @@ RECIPES: dict[NetName, Recipe] = {
         optimizer="sgd",
         schedule="constant",
     ),
-    "mlp": Recipe(
-        MultiLayerNet,
-        {"hidden_size_list": (100, 100), "weight_init_std": "relu", "activation": "relu"},
-        flat=True,
-    ),
+    "mlp": Recipe(mlp, {"hidden_size": 100, "weight_init_std": None, "activation": "relu"}, flat=True),
     "simple-convnet": Recipe(SimpleConvNet, {"hidden_size": 100, "weight_init_std": 0.01}),
     "deep-convnet": Recipe(DeepConvNet, {"hidden_size": 50, "weight_init_std": "he"}, steps=3_000),
     "lenet5": Recipe(LeNet5, {"weight_init_std": "he"}),
