@@ -8,7 +8,7 @@ from xpnet import Device, DeviceError, asnumpy, get_device, kernels
 from xpnet.datasets import load_mnist
 from xpnet.functions import one_hot, softmax
 from xpnet.gradient import gradient_check
-from xpnet.layers import Affine, Layer, MulLayer, Relu, Sigmoid, SoftmaxWithLoss
+from xpnet.layers import Affine, Convolution, Flatten, Layer, MulLayer, Pooling, Relu, Sigmoid, SoftmaxWithLoss
 from xpnet.nets import LeNet5, Sequential, SimpleConvNet, TwoLayerNet
 from xpnet.optimizers import SGD
 
@@ -468,6 +468,31 @@ class TestConvolutionalNetworks:
         step = net.compile(SGD(lr=0.1), batch_size=50)
         step.run(x, t, np.random.default_rng(0).integers(0, 60_000, (150, 50)))
         assert net.accuracy(x_test[:1000], t_test[:1000]) > 0.85
+
+
+@pytest.mark.parametrize("pool", [Pooling(2, 2), Pooling(3, 2, stride=1, pad=1)])
+def test_a_row_runs_max_pooling_before_relu_which_changes_nothing(device, rng, pool):
+    class OwnRelu(Relu):
+        """Not known to be a ReLU, so left where it is."""
+
+    def build(relu):
+        convolution = Convolution.from_sizes(1, 3, 3, rng=1, dtype="float64")
+        return Sequential([convolution, relu, copy.deepcopy(pool), Flatten()], device=device)
+
+    x = device.asarray(rng.integers(-1, 2, (4, 1, 8, 8)), "float64")  # with many equal numbers
+    found = []
+    for net in (build(Relu()), build(OwnRelu())):
+        net.params["W1"] = rng.integers(-1, 2, (3, 1, 3, 3)) if not found else found[0].params["W1"]
+        y = net.predict(x)
+        t = device.asarray(np.arange(4) % y.shape[1])
+        net.loss_and_gradient(x, t)
+        net.grads = net.gradient(x, t)
+        found.append(net)
+    first, second = found
+    assert list(first.layers) == ["Convolution1", "Relu1", "Pooling1", "Flatten1"]
+    np.testing.assert_array_equal(asnumpy(first.predict(x)), asnumpy(second.predict(x)))
+    np.testing.assert_array_equal(asnumpy(first.grads.flat), asnumpy(second.grads.flat))
+    assert first.layers["Relu1"].mask.size < second.layers["OwnRelu1"].mask.size or pool.windows.stride == (1, 1)
 
 
 def test_a_row_takes_names_and_the_shape_of_a_sample():

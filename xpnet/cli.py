@@ -47,7 +47,9 @@ NetOption = Annotated[NetName, typer.Option("--net", help="The network.")]
 HiddenOption = Annotated[
     int | None,
     typer.Option(
-        "--hidden-size", min=1, help="Units of each hidden layer; by default 50 for two-layer, 100 for others."
+        "--hidden-size",
+        min=1,
+        help="Units of the hidden layer; by default 100 for simple-convnet, else 50; not of mlp and lenet5.",
     ),
 ]
 ActivationOption = Annotated[

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import operator
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from xpnet.typing import Array
 __all__ = ["Pair", "Windows", "as_pair", "samples_first", "samples_last"]
 
 Pair = tuple[int, int]
+Pixel = tuple[Pair, tuple[slice, slice], tuple[slice, slice]]
 
 
 def samples_last(x: Array) -> Array:
@@ -120,29 +121,34 @@ class Windows:
             image = out[:, *pixels]
             image += seen[:, i, j, *places]
 
-    def pixels(
-        self, height: int, width: int, rows: range | None = None
-    ) -> Iterator[tuple[Pair, tuple[slice, slice], tuple[slice, slice]]]:
-        """Go through the pixels of the window: at which places is each on the image, not the padding, and where there.
+    def pixels(self, height: int, width: int, rows: range | None = None) -> tuple[Pixel, ...]:
+        """List the pixels of the window: at which places is each on the image, not the padding, and where there.
 
-        Yields
-        ------
-        pixel : (int, int)
-            In the window.
-        places, image : (slice, slice)
-            Of the places (with `rows`, counted from the first of these rows), and of images of this size.
+        Returns
+        -------
+        tuple of (pixel, places, image)
+            The pixel in the window, (int, int), row by row; its places, downwards and across, as slices (with `rows`,
+            counted from the first of these rows); and slices of images of this size.
         """
         down, across = self.places(height, width)
-        for i in range(self.size[0]):
-            vertical = self._inside(0, i, height, rows or range(down))
-            for j in range(self.size[1]):
-                horizontal = self._inside(1, j, width, range(across))
-                yield (i, j), (vertical[0], horizontal[0]), (vertical[1], horizontal[1])
+        rows = rows or range(down)
+        return _pixels(self, (height, width), (rows.start, rows.stop), (0, across))
 
-    def _inside(self, axis: int, pixel: int, length: int, places: range) -> tuple[slice, slice]:
+    def _inside(self, axis: int, pixel: int, length: int, places: Pair) -> tuple[slice, slice]:
         """Return the places where the window's pixel is on the image, and where that is, along one axis."""
         stride, offset = self.stride[axis], pixel * self.dilation[axis] - self.pad[axis]
-        first = max(-(offset // stride), places.start)
-        stop = max(min((length - 1 - offset) // stride + 1, places.stop), first)
+        first = max(-(offset // stride), places[0])
+        stop = max(min((length - 1 - offset) // stride + 1, places[1]), first)
         start = first * stride + offset
-        return slice(first - places.start, stop - places.start), slice(start, start + (stop - first) * stride, stride)
+        return slice(first - places[0], stop - places[0]), slice(start, start + (stop - first) * stride, stride)
+
+
+@functools.lru_cache(maxsize=1024)  # every step of a training asks for the same
+def _pixels(windows: Windows, image: Pair, rows: Pair, columns: Pair) -> tuple[Pixel, ...]:
+    found: list[Pixel] = []
+    for i in range(windows.size[0]):
+        down, vertical = windows._inside(0, i, image[0], rows)
+        for j in range(windows.size[1]):
+            across, horizontal = windows._inside(1, j, image[1], columns)
+            found.append(((i, j), (down, across), (vertical, horizontal)))
+    return tuple(found)

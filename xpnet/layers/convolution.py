@@ -151,7 +151,7 @@ class Convolution(Layer):
         W, places = self._grouped(self.W).transpose(0, 2, 1), self._grouped(samples_last(dout))
         self.held = None
         for rows, block, columns in self._blocks():
-            kernels.matmul(W, places[:, :, block], out=self._as_matrices(columns))
+            kernels.spread(W, places[:, :, block], out=self._as_matrices(columns))
             self.windows.add(columns, dx, rows)
         return samples_first(dx)
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from xpnet.device import Device
-from xpnet.layers.activation import ActivationName
-from xpnet.nets import DeepConvNet, LeNet5, Sequential, SimpleConvNet, TwoLayerNet
+from xpnet.nets import DeepConvNet, LeNet5, MultiLayerNet, Sequential, SimpleConvNet, TwoLayerNet
 from xpnet.typing import DTypeLike, Seed
 
 __all__ = ["RECIPES", "NetName", "Recipe"]
@@ -69,18 +68,6 @@ class Recipe:
         return self.network(**inputs, output_size=classes, **given, device=device, dtype=dtype, seed=seed)
 
 
-def mlp(
-    input_size: int,
-    output_size: int,
-    hidden_size: int,
-    activation: ActivationName,
-    weight_init_std: float | str | None,
-    **settings: Any,
-) -> Sequential:
-    """Return a perceptron of two hidden layers, see `Sequential.mlp`."""
-    return Sequential.mlp([input_size, hidden_size, hidden_size, output_size], activation, weight_init_std, **settings)
-
-
 RECIPES: dict[NetName, Recipe] = {
     "two-layer": Recipe(
         TwoLayerNet,
@@ -90,8 +77,12 @@ RECIPES: dict[NetName, Recipe] = {
         optimizer="sgd",
         schedule="constant",
     ),
-    "mlp": Recipe(mlp, {"hidden_size": 100, "weight_init_std": None, "activation": "relu"}, flat=True),
+    "mlp": Recipe(
+        MultiLayerNet,
+        {"hidden_size_list": (100, 100), "weight_init_std": "relu", "activation": "relu"},
+        flat=True,
+    ),
     "simple-convnet": Recipe(SimpleConvNet, {"hidden_size": 100, "weight_init_std": 0.01}),
-    "deep-convnet": Recipe(DeepConvNet, {"hidden_size": 50, "weight_init_std": "he"}, steps=3_000),
+    "deep-convnet": Recipe(DeepConvNet, {"hidden_size": 50, "weight_init_std": "he"}),
     "lenet5": Recipe(LeNet5, {"weight_init_std": "he"}),
 }
