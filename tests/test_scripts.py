@@ -55,6 +55,24 @@ def test_residual_network(tmp_path):
     assert "SoftmaxWithLoss" in page
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "arguments", "picture", "lines"),
+    [
+        ("compare_optimizers.py", ("--steps", "20"), "optimizers.png", 7),
+        ("compare_weight_init.py", ("--steps", "20"), "weight_init.png", 4),
+        ("batch_normalization.py", ("--epochs", "2"), "batch_normalization.png", None),
+        ("overfitting.py", ("--epochs", "2"), "overfitting.png", 3),
+        ("train_convnet.py", ("--steps", "3"), "filters.png", None),
+    ],
+)
+def test_experiments_draw_their_picture(tmp_path, name, arguments, picture, lines):
+    pytest.importorskip("matplotlib", reason="Matplotlib is not installed")
+    printed = run(name, *arguments, folder=tmp_path)
+    assert lines is None or len(printed) == lines
+    assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_script_asked_for_a_missing_device_says_what_is_missing():
     command = [sys.executable, SCRIPTS / "train_mnist.py", "--device", "gpu"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -61,7 +61,7 @@ StdOption = Annotated[
     typer.Option(
         "--weight-init-std",
         metavar="STD",
-        help="A number, or he (relu), xavier (sigmoid), glorot ...; by default he, in two-layer and simple-convnet 0.01.",
+        help="A number, or he (relu), xavier (sigmoid) ...; by default 0.01 in two-layer and simple-convnet, else he.",
     ),
 ]
 DataOption = Annotated[

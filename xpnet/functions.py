@@ -321,10 +321,6 @@ def col2im(
     return xp.ascontiguousarray(samples_first(images))
 
 
-def _filter_windows(owner: str, h: int, w: int, stride: int | Pair, pad: int | Pair) -> Windows:
-    return Windows((h, w), as_pair(owner, "stride", stride, 1), as_pair(owner, "pad", pad, 0))
-
-
 # Numerators and denominators of Cody's approximations, from the highest power down.
 _ERF = (
     (1.85777706184603153e-1, 3.16112374387056560, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3),
@@ -351,6 +347,10 @@ def _polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
         y *= x
     y += coefficients[-1]
     return y
+
+
+def _filter_windows(owner: str, h: int, w: int, stride: int | Pair, pad: int | Pair) -> Windows:
+    return Windows((h, w), as_pair(owner, "stride", stride, 1), as_pair(owner, "pad", pad, 0))
 
 
 def _is_class_ids(t: Array, scores: tuple[int, ...]) -> bool:

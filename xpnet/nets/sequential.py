@@ -183,6 +183,17 @@ class Sequential(Network):
         return shapes
 
 
+def _name(layers: Iterable[Layer]) -> dict[str, Layer]:
+    """Name layers by class and running number."""
+    named: dict[str, Layer] = {}
+    counts: Counter[str] = Counter()
+    for layer in layers:
+        kind = type(layer).__name__
+        counts[kind] += 1
+        named[f"{kind}{counts[kind]}"] = layer
+    return named
+
+
 def _pooled_first(row: list[Layer]) -> list[Layer]:
     """Return the order in which to run the layers: a ReLU behind the max pooling that follows it.
 
@@ -208,14 +219,3 @@ def perceptron(
     for inputs, outputs in pairwise(sizes):
         layers += [Affine.from_sizes(inputs, outputs, std=std, rng=rng, dtype=dtype), activation_layer(activation)]
     return layers[:-1]
-
-
-def _name(layers: Iterable[Layer]) -> dict[str, Layer]:
-    """Name layers by class and running number."""
-    named: dict[str, Layer] = {}
-    counts: Counter[str] = Counter()
-    for layer in layers:
-        kind = type(layer).__name__
-        counts[kind] += 1
-        named[f"{kind}{counts[kind]}"] = layer
-    return named

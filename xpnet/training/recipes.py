@@ -83,6 +83,6 @@ RECIPES: dict[NetName, Recipe] = {
         flat=True,
     ),
     "simple-convnet": Recipe(SimpleConvNet, {"hidden_size": 100, "weight_init_std": 0.01}),
-    "deep-convnet": Recipe(DeepConvNet, {"hidden_size": 50, "weight_init_std": "he"}, steps=3_000),
+    "deep-convnet": Recipe(DeepConvNet, {"hidden_size": 50, "weight_init_std": "he"}),
     "lenet5": Recipe(LeNet5, {"weight_init_std": "he"}),
 }
