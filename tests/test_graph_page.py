@@ -8,7 +8,7 @@ import pytest
 from xpnet.graph import Graph, Input
 from xpnet.graph.examples import build
 from xpnet.graph.labels import number_text
-from xpnet.layers import Affine, Relu, Sigmoid
+from xpnet.layers import Affine, Relu, Sigmoid, Silu, Softplus, Tanh
 
 
 @pytest.fixture
@@ -169,6 +169,7 @@ def all_rules(x, y):
     """Every operator and layer that takes numbers, each used once."""
     made = (x + y) * (x - y) / (x**y) + x.exp() + y.log()
     made = made + Relu()(x) + Relu()(x * -1) + Sigmoid()(y) + Sigmoid()(x * -40)
+    made = made + Tanh()(x) + Softplus()(x - y) + Softplus()(x * -40) + Silu()(y - x) + Silu()(x * -40)
     return made + x.sum() * y.mean() + y.max()
 
 

@@ -204,6 +204,16 @@ CASES = {
         lambda rng, n: [rng.standard_normal((n, 4))],
         {"t": lambda rng, n: one_hot(rng.integers(0, 4, n), 4, "float64")},
     ),
+    "softmax labels of sequences": Case(
+        lambda rng, dtype: SoftmaxWithLoss(),
+        lambda rng, n: [rng.standard_normal((n, 3, 4))],
+        {"t": lambda rng, n: rng.integers(0, 4, (n, 3))},
+    ),
+    "softmax weighted sequences": Case(
+        lambda rng, dtype: SoftmaxWithLoss(0.1, rng.random(4).astype(dtype)),
+        lambda rng, n: [rng.standard_normal((n, 3, 4))],
+        {"t": lambda rng, n: rng.integers(0, 4, (n, 3))},
+    ),
     "sigmoid with loss": Case(
         lambda rng, dtype: SigmoidWithLoss(),
         lambda rng, n: [rng.standard_normal((n, 4))],
