@@ -567,6 +567,14 @@ def test_activations_take_numbers_of_any_size(device, make, formula, dtype):
 
 
 @pytest.mark.parametrize("make", [Relu, *(make for make, _ in EVERYWHERE.values()), Sigmoid])
+@pytest.mark.parametrize("x", [1.5, -0.5])
+def test_activations_take_numbers_as_graphs_have_them(make, x):
+    number, array = make(), make()
+    assert float(number.forward(x)) == pytest.approx(float(array.forward(np.array([x]))[0]), rel=1e-14)
+    assert float(number.backward(2.0)) == pytest.approx(float(array.backward(np.array([2.0]))[0]), rel=1e-14)
+
+
+@pytest.mark.parametrize("make", [Relu, *(make for make, _ in EVERYWHERE.values()), Sigmoid])
 def test_activations_keep_nan(device, make):
     assert np.isnan(asnumpy(make().forward(device.asarray(np.full((1, 2), np.nan))))).all()
 
