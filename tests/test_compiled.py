@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from xpnet import Device, DeviceError, asnumpy
-from xpnet.layers import Affine, Layer, Relu, Sigmoid
+from xpnet.layers import Affine, Elu, Gelu, Layer, LeakyRelu, Relu, Sigmoid, Silu, Softmax, Softplus, Tanh
 from xpnet.nets import Sequential, TwoLayerNet, compiled
 from xpnet.optimizers import SGD, Adam
+
+ACTIVATIONS = [Relu, LeakyRelu, Elu, Sigmoid, Tanh, Softplus, Silu, Gelu, lambda: Gelu("tanh"), Softmax]
 
 
 class Doubled(Layer):
@@ -58,7 +60,7 @@ def data(device, rng, dtype="float32", labels="class ids"):
 
 
 @pytest.mark.parametrize("labels", ["class ids", "one-hot"])
-@pytest.mark.parametrize("activation", [Relu, Sigmoid])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize(
     ("dtype", "of_data"), [("float32", "float32"), ("float64", "float32"), ("float32", "uint8"), ("float64", "int16")]
 )

@@ -1,14 +1,15 @@
 """The page of a graph, in a browser: its steps, its numbers, and what happens when an input is changed."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from xpnet.graph import Graph, Input
+from xpnet.graph import Graph, Input, rules
 from xpnet.graph.examples import build
 from xpnet.graph.labels import number_text
-from xpnet.layers import Affine, Relu, Sigmoid
+from xpnet.layers import Affine, Loss, Relu, Sigmoid, Silu, Softplus, Tanh
 
 
 @pytest.fixture
@@ -169,6 +170,7 @@ def all_rules(x, y):
     """Every operator and layer that takes numbers, each used once."""
     made = (x + y) * (x - y) / (x**y) + x.exp() + y.log()
     made = made + Relu()(x) + Relu()(x * -1) + Sigmoid()(y) + Sigmoid()(x * -40)
+    made = made + Tanh()(x) + Softplus()(x - y) + Softplus()(x * -40) + Silu()(y - x) + Silu()(x * -40)
     return made + x.sum() * y.mean() + y.max()
 
 
@@ -190,6 +192,19 @@ def test_the_page_knows_the_rules_that_python_knows(open_page, new_x, new_y):
         if above is not None:  # constants show nothing
             assert above == number_text(float(start.value))
             assert below == number_text(float(grad))
+
+
+def test_the_page_computes_what_python_says_that_it_computes():
+    script = (Path(rules.__file__).parent / "page.js").read_text(encoding="utf-8")
+    in_page = re.search(r"const RULES = {(.*?)\n};", script, re.DOTALL)[1]
+    scalar = {layer.__name__ for layer, rule in rules.RULES.items() if rule.is_scalar}
+    assert set(re.findall(r"^  (\w+):", in_page, re.MULTILINE)) == scalar
+
+
+def test_a_rule_says_what_becomes_of_each_input():
+    for layer, rule in rules.RULES.items():
+        labels = issubclass(layer, Loss)  # which get no derivative
+        assert (len(rule.operands), len(rule.backward)) == (layer.inputs, layer.inputs - labels), layer
 
 
 def test_not_a_number_and_infinity_are_shown_as_such(open_page):

@@ -204,6 +204,16 @@ CASES = {
         lambda rng, n: [rng.standard_normal((n, 4))],
         {"t": lambda rng, n: one_hot(rng.integers(0, 4, n), 4, "float64")},
     ),
+    "softmax labels of sequences": Case(
+        lambda rng, dtype: SoftmaxWithLoss(),
+        lambda rng, n: [rng.standard_normal((n, 3, 4))],
+        {"t": lambda rng, n: rng.integers(0, 4, (n, 3))},
+    ),
+    "softmax weighted sequences": Case(
+        lambda rng, dtype: SoftmaxWithLoss(0.1, rng.random(4).astype(dtype)),
+        lambda rng, n: [rng.standard_normal((n, 3, 4))],
+        {"t": lambda rng, n: rng.integers(0, 4, (n, 3))},
+    ),
     "sigmoid with loss": Case(
         lambda rng, dtype: SigmoidWithLoss(),
         lambda rng, n: [rng.standard_normal((n, 4))],
@@ -554,6 +564,14 @@ def test_activations_take_numbers_of_any_size(device, make, formula, dtype):
     if formula is not None:
         expected = [formula(float(value)) for value in x[1:-1]]
         np.testing.assert_allclose(y[1:-1], expected, rtol=1e-6 if dtype == "float32" else 1e-14, atol=1e-7)
+
+
+@pytest.mark.parametrize("make", [Relu, *(make for make, _ in EVERYWHERE.values()), Sigmoid])
+@pytest.mark.parametrize("x", [1.5, -0.5])
+def test_activations_take_numbers_as_graphs_have_them(make, x):
+    number, array = make(), make()
+    assert float(number.forward(x)) == pytest.approx(float(array.forward(np.array([x]))[0]), rel=1e-14)
+    assert float(number.backward(2.0)) == pytest.approx(float(array.backward(np.array([2.0]))[0]), rel=1e-14)
 
 
 @pytest.mark.parametrize("make", [Relu, *(make for make, _ in EVERYWHERE.values()), Sigmoid])

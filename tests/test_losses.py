@@ -5,8 +5,10 @@ import pytest
 
 from xpnet import asnumpy
 from xpnet.gradient import gradient_check
-from xpnet.layers import HingeWithLoss, HuberWithLoss, IdentityWithLoss, SigmoidWithLoss, SoftmaxWithLoss
-from xpnet.nets import Sequential
+from xpnet.graph import Input
+from xpnet.layers import Affine, HingeWithLoss, HuberWithLoss, IdentityWithLoss, SigmoidWithLoss, SoftmaxWithLoss
+from xpnet.nets import GraphNetwork, Sequential
+from xpnet.optimizers import SGD
 from xpnet.training import Trainer
 
 ADAM = {"optimizer": "adam", "optimizer_param": {"lr": 0.02}}
@@ -71,6 +73,63 @@ def test_a_regression_trains_and_has_no_accuracy(device, rng, loss):
     assert np.isnan(trainer.test_acc_list[-1])
     with pytest.raises(TypeError, match=f"{loss.__name__} ends a regression, which has a loss but no accuracy"):
         net.accuracy(device.asarray(x), device.asarray(t))
+
+
+@pytest.mark.parametrize("bad", [-1.0, 2.0, np.nan])
+def test_a_target_that_is_no_probability_never_passes_for_a_loss(device, bad):
+    x, t = device.asarray(np.zeros((2, 1))), device.asarray(np.array([0.0, bad]))
+    if device.name == "cpu":
+        with pytest.raises(ValueError, match=r"targets t must lie in \[0, 1\], got values from"):
+            SigmoidWithLoss().forward(x, t)
+    else:
+        assert np.isnan(float(SigmoidWithLoss().forward(x, t)))
+    with pytest.raises(ValueError, match=r"targets t must lie in \[0, 1\]"):  # looked at once, on every device
+        Trainer(network(SigmoidWithLoss(), device, outputs=1), np.zeros((2, 4)), asnumpy(t), np.zeros((2, 4)), [0, 1])
+
+
+@pytest.mark.parametrize("method", ["batched", "loop", "directional"])
+@pytest.mark.parametrize("as_graph", [False, True])
+def test_the_kinks_of_a_loss_are_set_apart(device, rng, method, as_graph):
+    # The scores of class 1 are at the margin exactly, those of class 2 are far from it.
+    layer, loss = Affine(np.zeros((4, 3)), np.array([1.0, 0.0, -5.0])), HingeWithLoss()
+    if as_graph:
+        net = GraphNetwork(loss(layer(Input("x")), Input("t")), device=device)
+    else:
+        net = Sequential([layer], loss, device=device)
+    x, t = device.asarray(rng.standard_normal((3, 4))), device.asarray(np.zeros(3, int))
+    report = gradient_check(net, x, t, method=method)
+    assert report.ok
+    assert all(check.kinks for check in report.parameters.values())
+
+
+def test_the_highest_of_one_hot_labels_counts_for_the_hinge_as_for_accuracy(device):
+    x, t = device.asarray(np.array([[0.5, 0.25, 0.0]])), device.asarray(np.array([[0.25, 0.75, 0.0]]))
+    loss = HingeWithLoss()
+    assert float(loss.forward(x, t)) == float(loss.forward(x, device.asarray(np.array([1]))))
+
+
+@pytest.mark.parametrize("loss", [*REGRESSIONS, SigmoidWithLoss, lambda: SoftmaxWithLoss(0.1), HingeWithLoss])
+def test_whole_numbers_are_computed_in_float64(device, loss):
+    scores, t = np.array([[1, 2, 0], [3, 0, 1]]), np.array([[0.5, 0.25, 0.25], [0.0, 0.5, 0.5]])
+    whole, real = loss(), loss()
+    t = device.asarray(t)
+    assert float(whole.forward(device.asarray(scores), t)) == float(real.forward(device.asarray(scores * 1.0), t))
+    np.testing.assert_array_equal(asnumpy(whole.backward()), asnumpy(real.backward()))
+
+
+@pytest.mark.parametrize("loss", [*REGRESSIONS, SigmoidWithLoss, lambda: SoftmaxWithLoss(0.1), HingeWithLoss])
+def test_compiled_steps_are_the_plain_ones(device, rng, loss):
+    x = device.asarray(rng.standard_normal((20, 4)))
+    t = rng.random((20, 3))
+    t = device.asarray(t if loss is not HingeWithLoss else t.argmax(axis=1))
+    plain, fast = network(loss(), device), network(loss(), device)
+    indices, rule = device.asarray(rng.integers(0, 20, (5, 6))), SGD(0.1)
+    losses = asnumpy(fast.compile(SGD(0.1), 6, backend="numpy").run(x, t, indices))
+    for index, expected in zip(indices, losses, strict=True):
+        value, grads = plain.loss_and_gradient(x[index], t[index])
+        rule.update(plain.params, grads)
+        assert float(value) == expected
+    np.testing.assert_array_equal(asnumpy(fast.params.flat), asnumpy(plain.params.flat))
 
 
 @pytest.mark.parametrize("loss", [*REGRESSIONS, SigmoidWithLoss])

@@ -7,7 +7,7 @@ The names are those of the book's ``functions`` module (chapters 3 and 4).
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,9 +17,11 @@ from xpnet.windows import Pair, Windows, as_pair, samples_first, samples_last
 
 __all__ = [
     "check_labels",
+    "check_probabilities",
     "col2im",
     "cross_entropy_error",
     "erf",
+    "floating",
     "has_class_ids",
     "identity_function",
     "im2col",
@@ -34,6 +36,7 @@ __all__ = [
     "softplus",
     "step_function",
     "sum_to_shape",
+    "valid_probabilities",
 ]
 
 
@@ -254,6 +257,25 @@ def indicate_classes(t: Array, num_classes: int, dtype: DTypeLike) -> Array:
         return one_hot(t, num_classes, dtype)
     hits = t[..., None] == xp.arange(num_classes)
     return xp.where(hits.any(axis=-1, keepdims=True), hits.astype(dtype), math.nan)
+
+
+def check_probabilities(t: Array) -> None:
+    """Raise a ValueError if a target lies outside [0, 1]: a look at every one."""
+    if t.size and not (t.min() >= 0 and t.max() <= 1):
+        raise ValueError(f"targets t must lie in [0, 1], got values from {float(t.min())} to {float(t.max())}")
+
+
+def valid_probabilities(t: Array) -> Array:
+    """Return `t`, whose values must lie in [0, 1]; on a CUDA device, where looking stalls the queue, others are NaN."""
+    if is_on_host(t):
+        check_probabilities(t)
+        return t
+    return get_array_module(t).where((t >= 0) & (t <= 1), t, math.nan)
+
+
+def floating(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype to compute in: the same for floats, float64 for integers."""
+    return dtype if dtype.kind == "f" else np.dtype("float64")
 
 
 def inverse_count(n: int) -> float:

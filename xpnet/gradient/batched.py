@@ -105,6 +105,8 @@ class Batched:
             raise NotApplicable(f"{layer.name} does not declare what {attribute} reaches")
         if layer.activation_pattern() is not None:
             raise NotApplicable(f"{layer.name} has kinks of its own")
+        if self.net.last_layer.activation_pattern() is not None:
+            raise NotApplicable(f"{self.net.last_layer.name} has kinks of its own")
         parameter, output = getattr(layer, attribute).shape, self.outputs[layer].shape
         for axis, to in layer.reach[attribute].items():
             if not -len(output) <= to < len(output) or output[to] != parameter[axis]:

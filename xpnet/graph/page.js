@@ -19,6 +19,15 @@ const RULES = {
   MeanLayer: same,
   MaxLayer: same,
   Relu: { forward: (x) => (x > 0 ? x : x * 0), backward: (dout, y, x) => [x > 0 ? dout : dout * 0] },
+  Tanh: { forward: Math.tanh, backward: (dout, y) => [dout * (1 - y * y)] },
+  Softplus: {
+    forward: (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x))),
+    backward: (dout, y) => [-dout * Math.expm1(-y)],
+  },
+  Silu: {
+    forward: (x) => x * sigmoid(x),
+    backward: (dout, y, x) => [dout * (sigmoid(x) + y * (1 - sigmoid(x)))],
+  },
   Sigmoid: { forward: sigmoid, backward: (dout, y) => [dout * y * (1 - y)] },
 };
 

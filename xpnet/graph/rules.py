@@ -55,8 +55,12 @@ def _of_two(sign: str, forward: str, *backward: str) -> Rule:
     return Rule(("x", "y"), "z", forward, backward, sign)
 
 
-def _of_one(sign: str, forward: str, backward: str) -> Rule:
-    return Rule(("x",), "y", forward, (backward,), sign)
+def _of_one(sign: str, forward: str, backward: str, is_scalar: bool = True) -> Rule:
+    return Rule(("x",), "y", forward, (backward,), sign, is_scalar=is_scalar)
+
+
+def _of_loss(forward: str, backward: str) -> Rule:
+    return Rule(("x", "t"), "L", forward, (backward,), is_scalar=False)
 
 
 RULES: dict[type[Layer], Rule] = {
@@ -72,6 +76,29 @@ RULES: dict[type[Layer], Rule] = {
     layers.MaxLayer: _of_one("max", "max of x", "dout where x is the maximum, else 0"),
     layers.Relu: _of_one("", "max(x, 0)", "dout where x > 0, else 0"),
     layers.Sigmoid: _of_one("", "1 \u00f7 (1 + exp(\u2212x))", "dout \u00d7 y \u00d7 (1 \u2212 y)"),
+    layers.Tanh: _of_one("", "tanh x", "dout \u00d7 (1 \u2212 y \u00d7 y)"),
+    layers.Softplus: _of_one("", "log(1 + exp x)", "dout \u00d7 (1 \u2212 exp(\u2212y))"),
+    layers.Silu: _of_one(
+        "",
+        "x \u00f7 (1 + exp(\u2212x))",
+        "dout \u00d7 (g + y \u00d7 (1 \u2212 g)), with g = 1 \u00f7 (1 + exp(\u2212x))",
+    ),
+    layers.LeakyRelu: _of_one("", "max(x, a \u00d7 x)", "dout where x > 0, else a \u00d7 dout", is_scalar=False),
+    layers.Elu: _of_one(
+        "",
+        "x where x > 0, else a \u00d7 (exp x \u2212 1)",
+        "dout where x > 0, else dout \u00d7 (y + a)",
+        is_scalar=False,
+    ),
+    layers.Gelu: _of_one(
+        "",
+        "x \u00d7 g, with g the normal distribution function",
+        "dout \u00d7 (g + x \u00d7 its density)",
+        is_scalar=False,
+    ),
+    layers.Softmax: _of_one(
+        "", "exp x \u00f7 \u03a3 exp x", "y \u00d7 (dout \u2212 \u03a3 dout \u00d7 y)", is_scalar=False
+    ),
     layers.MatMulLayer: Rule(("x", "y"), "z", "x @ y", ("dout @ y\u1d40", "x\u1d40 @ dout"), "@", is_scalar=False),
     layers.Affine: Rule(
         ("x",),
@@ -81,12 +108,21 @@ RULES: dict[type[Layer], Rule] = {
         parameters={"W": "x\u1d40 dout", "b": "\u03a3 dout, over the batch"},
         is_scalar=False,
     ),
-    layers.SoftmaxWithLoss: Rule(
-        ("x", "t"),
-        "L",
-        "\u2212\u03a3 t log y \u00f7 N, with y = softmax(x)",
-        ("dout \u00d7 (y \u2212 t) \u00f7 N",),
-        is_scalar=False,
+    layers.SoftmaxWithLoss: _of_loss(
+        "\u2212\u03a3 t log y \u00f7 N, with y = softmax(x)", "dout \u00d7 (y \u2212 t) \u00f7 N"
+    ),
+    layers.SigmoidWithLoss: _of_loss(
+        "mean of \u2212t log y \u2212 (1 \u2212 t) log(1 \u2212 y), with y = sigmoid(x)",
+        "dout \u00d7 (y \u2212 t) \u00f7 n",
+    ),
+    layers.IdentityWithLoss: _of_loss("\u03a3 (x \u2212 t)\u00b2 \u00f7 2N", "dout \u00d7 (x \u2212 t) \u00f7 N"),
+    layers.HuberWithLoss: _of_loss(
+        "mean of e\u00b2 \u00f7 2 up to d, d \u00d7 (|e| \u2212 d \u00f7 2) beyond, with e = x \u2212 t",
+        "dout \u00d7 e \u00f7 n, with e cut to [\u2212d, d]",
+    ),
+    layers.HingeWithLoss: _of_loss(
+        "\u03a3 max(0, m + x \u2212 x of the label) \u00f7 NC, over the other classes",
+        "dout \u00f7 NC where that is above 0, and \u2212 their sum at the label",
     ),
 }
 

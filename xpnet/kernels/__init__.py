@@ -151,7 +151,7 @@ def relu(x: Array, mask: Array | None = None, out: Array | None = None) -> tuple
     """Return max(x, 0), in which NaN stays NaN, and where x > 0."""
     xp = get_array_module(x)
     mask = xp.greater(x, 0, out=mask)
-    if is_on_host(x) and x.size >= RUN:
+    if is_on_host(x) and getattr(x, "size", 1) >= RUN:  # a graph's numbers may be Python's
         out = xp.empty_like(x) if out is None else out
         if vectors := in_memory_order(x, out):
             zeros = xp.zeros(RUN, x.dtype)  # NumPy compares with an array two to three times faster than with a number

@@ -232,7 +232,7 @@ class Gelu(_Gated):
     Parameters
     ----------
     approximate : {"none", "tanh"}, default "none"
-        Which of the two; the second takes about a third of the time and is off by up to 5e-4.
+        Which of the two; the second takes a third of the time for a layer of 100 x 50, and is off by up to 5e-4.
     """
 
     FLAT = 40.0

@@ -30,7 +30,8 @@ class SoftmaxWithLoss(Loss):
     Notes
     -----
     ``forward(x, t)`` takes scores x of shape (N, C), or (C,) for a single sample, and labels t: one-hot or
-    probabilities of the shape of x, or integer class ids of shape (N,). The loss is computed from the scores, not
+    probabilities of the shape of x, or integer class ids of shape (N,). Scores of shape (N, ..., C) are those of as
+    many samples as there are rows of C. The loss is computed from the scores, not
     from y, so it is exact for scores of any size.
     """
 
@@ -54,11 +55,11 @@ class SoftmaxWithLoss(Loss):
         xp = get_array_module(x=x, t=t)
         t = self._targets(x[0], t)
         losses, _ = functions.softmax_cross_entropy(x, xp.broadcast_to(t, (len(x), *t.shape)), reduction="none")
-        return losses.mean(axis=-1)
+        return losses.reshape(len(x), -1).mean(axis=-1)
 
     def backward(self, dout: Array | float = 1.0) -> Array:
-        batch = len(self.y) if self.y.ndim > 1 else 1
-        return kernels.softmax_cross_entropy_gradient(self.y, self.t, dout / max(batch, 1), self.out.get("dx"))
+        scale = dout / max(math.prod(self.y.shape[:-1]), 1)
+        return kernels.softmax_cross_entropy_gradient(self.y, self.t, scale, self.out.get("dx"))
 
     def to(self, device: Device | str, dtype: DTypeLike | None = None) -> None:
         super().to(device, dtype)
@@ -74,8 +75,9 @@ class SoftmaxWithLoss(Loss):
             raise ValueError(f"class_weight has {len(w)} weights, but x has scores for {x.shape[-1]} classes")
         xp = get_array_module(x=x, t=t, class_weight=x if w is None else w)
         ids = functions.has_class_ids(x, t)
-        shares = functions.indicate_classes(t, x.shape[-1], x.dtype) if ids else t.astype(x.dtype)
-        weights = 1.0 if w is None else w.astype(x.dtype, copy=False)
+        dtype = functions.floating(x.dtype)
+        shares = functions.indicate_classes(t, x.shape[-1], dtype) if ids else t.astype(dtype)
+        weights = 1.0 if w is None else w.astype(dtype, copy=False)
         samples = math.prod(x.shape[:-1])
         total = samples / (shares * weights).sum() if ids and w is not None and samples else 1.0
         smoothed = shares * (1.0 - self.label_smoothing) + self.label_smoothing / x.shape[-1]
@@ -92,12 +94,12 @@ class _Elementwise(Loss):
 
     def forward(self, x: Array, t: Array) -> Array:  # type: ignore[override]
         xp = get_array_module(x=x, t=t)
-        self.x, self.t = x, self._targets(xp.asarray(t), x.shape).astype(x.dtype, copy=False)
+        self.x, self.t = x, self._targets(xp.asarray(t), x.shape).astype(functions.floating(x.dtype), copy=False)
         return self._each(self.x, self.t).sum() * functions.inverse_count(self._number(x.shape))
 
     def forward_each(self, x: Array, t: Array) -> Array:
         get_array_module(x=x, t=t)
-        t = self._targets(t, x.shape[1:]).astype(x.dtype, copy=False)
+        t = self._targets(t, x.shape[1:]).astype(functions.floating(x.dtype), copy=False)
         return self._each(x, t).reshape(len(x), -1).sum(axis=1) * functions.inverse_count(self._number(x.shape[1:]))
 
     def backward(self, dout: Array | float = 1.0) -> Array:
@@ -133,11 +135,18 @@ class SigmoidWithLoss(_Elementwise):
     Notes
     -----
     ``forward(x, t)`` takes scores x of shape (N, ...) and targets t in [0, 1] of that shape, or for (N, 1) of shape
-    (N,). The loss is computed from the scores, so it is exact for scores of any size.
+    (N,). A target outside is an error on the host; on a CUDA device, where looking would stall the queue, it makes the
+    loss NaN. The loss is computed from the scores, so it is exact for scores of any size.
     """
 
     def correct(self, x: Array, t: Array) -> Array:
         return (x > 0) == (self._targets(t, x.shape) > 0.5)
+
+    def check_labels(self, t: Array, shape: tuple[int, ...]) -> None:
+        functions.check_probabilities(super()._targets(t, shape))
+
+    def _targets(self, t: Array, shape: tuple[int, ...]) -> Array:
+        return functions.valid_probabilities(super()._targets(t, shape))
 
     def _each(self, x: Array, t: Array) -> Array:
         return functions.softplus(x) - t * x
@@ -212,7 +221,8 @@ class HingeWithLoss(Loss):
 
     Notes
     -----
-    ``forward(x, t)`` takes scores x of shape (N, C) and labels t: class ids (N,), or one-hot of the shape of x.
+    ``forward(x, t)`` takes scores x of shape (N, C) and labels t: class ids (N,), or one-hot of the shape of x, in
+    which the highest counts. At a kink, where a class is at the margin exactly, it counts as far enough.
     """
 
     saved = ("share", "near")
@@ -223,14 +233,14 @@ class HingeWithLoss(Loss):
         self.margin = float(margin)
 
     def forward(self, x: Array, t: Array) -> Array:  # type: ignore[override]
-        get_array_module(x=x, t=t)
-        self.share, excess = self._compare(x, t)
+        xp = get_array_module(x=x, t=t)
+        self.share, excess = self._compare(x, xp.asarray(t), x)
         self.near = excess > 0
         return (excess * self.near).sum() * functions.inverse_count(x.size)
 
     def forward_each(self, x: Array, t: Array) -> Array:
         xp = get_array_module(x=x, t=t)
-        _, excess = self._compare(x, t)
+        _, excess = self._compare(x, t, x[0])
         return xp.maximum(excess, 0).reshape(len(x), -1).sum(axis=1) * functions.inverse_count(x[0].size)
 
     def backward(self, dout: Array | float = 1.0) -> Array:
@@ -239,9 +249,12 @@ class HingeWithLoss(Loss):
         dx = near - self.share * near.sum(axis=-1, keepdims=True)
         return xp.multiply(dx, dout / max(dx.size, 1), out=self.out.get("dx"))
 
-    def _compare(self, x: Array, t: Array) -> tuple[Any, Any]:
+    def activation_pattern(self) -> Array:
+        return self.near
+
+    def _compare(self, x: Array, t: Array, batch: Array) -> tuple[Any, Any]:
         """Return one-hot labels, and by how much each class is too near to the label's: negative, if it is not."""
-        ids = functions.has_class_ids(x.reshape(-1, *x.shape[-2:])[0] if x.ndim > 2 else x, t)
-        share = functions.indicate_classes(t, x.shape[-1], x.dtype) if ids else t.astype(x.dtype, copy=False)
+        ids = t if functions.has_class_ids(batch, t) else get_array_module(t).argmax(t, axis=-1)
+        share = functions.indicate_classes(ids, x.shape[-1], functions.floating(x.dtype))
         right = (x * share).sum(axis=-1, keepdims=True)
         return share, (x - right + self.margin) * (1.0 - share)

@@ -126,7 +126,7 @@ class GraphNetwork(Network):
                         grads[slot.name] += getattr(layer, slot.gradient)
 
     def _activation_patterns(self) -> list[Array]:
-        patterns = (call.layer.activation_pattern() for call in self._calls)
+        patterns = (layer.activation_pattern() for layer in (*(call.layer for call in self._calls), self.last_layer))
         return [pattern for pattern in patterns if pattern is not None]
 
 

@@ -323,8 +323,8 @@ class Network:
         return None
 
     def _activation_patterns(self) -> list[Array]:
-        """Return which side of their kinks the units were on in the last forward pass, layer by layer."""
-        patterns = (layer.activation_pattern() for layer in self.layers.values())
+        """Return which side of their kinks the units were on in the last forward pass, layer by layer, and the loss."""
+        patterns = (layer.activation_pattern() for layer in (*self.layers.values(), self.last_layer))
         return [pattern for pattern in patterns if pattern is not None]
 
     def _asarray(self, name: str, x: Any) -> Array:
