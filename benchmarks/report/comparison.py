@@ -60,8 +60,9 @@ class Comparison:
 
     @property
     def reference(self) -> Measurement | None:
-        """What the others are set against: xpnet's, the fastest of them where there are several."""
-        return self._first("xpnet")
+        """What the others are set against: xpnet without extras, or where it has several ways, the fastest of them."""
+        plain = next((m for m in self.measurements if m.party == "xpnet"), None)
+        return plain or self._first("xpnet")
 
     @property
     def limit(self) -> Measurement | None:
