@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from xpnet import kernels
+
 # No deadline: these machines may be busy. In CI the same examples each time, so that a change is judged by itself.
 settings.register_profile("xpnet", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("xpnet")
@@ -21,6 +23,7 @@ def cupy(monkeypatch):
     """The fake, in the place of CuPy."""
     module = fake_cupy.create()
     monkeypatch.setitem(sys.modules, "cupy", module)
+    monkeypatch.setattr(kernels, "_for_cuda", lambda: None)  # the definitions; `cuda_kernels` is what compiles others
     return module
 
 

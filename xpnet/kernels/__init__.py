@@ -1,8 +1,9 @@
 """The few operations that one `xp` expression does not do fast, each under one name.
 
 What is written here, in `xp`, is an operation's definition: it runs everywhere, and a backend's faster version is
-tested against it. A backend is a module with functions of the same names, such as `xpnet.kernels.numba`. It has them
-only where they gain, and leaves arguments that it is not made for to the definition by returning NotImplemented.
+tested against it. A backend is a module with functions of the same names: `xpnet.kernels.numba`, where it is chosen for
+the CPU, and `xpnet.kernels.cuda` for whatever is on a CUDA device. It has them only where they gain, and leaves
+arguments that it is not made for to the definition by returning NotImplemented.
 """
 
 from __future__ import annotations
@@ -22,15 +23,21 @@ from xpnet.typing import Array, DTypeLike
 
 __all__ = [
     "Backend",
+    "Precision",
     "add_to_rows",
     "as_floats",
     "choose_backend",
     "contract",
     "descend",
+    "descend_by_moments",
+    "descend_scaled",
+    "descend_with_momentum",
     "gather",
     "in_memory_order",
     "matmul",
     "may_hold",
+    "move_average",
+    "precision",
     "relu",
     "relu_gradient",
     "scratch_size",
@@ -38,12 +45,17 @@ __all__ = [
     "softmax_cross_entropy",
     "softmax_cross_entropy_gradient",
     "spread",
+    "squared_norm",
     "sum_rows",
     "using",
 ]
 
 Backend = Literal["numpy", "numba"]
 """What computes on the CPU."""
+
+Precision = Literal["float32", "tf32"]
+"""Of the matrix products of float32 on a CUDA device: in full, or with inputs rounded to TF32's 10 bits, on tensor
+cores."""
 
 SLAB = 2**20
 """Bytes of an array that several operations go through one after the other, on the host: what a core's cache holds."""
@@ -69,6 +81,7 @@ LEAST = 64
 """Terms, or columns, that are worth a product of their own."""
 
 _backend: ContextVar[ModuleType | None] = ContextVar("backend", default=None)
+_precision: ContextVar[Precision] = ContextVar("precision", default="float32")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -93,29 +106,41 @@ def choose_backend(name: Backend | None = None) -> Backend:
 
 
 @contextmanager
-def using(backend: Backend) -> Iterator[None]:
-    """Let a backend compute on the CPU, in this thread and as long as the context lasts."""
-    token = _backend.set(None if backend == "numpy" else importlib.import_module(f"xpnet.kernels.{backend}"))
+def using(backend: Backend = "numpy", precision: Precision = "float32") -> Iterator[None]:
+    """Let a backend compute on the CPU, and products on CUDA devices have a precision, in this thread and context."""
+    module = None if backend == "numpy" else importlib.import_module(f"xpnet.kernels.{backend}")
+    tokens = _backend.set(module), _precision.set(precision)
     try:
         yield
     finally:
-        _backend.reset(token)
+        _backend.reset(tokens[0])
+        _precision.reset(tokens[1])
+
+
+def precision() -> Precision:
+    """Return the precision that is in use for products on CUDA devices."""
+    return _precision.get()
 
 
 def kernel(definition: Callable[P, R]) -> Callable[P, R]:
-    """Let the backend in use compute a function of arrays on the host, where it has a version and that applies."""
+    """Let a function be computed by the backend for where its first argument is, if that has a version and it applies."""
     name = definition.__name__
 
     @functools.wraps(definition)
     def dispatched(*args: P.args, **kwargs: P.kwargs) -> R:
-        backend = _backend.get()
-        if backend is not None and (version := getattr(backend, name, None)) and is_on_host(args[0]):
+        backend = _backend.get() if is_on_host(args[0]) else _for_cuda()
+        if backend is not None and (version := getattr(backend, name, None)):
             result: R = version(*args, **kwargs)
             if result is not NotImplemented:
                 return result
         return definition(*args, **kwargs)
 
     return dispatched
+
+
+@functools.cache
+def _for_cuda() -> ModuleType | None:
+    return importlib.import_module("xpnet.kernels.cuda")
 
 
 def as_floats(x: Array, dtype: DTypeLike, out: Array | None = None) -> Array:
@@ -141,6 +166,7 @@ def gather(x: Array, index: Array, out: Array) -> Array:
     return rows if same else as_floats(rows, out.dtype, out)
 
 
+@kernel
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     """Return the matrix product a b; all layers' products go through here, where a profile counts them."""
     return get_array_module(a).matmul(a, b, out)
@@ -205,9 +231,61 @@ def softmax_cross_entropy_gradient(y: Array, t: Array, scale: Array | float, out
 
 
 @kernel
-def descend(p: Array, direction: Array, lr: float, scratch: Array) -> None:
+def descend(p: Array, direction: Array, lr: Array | float, scratch: Array) -> None:
     """Change `p` to p - lr * direction in place; `scratch` has room for an intermediate result."""
     p -= get_array_module(p).multiply(direction, lr, out=scratch)
+
+
+@kernel
+def descend_with_momentum(
+    p: Array, g: Array, v: Array, lr: Array | float, kept: float, nesterov: bool, scratch: Array
+) -> None:
+    """Change v to kept * v + g, and p to p - lr * v in place, or with Nesterov to p - lr * (kept * v + g)."""
+    xp = get_array_module(p)
+    v *= kept
+    v += g
+    descend(p, xp.add(xp.multiply(v, kept, out=scratch), g, out=scratch) if nesterov else v, lr, scratch)
+
+
+@kernel
+def descend_by_moments(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    lr: Array | float,
+    eps: Array | float,
+    betas: tuple[float, float],
+    scratch: Array,
+) -> None:
+    """Let m and v average g and g^2, with betas for what is kept, and p be p - lr * m / (sqrt(v) + eps), in place."""
+    move_average(m, g, betas[0], scratch)
+    move_average(v, get_array_module(p).multiply(g, g, out=scratch), betas[1], scratch)
+    descend_scaled(p, m, v, lr, eps, scratch)
+
+
+def move_average(average: Array, x: Array, kept: float, scratch: Array) -> None:
+    """Let `average` be ``kept * average + (1 - kept) * x``, in place; `scratch` may be `x`."""
+    average *= kept
+    average += get_array_module(average).multiply(x, 1.0 - kept, out=scratch)
+
+
+def descend_scaled(
+    p: Array, direction: Array, squares: Array, lr: Array | float, eps: Array | float, scratch: Array
+) -> None:
+    """Change `p` to p - lr * direction / (sqrt(squares) + eps) in place."""
+    xp = get_array_module(p)
+    xp.sqrt(squares, out=scratch)
+    scratch += eps
+    xp.divide(direction, scratch, out=scratch)
+    scratch *= lr
+    p -= scratch
+
+
+def squared_norm(x: Array) -> Array:
+    """Return the sum of the squares of a vector or matrix, without CuPy's ``vdot``, which no CUDA graph can capture."""
+    xp = get_array_module(x)
+    return xp.vdot(x, x) if is_on_host(x) else xp.square(x).sum()
 
 
 def scratch_size(x: Array) -> int:

@@ -369,7 +369,7 @@ class Network:
         loss = self.last_layer.forward(scores, t)
         if not self.weight_decay_lambda:
             return loss
-        squares = sum(self.device.xp.vdot(W, W) for W in self._decaying(self.params))
+        squares = sum(kernels.squared_norm(W) for W in self._decaying(self.params))
         return loss + squares * (0.5 * self.weight_decay_lambda)
 
     def _collect_gradients(self, grads: ParameterVector) -> None:

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Unpack
 
+from xpnet import kernels
 from xpnet.device import get_array_module
-from xpnet.optimizers.base import Clipping, Optimizer, move_average
+from xpnet.optimizers.base import Clipping, Optimizer
 from xpnet.optimizers.schedules import LearningRate
 from xpnet.optimizers.settings import fraction, positive
 from xpnet.typing import Array
@@ -41,10 +42,10 @@ class AdaGrad(Optimizer):
         super().__init__(lr, weight_decay, **clipping)
         self.eps = positive("eps", eps)
 
-    def rule(self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[float], a: Array) -> None:
+    def rule(self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[Array | float], a: Array) -> None:
         (lr,), (h,) = coefficients, state
         h += get_array_module(p).multiply(g, g, out=a)
-        _descend(p, g, h, lr, self.eps, a)
+        kernels.descend_scaled(p, g, h, lr, self.eps, a)
 
 
 class RMSprop(Optimizer):
@@ -79,10 +80,10 @@ class RMSprop(Optimizer):
         self.decay_rate = fraction("decay_rate", decay_rate)
         self.eps = positive("eps", eps)
 
-    def rule(self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[float], a: Array) -> None:
+    def rule(self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[Array | float], a: Array) -> None:
         (lr,), (h,) = coefficients, state
-        move_average(h, get_array_module(p).multiply(g, g, out=a), self.decay_rate, a)
-        _descend(p, g, h, lr, self.eps, a)
+        kernels.move_average(h, get_array_module(p).multiply(g, g, out=a), self.decay_rate, a)
+        kernels.descend_scaled(p, g, h, lr, self.eps, a)
 
 
 class Adam(Optimizer):
@@ -130,11 +131,9 @@ class Adam(Optimizer):
         root = math.sqrt(1.0 - self.beta2**t)
         return lr * root / (1.0 - self.beta1**t), self.eps * root
 
-    def rule(self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[float], a: Array) -> None:
+    def rule(self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[Array | float], a: Array) -> None:
         (lr, eps), (m, v) = coefficients, state
-        move_average(m, g, self.beta1, a)
-        move_average(v, get_array_module(p).multiply(g, g, out=a), self.beta2, a)
-        _descend(p, m, v, lr, eps, a)
+        kernels.descend_by_moments(p, g, m, v, lr, eps, (self.beta1, self.beta2), a)
 
 
 class AdamW(Adam):
@@ -162,13 +161,3 @@ class AdamW(Adam):
         **clipping: Unpack[Clipping],
     ) -> None:
         super().__init__(lr, beta1, beta2, eps, weight_decay, **clipping)
-
-
-def _descend(p: Array, direction: Array, squares: Array, lr: float, eps: float, a: Array) -> None:
-    """Step along a direction that is divided by the root of squares: p -= lr * direction / (sqrt(squares) + eps)."""
-    xp = get_array_module(p)
-    xp.sqrt(squares, out=a)
-    a += eps
-    xp.divide(direction, a, out=a)
-    a *= lr
-    p -= a

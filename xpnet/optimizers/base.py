@@ -7,13 +7,14 @@ from typing import Any, ClassVar, NamedTuple, TypedDict
 
 import numpy as np
 
+from xpnet import kernels
 from xpnet.device import Device, get_array_module, get_device, is_on_host
 from xpnet.optimizers.schedules import LearningRate, rate_at
 from xpnet.optimizers.settings import not_negative, positive
 from xpnet.parameters import ParameterVector
 from xpnet.typing import Array
 
-__all__ = ["Clipping", "Optimizer", "move_average"]
+__all__ = ["Clipping", "Optimizer"]
 
 BLOCK = 2**19
 """Bytes of parameters that a rule goes over at a time on the CPU, so that its second pass finds them in the cache.
@@ -102,7 +103,7 @@ class Optimizer:
     @property
     def current_lr(self) -> float:
         """The learning rate of the next update."""
-        return rate_at(self._lr, self.steps) if callable(self._lr) else self._lr
+        return self._lr_at(self.steps)
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -121,7 +122,7 @@ class Optimizer:
         """
         return (lr,)
 
-    def rule(self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[float], a: Array) -> None:
+    def rule(self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[Array | float], a: Array) -> None:
         """Change `p` and `state` in place.
 
         Parameters
@@ -131,7 +132,7 @@ class Optimizer:
         state : sequence of arrays of that shape
             What is remembered of them, in the order of ``state_names``; zeros at first.
         coefficients : sequence of float
-            What `coefficients` returned for this update.
+            What `coefficients` returned for this update; in a captured step on a CUDA device, arrays without axes.
         a : array of that shape
             Room for intermediate results.
         """
@@ -156,8 +157,24 @@ class Optimizer:
         DeviceError
             If parameters and gradients are on different devices.
         """
-        lr = self.current_lr
-        coefficients = self.coefficients(lr, self.steps + 1)
+        self._apply(params, grads, self._numbers(0))
+        self.steps += 1
+
+    def _lr_at(self, t: int) -> float:
+        return rate_at(self._lr, t) if callable(self._lr) else self._lr
+
+    def _numbers(self, ahead: int) -> tuple[float, ...]:
+        """Return all that changes from update to update, so many updates from now.
+
+        The rule's coefficients, and behind them the factor of decoupled weight decay.
+        """
+        t = self.steps + ahead
+        lr = self._lr_at(t)
+        return (*self.coefficients(lr, t + 1), 1.0 - lr * self.weight_decay)
+
+    def _apply(self, params: Mapping[str, Array], grads: Mapping[str, Array], numbers: Sequence[Array | float]) -> None:
+        """Change `params` as in an update with these numbers, which may be arrays on the device."""
+        *coefficients, decay = numbers
         with _device(params).activate():
             work = self._work(params, grads)
             scale = None if self.clip_norm is None else _norm_scale([g for g, _ in work], self.clip_norm)
@@ -165,9 +182,8 @@ class Optimizer:
                 for part, p, state, a, b in blocks:
                     direction = self._direction(p, g[part], scale, a, b)
                     if self.decoupled and self.weight_decay:
-                        p *= 1.0 - lr * self.weight_decay
+                        p *= decay
                     self.rule(p, direction, state, coefficients, a)
-        self.steps += 1
 
     def _work(self, params: Mapping[str, Array], grads: Mapping[str, Array]) -> list[tuple[Array, list[_Block]]]:
         """Return what to go over: the two flat vectors where there are such, else array by array."""
@@ -241,22 +257,6 @@ class Optimizer:
         return {**self.__dict__, "_blocks": [], "_seen": []}
 
 
-def move_average(average: Array, x: Array, kept: float, a: Array) -> None:
-    """Let `average` be ``kept * average + (1 - kept) * x``, in place.
-
-    Parameters
-    ----------
-    average, x : arrays of one shape
-        The average, and what goes into it.
-    kept : float
-        The weight of the average so far.
-    a : array of that shape
-        Room for intermediate results; it may be `x`.
-    """
-    average *= kept
-    average += get_array_module(average).multiply(x, 1.0 - kept, out=a)
-
-
 class _Block(NamedTuple):
     """Where some elements are in the gradient; they themselves, what is remembered of them, and room for results."""
 
@@ -299,5 +299,5 @@ def _norm_scale(grads: Sequence[Array], clip_norm: float) -> Array:
     squares: Any = 0.0
     for g in grads:
         wide = g.astype("float32") if g.itemsize < 4 else g  # in half precision the sum would overflow
-        squares = squares + xp.vdot(wide, wide)
+        squares = squares + kernels.squared_norm(wide)
     return xp.minimum(clip_norm / (xp.sqrt(squares) + 1e-6), 1.0)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Unpack
 
+from xpnet import kernels
 from xpnet.device import get_array_module
-from xpnet.optimizers.base import Clipping, Optimizer, move_average
+from xpnet.optimizers.base import Clipping, Optimizer
 from xpnet.optimizers.schedules import LearningRate
 from xpnet.optimizers.settings import fraction
 from xpnet.typing import Array
@@ -48,7 +49,7 @@ class Lion(Optimizer):
         self.beta1 = fraction("beta1", beta1)
         self.beta2 = fraction("beta2", beta2)
 
-    def rule(self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[float], a: Array) -> None:
+    def rule(self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[Array | float], a: Array) -> None:
         xp = get_array_module(p)
         (lr,), (m,) = coefficients, state
         xp.multiply(m, self.beta1 / (1.0 - self.beta1), out=a)  # a positive factor leaves the sign alone
@@ -56,4 +57,4 @@ class Lion(Optimizer):
         xp.sign(a, out=a)
         a *= lr
         p -= a
-        move_average(m, g, self.beta2, a)
+        kernels.move_average(m, g, self.beta2, a)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from xpnet import kernels
-from xpnet.device import get_array_module
 from xpnet.optimizers.base import Clipping, Optimizer
 from xpnet.optimizers.schedules import LearningRate
 from xpnet.optimizers.settings import fraction
@@ -53,16 +52,12 @@ class SGD(Optimizer):
     def state_names(self) -> tuple[str, ...]:
         return ("v",) if self.momentum else ()
 
-    def rule(self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[float], a: Array) -> None:
-        xp = get_array_module(p)
+    def rule(self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[Array | float], a: Array) -> None:
         (lr,) = coefficients
-        direction = g
         if state:
-            (v,) = state
-            v *= self.momentum
-            v += g
-            direction = xp.add(xp.multiply(v, self.momentum, out=a), g, out=a) if self.nesterov else v
-        kernels.descend(p, direction, lr, a)
+            kernels.descend_with_momentum(p, g, state[0], lr, self.momentum, self.nesterov, a)
+        else:
+            kernels.descend(p, g, lr, a)
 
 
 class Momentum(SGD):

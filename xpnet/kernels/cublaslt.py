@@ -1,0 +1,187 @@
+"""Matrix products by cublasLt, on the library that CuPy's own products use.
+
+CuPy refuses its products while a CUDA graph is captured, whichever library call is behind them; calls of cublasLt on
+the stream's handle are captured as any kernel. They are used outside of graphs too, so that both give the same bits.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from ctypes import byref, c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_uint32, c_uint64, c_void_p, sizeof
+from typing import Any, NamedTuple
+
+import cupy
+
+from xpnet.kernels import Precision
+from xpnet.typing import Array
+
+__all__ = ["has_rows", "is_matrix", "multiply"]
+
+WORKSPACE = 32 * 2**20
+"""Bytes that a product may use, on each device."""
+
+# From library_types.h, cublas_api.h and cublasLt.h.
+_DTYPES = {"float16": 2, "float32": 0, "float64": 1}
+_COMPUTE = {"float16": 68, "float32": 68, "tf32": 77, "float64": 70}
+_DESC_TRANSA, _DESC_TRANSB = 3, 4
+_LAYOUT_BATCH_COUNT, _LAYOUT_BATCH_STRIDE = 5, 6
+_PREF_WORKSPACE, _PREF_REDUCTIONS = 1, 3
+_REPRODUCIBLE = 2 | 4  # sums of partial results by a kernel of their own, never in place, in the order of arrival
+
+
+class Operand(NamedTuple):
+    """A stack of matrices as cublasLt sees it: in column-major order, so what NumPy calls (M, N) is (N, M).
+
+    Attributes
+    ----------
+    rows, columns : int
+        As they lie in memory: of an array in C order, the length of its rows and their number.
+    stride : int
+        Numbers from one column to the next.
+    transposed : bool
+        Whether the product shall take the matrix's transpose.
+    batch : int
+        Numbers from one matrix of the stack to the next.
+    """
+
+    rows: int
+    columns: int
+    stride: int
+    transposed: bool
+    batch: int
+
+    @classmethod
+    def of(cls, x: Array) -> Operand | None:
+        """Describe an array (..., M, N), of two or three axes; None if its rows and columns both have gaps."""
+        steps = [stride // x.itemsize for stride in x.strides]
+        (m, n), (down, right) = x.shape[-2:], steps[-2:]
+        batch = steps[0] if x.ndim == 3 else 0
+        if (right == 1 or n == 1) and (down >= n or m == 1):
+            return cls(n, m, max(down if m > 1 else n, n), False, batch)
+        if (down == 1 or m == 1) and (right >= m or n == 1):
+            return cls(m, n, max(right if n > 1 else m, m), True, batch)
+        return None
+
+
+def is_matrix(x: Array) -> bool:
+    """Tell whether `multiply` takes an array as it lies in memory."""
+    return Operand.of(x) is not None
+
+
+def has_rows(x: Array) -> bool:
+    """Tell whether `multiply` can write into it: each row lies in one piece."""
+    operand = Operand.of(x)
+    return operand is not None and not operand.transposed
+
+
+def multiply(a: Array, b: Array, out: Array, precision: Precision = "float32") -> None:
+    """Write ``a @ b`` into `out`: arrays of one dtype on the current device, of two axes each or of three.
+
+    Parameters
+    ----------
+    a, b, out : (M, K), (K, N), (M, N); or with the same number of matrices in front
+        See `is_matrix` and `has_rows`.
+    precision : {"float32", "tf32"}
+        Of float32: the inputs of each multiplication may be rounded to 10 bits (TF32), which is faster.
+    """
+    compute = precision if a.dtype == "float32" else str(a.dtype)
+    count = out.shape[0] if out.ndim == 3 else 1
+    operands = tuple(Operand.of(x) for x in (a, b, out))
+    product = _product(cupy.cuda.runtime.getDevice(), str(a.dtype), compute, count, *operands)
+    product(a.data.ptr, b.data.ptr, out.data.ptr, cupy.cuda.get_current_stream().ptr)
+
+
+class _HeuristicResult(ctypes.Structure):
+    """What ``cublasLtMatmulAlgoGetHeuristic`` returns."""
+
+    _fields_ = (
+        ("algo", c_uint64 * 8),
+        ("workspace", c_size_t),
+        ("status", c_int),
+        ("waves", c_float),
+        ("reserved", c_int * 4),
+    )
+
+
+class _Product:
+    """A product of matrices of given shapes, with the algorithm chosen."""
+
+    def __init__(
+        self, device: int, dtype: str, compute: str, count: int, a: Operand, b: Operand, out: Operand
+    ) -> None:
+        scale = c_double if dtype == "float64" else c_float
+        scale_type = _DTYPES["float64" if dtype == "float64" else "float32"]
+        self._one, self._zero = scale(1.0), scale(0.0)
+        self._workspace = _workspace(device)
+        self._handle = _handle(device)
+        # In column-major order the product is out^T = b^T a^T.
+        self._desc = _create("MatmulDesc", c_int(_COMPUTE[compute]), c_int(scale_type))
+        for attribute, operand in ((_DESC_TRANSA, b), (_DESC_TRANSB, a)):
+            _set("MatmulDesc", self._desc, attribute, c_int32(operand.transposed))
+        self._layouts = [_layout(_DTYPES[dtype], operand, count) for operand in (b, a, out)]
+        preference = _create("MatmulPreference")
+        _set("MatmulPreference", preference, _PREF_WORKSPACE, c_size_t(WORKSPACE))
+        _set("MatmulPreference", preference, _PREF_REDUCTIONS, c_uint32(_REPRODUCIBLE))
+        found, best = c_int(0), _HeuristicResult()
+        left, right, result = self._layouts
+        _call(
+            *("cublasLtMatmulAlgoGetHeuristic", self._handle, self._desc, left, right, result, result, preference),
+            *(c_int(1), byref(best), byref(found)),
+        )
+        if not found.value:
+            raise RuntimeError(f"cublasLt has no algorithm for a product of {count} x {a} and {b} in {compute}")
+        self._algo = best.algo
+
+    def __call__(self, a: int, b: int, out: int, stream: int) -> None:
+        left, right, result = self._layouts
+        _call(
+            *("cublasLtMatmul", self._handle, self._desc, byref(self._one), c_void_p(b), left, c_void_p(a), right),
+            *(byref(self._zero), c_void_p(out), result, c_void_p(out), result, byref(self._algo)),
+            *(c_void_p(self._workspace.ptr), c_size_t(WORKSPACE), c_void_p(stream)),
+        )
+
+
+_product = functools.cache(_Product)
+
+
+def _layout(dtype: int, operand: Operand, count: int) -> c_void_p:
+    sizes = c_uint64(operand.rows), c_uint64(operand.columns), c_int64(operand.stride)
+    layout = _create("MatrixLayout", c_int(dtype), *sizes)
+    _set("MatrixLayout", layout, _LAYOUT_BATCH_COUNT, c_int32(count))
+    _set("MatrixLayout", layout, _LAYOUT_BATCH_STRIDE, c_int64(operand.batch))
+    return layout
+
+
+def _create(kind: str, *args: Any) -> c_void_p:
+    created = c_void_p()
+    _call(f"cublasLt{kind}Create", byref(created), *args)
+    return created
+
+
+def _set(kind: str, what: c_void_p, attribute: int, value: Any) -> None:
+    _call(f"cublasLt{kind}SetAttribute", what, c_int(attribute), byref(value), c_size_t(sizeof(value)))
+
+
+@functools.cache
+def _handle(device: int) -> c_void_p:
+    return _create("")
+
+
+@functools.cache
+def _workspace(device: int) -> Any:
+    """Return memory of its own: a pool might hand it to others between the launches of a graph."""
+    return cupy.cuda.Memory(WORKSPACE)
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    from cuda import pathfinder  # a dependency of CuPy's
+
+    return ctypes.CDLL(pathfinder.load_nvidia_dynamic_lib("cublasLt").abs_path)
+
+
+def _call(name: str, *args: Any) -> None:
+    status = getattr(_library(), name)(*args)
+    if status:
+        raise RuntimeError(f"{name} failed with cuBLAS status {status}")

@@ -1,0 +1,156 @@
+"""Kernels for arrays on CUDA devices: `kernels.cu`, and matrix products by cublasLt.
+
+What each computes is said at its definition, in `xpnet.kernels`. NVRTC compiles them when first used; CuPy keeps the
+result on disk.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection
+from importlib import resources
+from typing import Any
+
+import cupy
+import numpy as np
+
+from xpnet import kernels
+from xpnet.kernels import cublaslt
+from xpnet.typing import Array
+
+BLOCK = 256
+"""Threads in a block."""
+
+MOST_BLOCKS = 4096
+"""Blocks in a launch: beyond, each thread takes several elements."""
+
+ROWS, CLASSES = 8192, 64
+"""Rows and classes of scores up to which the softmax is work for one block, with whole rows for each thread."""
+
+OPTIONS = ("--fmad=false", f"-DBLOCK={BLOCK}")
+
+TYPES = {"float32": "float", "float64": "double"}
+LABELS = ("uint8", "int32", "int64")
+
+
+def matmul(a: Array, b: Array, out: Array | None = None) -> Any:
+    if a.ndim != b.ndim or a.ndim not in {2, 3} or a.dtype != b.dtype or a.dtype.kind != "f":
+        return NotImplemented
+    count = {1} if a.ndim == 2 else {len(a), len(b)}
+    if a.shape[-1] != b.shape[-2] or len(count - {1}) > 1:
+        return NotImplemented  # the definition raises the error
+    shape = (*((max(count),) if a.ndim == 3 else ()), a.shape[-2], b.shape[-1])
+    direct = out is not None and out.dtype == a.dtype and out.shape == shape and cublaslt.has_rows(out)
+    result = out if direct else cupy.empty(shape, a.dtype)
+    if a.size and b.size:
+        a, b = (x if cublaslt.is_matrix(x) else cupy.ascontiguousarray(x) for x in (a, b))
+        cublaslt.multiply(a, b, result, kernels.precision())
+    else:
+        result.fill(0)
+    if out is not None and not direct:
+        out[...] = result
+        return out
+    return result
+
+
+def gather(x: Array, index: Array, out: Array) -> Any:
+    if not (_fit(x, types=("uint8",)) and _fit(index, types=("int64",)) and _fit(out)):
+        return NotImplemented
+    _launch("gather_pixels", out, out.size, x, index, out, out.size, max(out[:1].size, 1))
+    return out
+
+
+def relu(x: Array, mask: Array | None = None, out: Array | None = None) -> Any:
+    if not _fit(x):
+        return NotImplemented
+    mask = cupy.empty(x.shape, bool) if mask is None else mask
+    out = cupy.empty_like(x) if out is None else out
+    if not (_fit(mask, types=("bool",)) and _fit(out, types=(str(x.dtype),))):
+        return NotImplemented
+    _launch("relu", x, x.size, x, out, mask, x.size)
+    return out, mask
+
+
+def softmax_cross_entropy(x: Array, t: Array, out: Array | None = None) -> Any:
+    if not _scores_with_ids(x, t) or len(x) > ROWS:
+        return NotImplemented
+    y = cupy.empty_like(x) if out is None or not _fit(out, types=(str(x.dtype),)) else out
+    loss = cupy.empty((), x.dtype)
+    _launch(f"softmax_cross_entropy.{t.dtype}", x, 1, x, t, y, loss, *x.shape)
+    return loss, y
+
+
+def softmax_cross_entropy_gradient(y: Array, t: Array, scale: Array | float, out: Array | None = None) -> Any:
+    if not _scores_with_ids(y, t) or not isinstance(scale, float):
+        return NotImplemented
+    dx = cupy.empty_like(y) if out is None or not _fit(out, types=(str(y.dtype),)) else out
+    _launch(f"softmax_cross_entropy_gradient.{t.dtype}", y, y.size, y, t, dx, scale, y.size, y.shape[1])
+    return dx
+
+
+def descend(p: Array, direction: Array, lr: Array | float, scratch: Array) -> Any:
+    if not _fit(p, direction):
+        return NotImplemented
+    return _launch("descend", p, p.size, p, direction, *_number(lr), p.size)
+
+
+def descend_with_momentum(
+    p: Array, g: Array, v: Array, lr: Array | float, kept: float, nesterov: bool, scratch: Array
+) -> Any:
+    if not _fit(p, g, v):
+        return NotImplemented
+    return _launch("descend_with_momentum", p, p.size, p, g, v, *_number(lr), kept, nesterov, p.size)
+
+
+def descend_by_moments(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    lr: Array | float,
+    eps: Array | float,
+    betas: tuple[float, float],
+    scratch: Array,
+) -> Any:
+    if not _fit(p, g, m, v):
+        return NotImplemented
+    return _launch("descend_by_moments", p, p.size, p, g, m, v, *_number(lr), *_number(eps), *betas, p.size)
+
+
+def _fit(*arrays: Array, types: Collection[str] = TYPES) -> bool:
+    """Whether all are in C order, and of one dtype, out of those named: by default what there are kernels for."""
+    return all(x.dtype == arrays[0].dtype and x.dtype in types and x.flags.c_contiguous for x in arrays)
+
+
+def _scores_with_ids(x: Array, t: Array) -> bool:
+    fits = (x.ndim, t.ndim) == (2, 1) and len(x) == len(t) > 0 and 0 < x.shape[1] <= CLASSES
+    return fits and _fit(x) and _fit(t, types=LABELS)
+
+
+def _number(value: Array | float) -> tuple[Any, float]:
+    """Return a number as the kernels take it: an array on the device and nothing, or no array and the number."""
+    return (np.intp(0), value) if isinstance(value, float) else (value, 0.0)
+
+
+def _launch(name: str, x: Array, size: int, *args: Any) -> None:
+    """Run a kernel of x's dtype with a thread for each element, as far as there are so many."""
+    if size:
+        base, *label = name.split(".")
+        function = _kernel("_".join([base, TYPES[str(x.dtype)], *label]))
+        function((min(-(-size // BLOCK), MOST_BLOCKS),), (BLOCK,), tuple(map(_argument, args)))
+
+
+def _argument(value: Any) -> Any:
+    """Return a Python number in the width that the kernels declare: 8 bytes, or 1 for a truth value."""
+    return {bool: np.bool_, int: np.int64, float: np.float64}.get(type(value), lambda x: x)(value)
+
+
+@functools.cache
+def _kernel(name: str) -> Any:
+    return _module().get_function(name)
+
+
+@functools.cache
+def _module() -> Any:
+    source = resources.files("xpnet.kernels").joinpath("kernels.cu").read_text()
+    return cupy.RawModule(code=source, options=OPTIONS)
