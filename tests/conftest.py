@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import sys
 
+import cuda_on_host
 import fake_cupy
 import numpy as np
 import pytest
@@ -20,11 +22,17 @@ settings.load_profile("xpnet")
 
 @pytest.fixture
 def cupy(monkeypatch):
-    """The fake, in the place of CuPy."""
+    """The fake, in the place of CuPy, with the CUDA kernels compiled for the host."""
+    if cuda_on_host.COMPILER is None:
+        pytest.skip("no g++ to compile the CUDA kernels for the host")
     module = fake_cupy.create()
     monkeypatch.setitem(sys.modules, "cupy", module)
-    monkeypatch.setattr(kernels, "_for_cuda", lambda: None)  # the definitions; `cuda_kernels` is what compiles others
-    return module
+    for name in ("cuda", "cublaslt"):  # they hold on to the CuPy that they were imported with
+        monkeypatch.delitem(sys.modules, f"xpnet.kernels.{name}", raising=False)
+    kernels._for_cuda.cache_clear()
+    monkeypatch.setattr(importlib.import_module("xpnet.kernels.cublaslt"), "_product", fake_cupy.make_product)
+    yield module
+    kernels._for_cuda.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,9 @@ reductions and integer indices are 0-d arrays on the device (the latter views), 
 on that one only, and only the names and arguments that CuPy has exist. It counts what stalls a GPU: transfers, and
 synchronising calls (`float`, `bool`, `item`, a boolean-mask read ...).
 
+A stream captures what is done on it, as CuPy's does, and a graph's launch does it again, in the same memory: see
+`Capture`.
+
 `create()` returns a module to be put in the place of `cupy` in `sys.modules`, so that the package under test takes
 the very paths that it takes with the real one. `test_fake_cupy.py` compares names and signatures with the real CuPy
 where that is installed.
@@ -19,6 +22,7 @@ import operator
 from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 
+import cuda_on_host
 import numpy as np
 
 SIGNATURES = {
@@ -65,6 +69,57 @@ current_device = [0]
 DEVICE_COUNT = 2
 
 
+class CUDARuntimeError(RuntimeError):
+    """What CuPy raises for a failed call of the CUDA runtime."""
+
+
+class Capture:
+    """What is done while a stream captures: nothing, so far, but written down.
+
+    Results have to have a shape, so it is done all the same, and taken back at the end. New memory then holds garbage,
+    until a launch of the graph fills it.
+    """
+
+    def __init__(self):
+        self.calls, self.saved, self.made, self.launched = [], [], [], 0
+
+    def do(self, call, writes):
+        """Do something, and again in each launch; it writes into these arrays."""
+        self.saved += [(array, array.copy()) for array in writes]
+        self.calls.append(call)
+        return call()
+
+    def make(self, values, call):
+        """Take note of a new array, and of how each launch is to fill it."""
+        self.made.append(values)
+        self.calls.append(lambda: np.copyto(values, call()))
+
+    def end(self):
+        for array, before in reversed(self.saved):
+            array[...] = before
+        for array in self.made:
+            array.view(np.uint8 if array.ndim else array.dtype).fill(0xAB if array.ndim else 1)
+        self.saved = []
+
+    def launch(self, stream=None):
+        self.launched += 1
+        for call in self.calls:
+            call()
+
+    upload = staticmethod(lambda stream=None: None)
+
+
+capturing = []
+"""The capture that is under way, if any."""
+
+
+def wait_for_host(what):
+    """Count what stalls the queue, and refuse it where there is no queue, in a capture."""
+    counts.synchronizations += 1
+    if capturing:
+        raise CUDARuntimeError(f"cudaErrorStreamCaptureUnsupported: {what}")
+
+
 class ndarray:  # noqa: N801
     """An array on a fake device."""
 
@@ -80,6 +135,8 @@ class ndarray:  # noqa: N801
     dtype = property(lambda self: self._values.dtype)
     ndim = property(lambda self: self._values.ndim)
     size = property(lambda self: self._values.size)
+    strides = property(lambda self: self._values.strides)
+    data = property(lambda self: SimpleNamespace(ptr=self._values.ctypes.data))
     itemsize = property(lambda self: self._values.itemsize)
     nbytes = property(lambda self: self._values.nbytes)
     T = property(lambda self: _wrap(self._values.T, self._device))
@@ -99,19 +156,23 @@ class ndarray:  # noqa: N801
         index = _unwrap_index(index)
         parts = index if isinstance(index, tuple) else (index,)
         if any(isinstance(part, np.ndarray) and part.dtype == bool for part in parts):
-            counts.synchronizations += 1  # the size of the result must come to the host
+            wait_for_host("the size of a boolean mask's result")
         if Ellipsis not in [part for part in parts if not isinstance(part, np.ndarray)]:
             parts = (*parts, Ellipsis)  # NumPy then returns a 0-d view, as CuPy does, in place of a scalar
-        return _wrap(self._values[parts], self._device)
+        return _result(lambda: self._values[parts], self._values, device=self._device)
 
     def __setitem__(self, index, value):
-        self._values[_unwrap_index(index)] = _unwrap(value)
+        index, value = _unwrap_index(index), _unwrap(value)
+        _do(lambda: self._values.__setitem__(index, value), self._values)
 
     def astype(self, dtype, order="K", casting=None, subok=None, copy=True):
-        return _wrap(self._values.astype(dtype, copy=copy), self._device)
+        return _result(lambda: self._values.astype(dtype, copy=copy), self._values, device=self._device)
+
+    def fill(self, value):
+        _do(lambda: self._values.fill(value), self._values)
 
     def reshape(self, *shape, order="C"):
-        return _wrap(self._values.reshape(*shape, order=order), self._device)
+        return _result(lambda: self._values.reshape(*shape, order=order), self._values, device=self._device)
 
     def view(self, dtype=None):
         return _wrap(self._values.view(dtype), self._device)
@@ -120,10 +181,10 @@ class ndarray:  # noqa: N801
         return _call(np.take, self, indices, axis=axis, out=out)
 
     def copy(self, order="C"):
-        return _wrap(self._values.copy(order), self._device)
+        return _result(lambda: self._values.copy(order), device=self._device)
 
     def ravel(self, order="C"):
-        return _wrap(self._values.ravel(order), self._device)
+        return _result(lambda: self._values.ravel(order), self._values, device=self._device)
 
     def transpose(self, *axes):
         return _wrap(self._values.transpose(*axes), self._device)
@@ -148,12 +209,12 @@ class ndarray:  # noqa: N801
 
     def get(self):
         counts.transfers += 1
-        counts.synchronizations += 1
+        wait_for_host("a copy to the host")
         return self._values.copy()
 
     def _value(self):
         counts.transfers += 1
-        counts.synchronizations += 1
+        wait_for_host("a value on the host")
         return self._values.item()
 
     def item(self):
@@ -189,7 +250,8 @@ UNARY = ("neg", "abs", "invert", "pos")
 def _add_operators() -> None:
     def in_place(function):
         def method(self, other):
-            function(self._values, _unwrap(other))
+            other = _unwrap(other)
+            _do(lambda: function(self._values, other), self._values)
             return self
 
         return method
@@ -229,10 +291,32 @@ def _unwrap_index(index):
     return tuple(_unwrap(part) for part in index) if isinstance(index, tuple) else _unwrap(index)
 
 
+BLAS = {operator.matmul, np.matmul, np.vdot}
+
+
 def _call(function, *args, **kwargs):
-    result = function(*map(_unwrap, args), **{key: _unwrap(value) for key, value in kwargs.items()})
+    if capturing and function in BLAS:
+        raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
     out = kwargs.get("out")
-    return _wrap(result, current_device[0]) if out is None else out
+    args, kwargs = [_unwrap(x) for x in args], {key: _unwrap(value) for key, value in kwargs.items()}
+    if out is not None:
+        _do(lambda: function(*args, **kwargs), out._values)
+        return out
+    inputs = [x for group in args for x in (group if isinstance(group, (list, tuple)) else [group])]
+    return _result(lambda: function(*args, **kwargs), *inputs)
+
+
+def _do(call, *writes):
+    """Do something that writes into arrays of the device."""
+    return capturing[0].do(call, writes) if capturing else call()
+
+
+def _result(call, *inputs, device=None):
+    """Return what a call gives: a view of one of its inputs, or an array of its own, filled again by each launch."""
+    values = np.asarray(call())
+    if capturing and not any(isinstance(x, np.ndarray) and np.may_share_memory(values, x) for x in inputs):
+        capturing[0].make(values, call)
+    return _wrap(values, current_device[0] if device is None else device)
 
 
 def _function(name):
@@ -255,7 +339,7 @@ def _ufunc(name):
 
 def _where(condition, x=None, y=None):
     if x is None or y is None:
-        counts.synchronizations += 1
+        wait_for_host("one-argument where")
         raise TypeError("one-argument where synchronises; keep it out of the package")
     return _call(np.where, condition, x, y)
 
@@ -265,8 +349,10 @@ def _array(a, dtype=None, copy=True, order="K"):
         values = a._values  # from any device: CuPy copies between them
         if a._device == current_device[0] and not copy and dtype in {None, a.dtype}:
             return a
-        return _wrap(np.array(values, dtype=dtype, order=order), current_device[0])
+        return _result(lambda: np.array(values, dtype=dtype, order=order))
     counts.transfers += 1
+    if capturing:
+        wait_for_host("a copy from the host")
     return _wrap(np.array(a, dtype=dtype, order=order), current_device[0])
 
 
@@ -288,18 +374,75 @@ class _Device(contextlib.AbstractContextManager):
         current_device.pop(0)
 
 
-class CUDARuntimeError(RuntimeError):
-    """What CuPy raises for a failed call of the CUDA runtime."""
+class _Stream:
+    """A queue; whatever is put into it is done at once."""
+
+    current = []
+    ptr = 0
+
+    def __init__(self, null=False, non_blocking=False):
+        pass
+
+    def __enter__(self):
+        self.current.insert(0, self)
+        return self
+
+    def __exit__(self, *_):
+        self.current.remove(self)
+
+    def begin_capture(self, mode=None):
+        capturing.append(Capture())
+
+    def end_capture(self):
+        capture = capturing.pop()
+        capture.end()
+        return capture
+
+    def record(self, event=None):
+        return None
+
+    def wait_event(self, event):
+        pass
+
+    def synchronize(self):
+        wait_for_host("a wait for the stream")
 
 
-def _synchronize():
-    counts.synchronizations += 1
+def _get_current_stream():
+    return _Stream.current[0] if _Stream.current else _Stream()
+
+
+class _RawModule:
+    """CUDA's source, compiled for the host."""
+
+    def __init__(self, code=None, options=()):
+        self.library = cuda_on_host.compile_for_host(code, options)
+
+    def get_function(self, name):
+        kernel = cuda_on_host.HostKernel(self.library, name)
+
+        def launch(grid, block, args):
+            values = [_unwrap(argument) for argument in args]
+            _do(lambda: kernel(grid, block, values), *[x for x in values if isinstance(x, np.ndarray)])
+
+        return launch
+
+
+def make_product(device, dtype, compute, count, *operands):
+    """Return what takes the place of a product by cublasLt, of which it is given the operands' addresses."""
+    multiply = cuda_on_host.product(dtype, count, *operands)
+
+    def launch(a, b, out, stream):
+        _do(lambda: multiply(a, b, out), multiply.result(out))
+
+    return launch
 
 
 def create() -> ModuleType:
     """Return a fake `cupy` module with two devices, its counts at zero."""
     counts.reset()
     current_device[:] = [0]
+    capturing.clear()
     module = ModuleType("cupy")
     module.__spec__ = ModuleSpec("cupy", None)
     module.lib = SimpleNamespace(stride_tricks=SimpleNamespace())
@@ -325,8 +468,15 @@ def create() -> ModuleType:
             "major": 9,
             "minor": 0,
         },
+        getDevice=lambda: current_device[0],
     )
+    module.RawModule = _RawModule
     module.cuda = SimpleNamespace(
-        Device=_Device, runtime=runtime, get_current_stream=lambda: SimpleNamespace(synchronize=_synchronize)
+        Device=_Device,
+        MemoryPool=lambda: SimpleNamespace(malloc=None),
+        Stream=_Stream,
+        get_current_stream=_get_current_stream,
+        runtime=runtime,
+        using_allocator=contextlib.nullcontext,
     )
     return module
