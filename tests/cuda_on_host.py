@@ -29,9 +29,7 @@ class HostKernel:
         self.library, self.function = library, getattr(library, name)
 
     def __call__(self, grid, block, args, real_threads=False):
-        arguments = [
-            ctypes.c_void_p(a.ctypes.data) if isinstance(a, np.ndarray) else CTYPES[type(a)](a) for a in args
-        ]
+        arguments = [ctypes.c_void_p(a.ctypes.data) if isinstance(a, np.ndarray) else CTYPES[type(a)](a) for a in args]
         if not real_threads:
             grid, block = (1,), (1,)
         self.library.launch(*grid, *block)

@@ -6,7 +6,7 @@ on that one only, and only the names and arguments that CuPy has exist. It count
 synchronising calls (`float`, `bool`, `item`, a boolean-mask read ...).
 
 A stream captures what is done on it, as CuPy's does, and a graph's launch does it again, in the same memory: see
-`Capture`.
+`fake_stream.Capture`.
 
 `create()` returns a module to be put in the place of `cupy` in `sys.modules`, so that the package under test takes
 the very paths that it takes with the real one. `test_fake_cupy.py` compares names and signatures with the real CuPy
@@ -24,6 +24,7 @@ from types import ModuleType, SimpleNamespace
 
 import cuda_on_host
 import numpy as np
+from fake_stream import CUDARuntimeError, Stream, capturing, counts, get_current_stream, wait_for_host
 
 SIGNATURES = {
     "all": lambda a, axis=None, out=None, keepdims=False: None,
@@ -57,67 +58,8 @@ UFUNCS = (
 )
 
 
-class Counts(SimpleNamespace):
-    """What a GPU would have had to wait for."""
-
-    def reset(self) -> None:
-        self.transfers = self.synchronizations = 0
-
-
-counts = Counts(transfers=0, synchronizations=0)
 current_device = [0]
 DEVICE_COUNT = 2
-
-
-class CUDARuntimeError(RuntimeError):
-    """What CuPy raises for a failed call of the CUDA runtime."""
-
-
-class Capture:
-    """What is done while a stream captures: nothing, so far, but written down.
-
-    Results have to have a shape, so it is done all the same, and taken back at the end. New memory then holds garbage,
-    until a launch of the graph fills it.
-    """
-
-    def __init__(self):
-        self.calls, self.saved, self.made, self.launched = [], [], [], 0
-
-    def do(self, call, writes):
-        """Do something, and again in each launch; it writes into these arrays."""
-        self.saved += [(array, array.copy()) for array in writes]
-        self.calls.append(call)
-        return call()
-
-    def make(self, values, call):
-        """Take note of a new array, and of how each launch is to fill it."""
-        self.made.append(values)
-        self.calls.append(lambda: np.copyto(values, call()))
-
-    def end(self):
-        for array, before in reversed(self.saved):
-            array[...] = before
-        for array in self.made:
-            array.view(np.uint8 if array.ndim else array.dtype).fill(0xAB if array.ndim else 1)
-        self.saved = []
-
-    def launch(self, stream=None):
-        self.launched += 1
-        for call in self.calls:
-            call()
-
-    upload = staticmethod(lambda stream=None: None)
-
-
-capturing = []
-"""The capture that is under way, if any."""
-
-
-def wait_for_host(what):
-    """Count what stalls the queue, and refuse it where there is no queue, in a capture."""
-    counts.synchronizations += 1
-    if capturing:
-        raise CUDARuntimeError(f"cudaErrorStreamCaptureUnsupported: {what}")
 
 
 class ndarray:  # noqa: N801
@@ -374,44 +316,6 @@ class _Device(contextlib.AbstractContextManager):
         current_device.pop(0)
 
 
-class _Stream:
-    """A queue; whatever is put into it is done at once."""
-
-    current = []
-    ptr = 0
-
-    def __init__(self, null=False, non_blocking=False):
-        pass
-
-    def __enter__(self):
-        self.current.insert(0, self)
-        return self
-
-    def __exit__(self, *_):
-        self.current.remove(self)
-
-    def begin_capture(self, mode=None):
-        capturing.append(Capture())
-
-    def end_capture(self):
-        capture = capturing.pop()
-        capture.end()
-        return capture
-
-    def record(self, event=None):
-        return None
-
-    def wait_event(self, event):
-        pass
-
-    def synchronize(self):
-        wait_for_host("a wait for the stream")
-
-
-def _get_current_stream():
-    return _Stream.current[0] if _Stream.current else _Stream()
-
-
 class _RawModule:
     """CUDA's source, compiled for the host."""
 
@@ -474,8 +378,8 @@ def create() -> ModuleType:
     module.cuda = SimpleNamespace(
         Device=_Device,
         MemoryPool=lambda: SimpleNamespace(malloc=None),
-        Stream=_Stream,
-        get_current_stream=_get_current_stream,
+        Stream=Stream,
+        get_current_stream=get_current_stream,
         runtime=runtime,
         using_allocator=contextlib.nullcontext,
     )

@@ -4,6 +4,7 @@ import inspect
 import operator
 
 import fake_cupy
+import fake_stream
 import numpy as np
 import pytest
 
@@ -50,7 +51,7 @@ def test_fake_counts_what_stalls_a_gpu(cupy):
     fake_cupy.counts.reset()
     total = cupy.sum(x * 2.0)
     assert total.shape == ()
-    assert fake_cupy.counts == fake_cupy.Counts(transfers=0, synchronizations=0)
+    assert fake_cupy.counts == fake_stream.Counts(transfers=0, synchronizations=0)
     assert float(total) == 12.0
     x[x > 1]
     assert fake_cupy.counts.synchronizations == 2

@@ -70,12 +70,12 @@ def test_a_training_step_neither_synchronises_nor_transfers(data, cupy):
     fake_cupy.counts.reset()
     for _ in range(2):
         losses = step.run(run.x_train, run.t_train, indices)
-    assert (fake_cupy.counts.synchronizations, fake_cupy.counts.transfers) == (0, 0)
+    assert (fake_cupy.counts.synchronizations, fake_cupy.counts.transfers) == (0, 2)  # a learning rate for each step
     assert losses.shape == (3,)
     run = trainer(data, "cuda", steps=100, mini_batch_size=1)
     fake_cupy.counts.reset()
-    run._run(100)  # 100 steps: their indices go there in one transfer, their losses come back in one
-    assert fake_cupy.counts.transfers == 2
+    run._run(100)  # 100 steps: their indices and learning rates go there in two transfers, losses come back in one
+    assert fake_cupy.counts.transfers == 3
     assert fake_cupy.counts.synchronizations == 1
 
 

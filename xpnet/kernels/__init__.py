@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Literal, ParamSpec, TypeVar, get_args
 
 from xpnet import functions
-from xpnet.device import get_array_module, is_on_host
+from xpnet.device import Device, get_array_module, is_on_host
 from xpnet.typing import Array, DTypeLike
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Precision",
     "add_to_rows",
     "as_floats",
+    "check_precision",
     "choose_backend",
     "contract",
     "descend",
@@ -117,13 +118,28 @@ def using(backend: Backend = "numpy", precision: Precision = "float32") -> Itera
         _precision.reset(tokens[1])
 
 
+def check_precision(name: Precision, device: Device, dtype: DTypeLike) -> Precision:
+    """Return a precision, having made sure that products of that dtype have it on that device.
+
+    Raises
+    ------
+    ValueError
+        If they do not.
+    """
+    if name not in get_args(Precision):
+        raise ValueError(f"precision must be one of {', '.join(map(repr, get_args(Precision)))}, got {name!r}")
+    if name != "float32" and (device.name == "cpu" or dtype != "float32"):
+        raise ValueError(f"precision {name!r} is for float32 on a CUDA device, got {dtype} on {device}")
+    return name
+
+
 def precision() -> Precision:
     """Return the precision that is in use for products on CUDA devices."""
     return _precision.get()
 
 
 def kernel(definition: Callable[P, R]) -> Callable[P, R]:
-    """Let a function be computed by the backend for where its first argument is, if that has a version and it applies."""
+    """Let the backend for where the first argument is compute a function, where it has a version and that applies."""
     name = definition.__name__
 
     @functools.wraps(definition)

@@ -42,7 +42,7 @@ class Operand(NamedTuple):
     transposed : bool
         Whether the product shall take the matrix's transpose.
     batch : int
-        Numbers from one matrix of the stack to the next.
+        Numbers from one matrix of the stack to the next; 0 if there is one, which then goes with all of another stack.
     """
 
     rows: int
@@ -56,7 +56,7 @@ class Operand(NamedTuple):
         """Describe an array (..., M, N), of two or three axes; None if its rows and columns both have gaps."""
         steps = [stride // x.itemsize for stride in x.strides]
         (m, n), (down, right) = x.shape[-2:], steps[-2:]
-        batch = steps[0] if x.ndim == 3 else 0
+        batch = steps[0] if x.ndim == 3 and len(x) > 1 else 0
         if (right == 1 or n == 1) and (down >= n or m == 1):
             return cls(n, m, max(down if m > 1 else n, n), False, batch)
         if (down == 1 or m == 1) and (right >= m or n == 1):
@@ -107,9 +107,7 @@ class _HeuristicResult(ctypes.Structure):
 class _Product:
     """A product of matrices of given shapes, with the algorithm chosen."""
 
-    def __init__(
-        self, device: int, dtype: str, compute: str, count: int, a: Operand, b: Operand, out: Operand
-    ) -> None:
+    def __init__(self, device: int, dtype: str, compute: str, count: int, a: Operand, b: Operand, out: Operand) -> None:
         scale = c_double if dtype == "float64" else c_float
         scale_type = _DTYPES["float64" if dtype == "float64" else "float32"]
         self._one, self._zero = scale(1.0), scale(0.0)

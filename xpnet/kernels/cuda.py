@@ -34,23 +34,28 @@ LABELS = ("uint8", "int32", "int64")
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Any:
+    if (a.ndim, b.ndim) == (2, 1):
+        column = matmul(a, b[:, None], None if out is None else out[:, None])
+        return column if column is NotImplemented else column[:, 0] if out is None else out
     if a.ndim != b.ndim or a.ndim not in {2, 3} or a.dtype != b.dtype or a.dtype.kind != "f":
         return NotImplemented
     count = {1} if a.ndim == 2 else {len(a), len(b)}
     if a.shape[-1] != b.shape[-2] or len(count - {1}) > 1:
         return NotImplemented  # the definition raises the error
     shape = (*((max(count),) if a.ndim == 3 else ()), a.shape[-2], b.shape[-1])
-    direct = out is not None and out.dtype == a.dtype and out.shape == shape and cublaslt.has_rows(out)
-    result = out if direct else cupy.empty(shape, a.dtype)
+    if out is not None and out.dtype == a.dtype and out.shape == shape and cublaslt.has_rows(out):
+        result = out
+    else:
+        result = cupy.empty(shape, a.dtype)
     if a.size and b.size:
         a, b = (x if cublaslt.is_matrix(x) else cupy.ascontiguousarray(x) for x in (a, b))
         cublaslt.multiply(a, b, result, kernels.precision())
     else:
         result.fill(0)
-    if out is not None and not direct:
-        out[...] = result
-        return out
-    return result
+    if out is None or result is out:
+        return result
+    out[...] = result
+    return out
 
 
 def gather(x: Array, index: Array, out: Array) -> Any:
@@ -119,7 +124,7 @@ def descend_by_moments(
 
 def _fit(*arrays: Array, types: Collection[str] = TYPES) -> bool:
     """Whether all are in C order, and of one dtype, out of those named: by default what there are kernels for."""
-    return all(x.dtype == arrays[0].dtype and x.dtype in types and x.flags.c_contiguous for x in arrays)
+    return all(x.dtype == arrays[0].dtype and str(x.dtype) in types and x.flags.c_contiguous for x in arrays)
 
 
 def _scores_with_ids(x: Array, t: Array) -> bool:

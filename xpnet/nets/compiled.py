@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xpnet import kernels
+from xpnet.device import is_on_host
 from xpnet.interrupts import HeldInterrupts
 from xpnet.layers import Layer
+from xpnet.nets.captured import UNROLLED, GraphedSteps
 from xpnet.optimizers import Optimizer
 from xpnet.typing import Array, DTypeLike
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["CompiledStep"]
 
 GATHERED = 2**20
-"""Bytes of samples that are gathered at a time, for several steps: fewer calls, and they stay in the cache."""
+"""Bytes of samples that are gathered at a time on the host, for several steps: fewer calls, and all in the cache."""
 
 
 class CompiledStep:
@@ -34,19 +36,28 @@ class CompiledStep:
         Steps taken so far.
     backend : {"numpy", "numba"}
         What computes on the CPU.
+    precision : {"float32", "tf32"}
+        Of products on a CUDA device.
     """
 
     def __init__(
-        self, net: Network, optimizer: Optimizer, batch_size: int, backend: kernels.Backend | None = None
+        self,
+        net: Network,
+        optimizer: Optimizer,
+        batch_size: int,
+        backend: kernels.Backend | None = None,
+        precision: kernels.Precision = "float32",
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.backend = kernels.choose_backend(backend)
+        self.precision = kernels.check_precision(precision, net.device, net.dtype)
         self.net, self.optimizer, self.batch_size = net, optimizer, batch_size
         self.steps = 0
         self._params, self._grads = net.params, net.params.zeros_like()
         self._arrays: dict[Layer, dict[str, Array]] = {}
         self._gathered: dict[str, Array] = {}
+        self._graphed = GraphedSteps(net.device, self._take, optimizer) if net.device.name != "cpu" else None
 
     def run(self, x: Array, t: Array, indices: Array, losses: Array | None = None) -> Array:
         """Take a step for each row of `indices`; return the loss of each minibatch before its step.
@@ -77,34 +88,57 @@ class CompiledStep:
         x, t = net._asarray("x", x), net._asarray("t", t)
         with (
             net.device.activate(),
-            kernels.using(self.backend),
+            kernels.using(self.backend, self.precision),
             self._own_arrays(),
             HeldInterrupts() as interrupts,
         ):
+
+            def on_taken(steps: int) -> None:
+                self.steps += steps
+                interrupts.release()
+
             if losses is None:
                 losses = net.device.xp.zeros(len(indices), dtype=net.dtype)
-            for i, (x_batch, t_batch) in enumerate(self._batches(x, t, indices)):
-                losses[i] = self._step(x_batch, t_batch) if self._arrays else self._first_step(x_batch, t_batch)
-                self.steps += 1
-                interrupts.release()
+            if self._graphed:
+                self._graphed.run(x, t, indices, losses, on_taken)
+            else:
+                self._take(x, t, indices, losses, on_taken=on_taken)
         return losses
 
-    def _step(self, x: Array, t: Array) -> Array:
+    def _take(
+        self,
+        x: Array,
+        t: Array,
+        indices: Array,
+        losses: Array,
+        numbers: Sequence[Array] | None = None,
+        on_taken: Callable[[int], None] = lambda steps: None,
+    ) -> None:
+        """Take steps one by one, with the optimizer's numbers if they are given, else by its own `update`."""
+        for i, (x_batch, t_batch) in enumerate(self._batches(x, t, indices)):
+            step = self._step if self._arrays else self._first_step
+            losses[i] = step(x_batch, t_batch, None if numbers is None else numbers[i])
+            on_taken(1)
+
+    def _step(self, x: Array, t: Array, numbers: Array | None) -> Array:
         net = self.net
         loss = net._loss_of(net.predict(x, True), t)
         net.backward(net.last_layer.backward())
         net._collect_gradients(self._grads)
-        self.optimizer.update(net.params, self._grads)
+        if numbers is None:
+            self.optimizer.update(net.params, self._grads)
+        else:
+            self.optimizer._apply(net.params, self._grads, numbers)
         return loss
 
-    def _first_step(self, x: Array, t: Array) -> Array:
+    def _first_step(self, x: Array, t: Array, numbers: Array | None) -> Array:
         """Take a step, and keep the arrays that the layers make for the next ones."""
         made: dict[Layer, dict[str, Array]] = {layer: {} for layer in (*self.net.layers.values(), self.net.last_layer)}
         with contextlib.ExitStack() as stack:
             for layer, arrays in made.items():
                 stack.enter_context(_recorded(layer, "forward", arrays, "y"))
                 stack.enter_context(_recorded(layer, "backward", arrays, "dx"))
-            loss = self._step(x, t)
+            loss = self._step(x, t, numbers)
         for layer, arrays in made.items():
             arrays.update({name: getattr(layer, name) for name in layer.saved})
             layer.out = {**arrays, **layer.out}
@@ -114,7 +148,8 @@ class CompiledStep:
     def _batches(self, x: Array, t: Array, indices: Array) -> Iterator[tuple[Array, Array]]:
         dtype = self.net.dtype if x.dtype.kind == "f" or x.dtype == "uint8" else x.dtype
         sample = max(x[:1].size * dtype.itemsize, 1)
-        at_a_time = max(GATHERED // (sample * self.batch_size), 1)
+        room = GATHERED if is_on_host(x) else kernels.scratch_size(x)
+        at_a_time = max(min(room // (sample * self.batch_size), UNROLLED), 1)
         for start in range(0, len(indices), at_a_time):
             index = indices[start : start + at_a_time].reshape(-1)
             rows = at_a_time * self.batch_size

@@ -230,7 +230,13 @@ class Network:
             grads[name] = differences.values
         return grads
 
-    def compile(self, optimizer: Optimizer, batch_size: int, backend: kernels.Backend | None = None) -> CompiledStep:
+    def compile(
+        self,
+        optimizer: Optimizer,
+        batch_size: int,
+        backend: kernels.Backend | None = None,
+        precision: kernels.Precision = "float32",
+    ) -> CompiledStep:
         """Return a training step that allocates its arrays once, see `CompiledStep`; what `Trainer` runs.
 
         Parameters
@@ -242,6 +248,9 @@ class Network:
         backend : {"numpy", "numba"}, optional
             What computes on the CPU beside the matrix products; by default Numba where it is installed. The first
             time that Numba is used it compiles for some seconds, and keeps the result on disk.
+        precision : {"float32", "tf32"}, default "float32"
+            Of the matrix products on a CUDA device: with ``"tf32"`` their float32 inputs may be rounded to 10 bits,
+            which is faster.
 
         Examples
         --------
@@ -255,7 +264,7 @@ class Network:
         >>> bool(losses[-1] < 0.2 * losses[0])
         True
         """
-        return CompiledStep(self, optimizer, batch_size, backend)
+        return CompiledStep(self, optimizer, batch_size, backend, precision)
 
     def to(self, device: Device | str | None = None, dtype: DTypeLike | None = None) -> Self:
         """Move the network to another device or dtype, in place, and return it."""

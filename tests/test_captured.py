@@ -1,0 +1,186 @@
+"""Steps as a CUDA graph: N launches are N steps, whatever changes between them, and nothing else is asked of the host.
+
+On the fake the graph is what was written down while its stream captured (`fake_stream.Capture`), with all memory that
+was made on the way overwritten; what CuPy refuses in a capture it refuses as well.
+"""
+
+import fake_cupy
+import numpy as np
+import pytest
+
+from xpnet import Device, asnumpy
+from xpnet.layers import Affine, BatchNormalization, Dropout, LayerNorm, Relu, Sigmoid
+from xpnet.nets import LeNet5, MultiLayerNet, Sequential, SimpleConvNet, TwoLayerNet, captured
+from xpnet.optimizers import SGD, AdaGrad, Adam, AdamW, Lion, Momentum, Nesterov, RMSprop, schedules
+
+OPTIMIZERS = {
+    "sgd": lambda: SGD(0.1),
+    "momentum": lambda: Momentum(0.1),
+    "nesterov": lambda: Nesterov(0.05, weight_decay=0.01),
+    "adagrad": lambda: AdaGrad(0.1),
+    "rmsprop": lambda: RMSprop(0.01),
+    "adam": lambda: Adam(0.02),
+    "adamw": lambda: AdamW(0.02, weight_decay=0.1),
+    "lion": lambda: Lion(0.01, weight_decay=0.1),
+    "clipped": lambda: SGD(0.5, clip_norm=0.1),
+    "clipped by value": lambda: SGD(0.5, clip_value=0.01),
+    "scheduled": lambda: Adam(schedules.CosineAnnealing(0.1, 20)),
+}
+
+
+def normalized():
+    def affine(n, m):
+        return Affine.from_sizes(n, m, std=0.5, rng=n)
+
+    def ones(n):
+        return np.ones(n, "float32"), np.zeros(n, "float32")
+
+    hidden = [affine(12, 8), BatchNormalization(*ones(8)), Relu(), affine(8, 6), LayerNorm(*ones(6)), Sigmoid()]
+    return Sequential([*hidden, Dropout(0.3, seed=1), affine(6, 3)])
+
+
+NETS = {
+    "two layers": ((12,), lambda: TwoLayerNet(12, 8, 3, 0.5, seed=0)),
+    "float64": ((12,), lambda: TwoLayerNet(12, 8, 3, 0.5, seed=0, dtype="float64")),
+    "weight decay": ((12,), lambda: MultiLayerNet(12, [8, 8], 3, weight_decay_lambda=0.1, seed=0)),
+    "normalization and dropout": ((12,), normalized),
+    "images": ((1, 28, 28), lambda: SimpleConvNet(seed=0)),
+    "LeNet-5": ((1, 28, 28), lambda: LeNet5(seed=0)),
+}
+
+
+@pytest.fixture(autouse=True)
+def short_graphs(monkeypatch):
+    monkeypatch.setattr(captured, "UNROLLED", 3)
+
+
+def plain_steps(net, optimizer, x, t, indices):
+    """Return the losses of steps by the public path."""
+    losses = []
+    for index in indices:
+        loss, grads = net.loss_and_gradient(x[index], t[index])
+        optimizer.update(net.params, grads)
+        losses.append(float(loss))
+    return np.array(losses, net.dtype)
+
+
+def check_equal(device, rng, build, sample, optimizer, pixels=False):
+    """Compare steps of a compiled step, in calls of various lengths, with as many plain ones."""
+    x = rng.integers(0, 256, (30, *sample)).astype("uint8") if pixels else rng.standard_normal((30, *sample))
+    x, t = device.asarray(x if pixels else x.astype("float32")), device.asarray(rng.integers(0, 3, 30))
+    indices = device.asarray(rng.integers(0, 30, (14, 5)))
+    plain, fast = (build().to(device) for _ in range(2))
+    expected = plain_steps(plain, optimizer(), x, t, indices)
+    compiled = optimizer()
+    step = fast.compile(compiled, 5, backend="numpy")
+    losses = [asnumpy(step.run(x, t, part)) for part in (indices[:1], indices[1:9], indices[9:])]
+    np.testing.assert_array_equal(np.concatenate(losses), expected)
+    np.testing.assert_array_equal(asnumpy(fast.params.flat), asnumpy(plain.params.flat))
+    for name, buffer in plain.buffers().items():
+        np.testing.assert_array_equal(asnumpy(fast.buffers()[name]), asnumpy(buffer))
+    assert step.steps == compiled.steps == 14
+    return step
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_launches_are_the_plain_steps_with_every_rule(device, rng, optimizer):
+    check_equal(device, rng, NETS["two layers"][1], (12,), optimizer)
+
+
+@pytest.mark.parametrize(("sample", "build"), NETS.values(), ids=NETS)
+@pytest.mark.parametrize("pixels", [False, True], ids=["floats", "pixels"])
+def test_launches_are_the_plain_steps_of_every_kind_of_layer(device, rng, sample, build, pixels):
+    check_equal(device, rng, build, sample, lambda: Momentum(0.01), pixels)
+
+
+def test_steps_are_captured_once_and_launched(cupy, rng):
+    step = check_equal(Device("cuda"), rng, NETS["two layers"][1], (12,), OPTIMIZERS["adam"])
+    graphs = step._graphed._graphs
+    assert {n: graph._graph.launched for n, graph in graphs.items()} == {1: 2, 3: 3}  # and three steps to warm up
+
+
+def test_a_change_of_the_settings_is_not_missed(device, rng):
+    x, t = device.asarray(rng.standard_normal((30, 12))), device.asarray(rng.integers(0, 3, 30))
+    more_x, more_t = device.asarray(rng.standard_normal((40, 12))), device.asarray(rng.integers(0, 3, 40))
+    indices = device.asarray(rng.integers(0, 30, (9, 5)))
+    plain, fast = (TwoLayerNet(12, 8, 3, 0.5, seed=0, device=device) for _ in range(2))
+    rules = Momentum(0.1), Momentum(0.1)
+    step = fast.compile(rules[1], 5, backend="numpy")
+    for data in ((x, t), (x, t), (more_x, more_t), (x, t)):
+        expected = plain_steps(plain, rules[0], *data, indices)
+        np.testing.assert_array_equal(asnumpy(step.run(*data, indices)), expected)
+        for rule in rules:
+            rule.lr *= 0.5
+            rule.momentum *= 0.9
+            rule.weight_decay += 0.01
+    for rule in rules:  # as after reading a checkpoint
+        rule.state = {"v": {name: np.zeros(shape, "float32") for name, shape in plain.params.shapes.items()}}
+    expected = plain_steps(plain, rules[0], x, t, indices)
+    np.testing.assert_array_equal(asnumpy(step.run(x, t, indices)), expected)
+
+
+class Looking(Relu):
+    """A layer of a user's that looks at a value, and so waits for the GPU."""
+
+    def forward(self, x, train=True):
+        self.largest = float(x.max())
+        return super().forward(x, train)
+
+
+def test_a_layer_that_cannot_be_captured_is_named_once(cupy, rng):
+    def build():
+        return Sequential([Affine.from_sizes(12, 8, rng=0), Looking(), Affine.from_sizes(8, 3, rng=1)])
+
+    with pytest.warns(
+        RuntimeWarning, match=r"without a CUDA graph: Looking1 cannot be captured .*StreamCapture"
+    ) as all_:
+        check_equal(Device("cuda"), rng, build, (12,), lambda: SGD(0.1))
+    assert len(all_) == 1
+    assert fake_cupy.capturing == []
+
+
+def test_results_stay_what_they_were(device, rng):
+    x, t = device.asarray(rng.standard_normal((30, 12))), device.asarray(rng.integers(0, 3, 30))
+    indices = device.asarray(rng.integers(0, 30, (8, 5)))
+    step = TwoLayerNet(12, 8, 3, seed=0, device=device).compile(SGD(0.1), 5)
+    losses = [step.run(x, t, indices) for _ in range(3)]
+    before = [asnumpy(loss).copy() for loss in losses]
+    step.run(x, t, indices)
+    for loss, values in zip(losses, before, strict=True):
+        np.testing.assert_array_equal(asnumpy(loss), values)
+
+
+class TestFake:
+    """The fake's captures are as strict as they are meant to be."""
+
+    def test_nothing_is_done_until_the_launch(self, cupy):
+        x, y = cupy.zeros(3), cupy.zeros(3)
+        stream = cupy.cuda.Stream()
+        stream.begin_capture()
+        x += 1
+        y[...] = x * 2.0
+        graph = stream.end_capture()
+        assert (x.get().tolist(), y.get().tolist()) == ([0.0] * 3, [0.0] * 3)
+        for n in (1, 2, 3):
+            graph.launch()
+            assert (x.get().tolist(), y.get().tolist()) == ([n] * 3, [2.0 * n] * 3)
+
+    @pytest.mark.parametrize(
+        "forbidden",
+        [
+            lambda cupy, x: cupy.matmul(x, x),
+            lambda cupy, x: x @ x,
+            lambda cupy, x: cupy.vdot(x, x),
+            lambda cupy, x: float(x[0, 0]),
+            lambda cupy, x: bool(x[0, 0]),
+            lambda cupy, x: x.get(),
+            lambda cupy, x: x[x > 0],
+            lambda cupy, x: cupy.asarray(np.ones(3)),
+            lambda cupy, x: cupy.cuda.get_current_stream().synchronize(),
+        ],
+    )
+    def test_what_cupy_refuses_is_refused(self, cupy, forbidden):
+        x = cupy.zeros((2, 2))
+        cupy.cuda.Stream().begin_capture()
+        with pytest.raises((NotImplementedError, fake_cupy.CUDARuntimeError)):
+            forbidden(cupy, x)

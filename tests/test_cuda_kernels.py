@@ -1,0 +1,242 @@
+"""The CUDA kernels compute what their definitions say: on the fake, compiled for the host, and on a GPU."""
+
+import ctypes
+import functools
+from importlib import resources
+
+import cuda_on_host
+import numpy as np
+import pytest
+
+from xpnet import Device, asnumpy, kernels
+from xpnet.nets import TwoLayerNet
+from xpnet.optimizers import SGD
+
+SOURCE = resources.files("xpnet.kernels").joinpath("kernels.cu").read_text()
+ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+
+DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+def both(monkeypatch, call):
+    """Return what a call gives by the kernels, and by the definitions."""
+    fast = call()
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels, "_for_cuda", lambda: None)
+        return fast, call()
+
+
+@pytest.fixture
+def launched(cupy, monkeypatch):
+    """The names of the kernels and products that ran on the fake."""
+    names = []
+    cuda = kernels._for_cuda()
+    launch, multiply = cuda._launch, cuda.cublaslt.multiply
+    monkeypatch.setattr(cuda, "_launch", lambda name, *args: (names.append(name), launch(name, *args))[1])
+    monkeypatch.setattr(cuda.cublaslt, "multiply", lambda *args: (names.append("product"), multiply(*args))[1])
+    return names
+
+
+class TestKernels:
+    @DTYPES
+    def test_gather_and_divide_by_255(self, device, monkeypatch, rng, dtype):
+        x, index = device.asarray(rng.integers(0, 256, (9, 2, 5), dtype="uint8")), device.asarray([3, 0, 8, 3])
+        fast, slow = both(monkeypatch, lambda: asnumpy(kernels.gather(x, index, device.xp.empty((4, 2, 5), dtype))))
+        np.testing.assert_array_equal(fast, slow)
+        np.testing.assert_array_equal(fast, asnumpy(x)[[3, 0, 8, 3]].astype(dtype) / 255)
+
+    @DTYPES
+    @pytest.mark.parametrize("shape", [(7, 3), (1,), (0, 3), (2, 3, 4, 5)])
+    def test_relu(self, device, monkeypatch, rng, dtype, shape):
+        x = rng.standard_normal(shape).astype(dtype)
+        x.reshape(-1)[:1] = np.nan
+        for fast, slow in zip(*both(monkeypatch, lambda: kernels.relu(device.asarray(x))), strict=True):
+            np.testing.assert_array_equal(asnumpy(fast), asnumpy(slow))
+
+    @DTYPES
+    @pytest.mark.parametrize("labels", ["uint8", "int32", "int64"])
+    @pytest.mark.parametrize(("n", "classes"), [(1, 1), (5, 3), (300, 10), (4, 100)])
+    def test_softmax_and_cross_entropy(self, device, monkeypatch, rng, dtype, labels, n, classes):
+        x = device.asarray((5 * rng.standard_normal((n, classes))).astype(dtype))
+        t = device.asarray(rng.integers(0, classes, n).astype(labels))
+
+        def call():
+            loss, y = kernels.softmax_cross_entropy(x, t)
+            return float(loss), asnumpy(y), asnumpy(kernels.softmax_cross_entropy_gradient(y, t, 1.0 / n))
+
+        for fast, slow in zip(*both(monkeypatch, call), strict=True):
+            np.testing.assert_allclose(fast, slow, rtol=50 * np.finfo(dtype).eps, atol=10 * np.finfo(dtype).eps)
+
+    def test_what_is_no_number_and_no_class_makes_the_loss_nan(self, cupy):
+        x = cupy.zeros((2, 3), "float32")
+        for bad in ([0, 3], [-1, 0]):
+            assert np.isnan(float(kernels.softmax_cross_entropy(x, cupy.array(bad))[0]))
+        x[1, 2] = np.nan
+        assert np.isnan(float(kernels.softmax_cross_entropy(x, cupy.array([0, 0]))[0]))
+
+    @DTYPES
+    @pytest.mark.parametrize("on_device", [False, True])
+    def test_optimizers(self, device, monkeypatch, rng, dtype, on_device):
+        arrays = [rng.random(1000).astype(dtype) for _ in range(4)]
+
+        def number(value):
+            return device.asarray(np.array(value, dtype)) if on_device else value
+
+        def call():
+            p, g, m, v = (device.asarray(array.copy()) for array in arrays)
+            scratch = device.xp.empty_like(p)
+            kernels.descend(p, g, number(0.1), scratch)
+            kernels.descend_with_momentum(p, g, m, number(0.1), 0.9, False, scratch)
+            kernels.descend_with_momentum(p, g, m, number(0.3), 0.8, True, scratch)
+            kernels.descend_by_moments(p, g, m, v, number(0.01), number(1e-8), (0.9, 0.99), scratch)
+            return [asnumpy(array) for array in (p, g, m, v)]
+
+        for fast, slow in zip(*both(monkeypatch, call), strict=True):
+            np.testing.assert_array_equal(fast, slow)
+
+    def test_what_there_is_no_kernel_for_is_left_to_the_definition(self, cupy, launched):
+        for x in (cupy.zeros((4, 6))[:, ::2], cupy.zeros((3, 4)).T, cupy.zeros((2, 2), "float16")):
+            y, mask = kernels.relu(x)
+            assert (y.shape, y.dtype, mask.dtype) == (x.shape, x.dtype, bool)
+        kernels.softmax_cross_entropy(cupy.zeros((2, 3)), cupy.zeros((2, 3)))  # labels one by one for each class
+        assert launched == []
+
+    def test_a_step_of_the_books_network_is_nine_kernels_beside_what_cupy_launches(self, launched, rng):
+        device = Device("cuda")
+        net = TwoLayerNet(12, 8, 3, seed=0, device=device)
+        x = device.asarray(rng.integers(0, 256, (20, 12), dtype="uint8"))
+        t = device.asarray(rng.integers(0, 3, 20))
+        step = net.compile(SGD(0.1), 5)
+        step.run(x, t, device.asarray(rng.integers(0, 20, (1, 5))))
+        assert launched == [
+            *("gather_pixels", "product", "relu", "product"),
+            *("softmax_cross_entropy.int64", "softmax_cross_entropy_gradient.int64"),
+            *("product", "product", "product", "descend"),
+        ]
+
+
+class TestProducts:
+    @DTYPES
+    @pytest.mark.parametrize("shape", [(4, 3, 5), (1, 3, 5), (4, 1, 5), (4, 3, 1), (1, 1, 1), (0, 3, 5), (4, 0, 5)])
+    @pytest.mark.parametrize("order", ["NN", "NT", "TN", "TT"])
+    def test_matrices_in_any_order(self, device, monkeypatch, rng, dtype, shape, order):
+        m, k, n = shape
+        a, b = (device.asarray(rng.standard_normal(s).astype(dtype)) for s in ((m, k), (k, n)))
+        if order[0] == "T":
+            a = device.asarray(asnumpy(a).T.copy()).T
+        if order[1] == "T":
+            b = device.asarray(asnumpy(b).T.copy()).T
+        wide = device.xp.zeros((m, n + 2), dtype)
+        result = kernels.matmul(a, b, out=wide[:, 1:-1])
+        expected = asnumpy(a) @ asnumpy(b)
+        tolerance = {"rtol": 100 * np.finfo(dtype).eps, "atol": 100 * np.finfo(dtype).eps}
+        np.testing.assert_allclose(asnumpy(wide)[:, 1:-1], expected, **tolerance)
+        np.testing.assert_array_equal(asnumpy(wide)[:, [0, -1]], 0)
+        np.testing.assert_allclose(asnumpy(result), expected, **tolerance)
+        np.testing.assert_allclose(asnumpy(kernels.matmul(a, b)), expected, **tolerance)
+
+    def test_stacks_columns_gaps_and_other_dtypes(self, device, rng):
+        def array(*shape):
+            return device.asarray(rng.standard_normal(shape))
+
+        cases = [
+            (array(2, 3, 4), array(2, 4, 5)),
+            (array(1, 3, 4), array(2, 4, 5)),
+            (array(2, 3, 4).transpose(0, 2, 1), array(2, 3, 5)),
+            (array(3, 4), array(4)),
+            (array(3, 8)[:, ::2], array(4, 5)),
+            (array(2, 3, 4), array(4, 5)),
+            (array(3, 4), array(4, 5).astype("float32")),
+        ]
+        for a, b in cases:
+            np.testing.assert_allclose(asnumpy(kernels.matmul(a, b)), asnumpy(a) @ asnumpy(b), rtol=1e-12)
+        column_order = device.xp.zeros((5, 3)).T
+        kernels.matmul(*cases[4], out=column_order)
+        np.testing.assert_allclose(asnumpy(column_order), asnumpy(cases[4][0]) @ asnumpy(cases[4][1]), rtol=1e-12)
+
+    def test_matrices_that_do_not_fit_are_the_modules_own_error(self, device):
+        xp = device.xp
+        for a, b in (((2, 3), (4, 5)), ((2, 2, 3), (3, 3, 5))):
+            with pytest.raises(ValueError, match=r"matmul|broadcast|mismatch"):
+                kernels.matmul(xp.zeros(a), xp.zeros(b))
+
+    @pytest.mark.parametrize("precision", ["float32", "tf32"])
+    def test_the_precision_is_the_steps(self, cupy, monkeypatch, rng, precision):
+        device, seen = Device("cuda"), []
+        cuda = kernels._for_cuda()
+        multiply = cuda.cublaslt.multiply
+        monkeypatch.setattr(cuda.cublaslt, "multiply", lambda *args: (seen.append(args[3]), multiply(*args))[1])
+        net = TwoLayerNet(4, 3, 2, device=device)
+        x, t = device.asarray(rng.random((6, 4), dtype="float32")), device.asarray([0, 1] * 3)
+        net.compile(SGD(0.1), 2, precision=precision).run(x, t, device.asarray([[0, 1]]))
+        assert seen == [precision] * 5
+        net.predict(x)
+        assert seen[5:] == ["float32"] * 2
+
+    def test_a_precision_that_there_is_not_is_refused(self, cupy):
+        for net, precision in (
+            (TwoLayerNet(4, 3, 2), "tf32"),
+            (TwoLayerNet(4, 3, 2, device="cuda", dtype="float64"), "tf32"),
+            (TwoLayerNet(4, 3, 2, device="cuda"), "half"),
+        ):
+            with pytest.raises(ValueError, match=r"precision .*tf32"):
+                net.compile(SGD(0.1), 2, precision=precision)
+
+
+@pytest.mark.skipif(cuda_on_host.COMPILER is None, reason="no g++ to compile the CUDA kernels for the host")
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_threads_of_a_block_share_the_sum_of_the_losses(rng, threads):
+    library = cuda_on_host.compile_for_host(SOURCE, ("-DBLOCK=8",))
+    kernel = cuda_on_host.HostKernel(library, "softmax_cross_entropy_double_int32")
+    x, t = rng.standard_normal((37, 10)), rng.integers(0, 10, 37, dtype="int32")
+    y, loss = np.empty_like(x), np.empty(())
+    kernel((1,), (threads,), (x, t, y, loss, np.int64(37), np.int64(10)), real_threads=True)
+    expected_loss, expected = kernels.softmax_cross_entropy(x, t)
+    np.testing.assert_allclose(y, expected, rtol=1e-14)
+    assert float(loss) == pytest.approx(float(expected_loss), rel=1e-14)
+
+
+@pytest.mark.skipif(cuda_on_host.COMPILER is None, reason="no g++ to compile the CUDA kernels for the host")
+@pytest.mark.parametrize(("blocks", "threads"), [(1, 1), (3, 4), (8, 8)])
+def test_any_launch_covers_all_elements_once(rng, blocks, threads):
+    kernel = cuda_on_host.HostKernel(cuda_on_host.compile_for_host(SOURCE, ("-DBLOCK=8",)), "descend_double")
+    p, direction = rng.random(50), rng.random(50)
+    expected = p - 0.1 * direction
+    kernel((blocks,), (threads,), (p, direction, np.int64(0), np.float64(0.1), np.int64(50)), real_threads=True)
+    np.testing.assert_array_equal(p, expected)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_nvrtc_compiles_every_kernel(architecture):
+    nvrtc = pytest.importorskip("cupy_backends.cuda.libs.nvrtc", reason="CuPy is not installed (it needs no GPU here)")
+    program = nvrtc.createProgram(SOURCE, "kernels.cu", (), ())
+    options = ("-std=c++17", "--fmad=false", "-ftz=true", "-DBLOCK=256", f"--gpu-architecture={architecture}")
+    try:
+        nvrtc.compileProgram(program, options)
+    except (RuntimeError, ImportError) as error:
+        if "not found" in str(error) or "DynamicLibNotFound" in type(error).__name__:
+            pytest.skip("NVRTC is not installed")
+        pytest.fail(nvrtc.getProgramLog(program))
+    assert nvrtc.getProgramLog(program).strip("\0\n ") == ""
+    assert b"softmax_cross_entropy_double_int64" in nvrtc.getCUBIN(program)
+
+
+@functools.cache
+def cublaslt_library():
+    """Return the path of cublasLt, if it is there: it takes no GPU to ask it for descriptors."""
+    pathfinder = pytest.importorskip("cuda.pathfinder", reason="CuPy is not installed (it needs no GPU here)")
+    try:
+        return pathfinder.load_nvidia_dynamic_lib("cublasLt").abs_path
+    except RuntimeError:
+        pytest.skip("cublasLt is not installed")
+
+
+def test_cublaslt_takes_the_descriptions(launched, monkeypatch):
+    lt = kernels._for_cuda().cublaslt
+    library = ctypes.CDLL(cublaslt_library())
+    monkeypatch.setattr(lt, "_library", lambda: library)
+    described = lt._create("MatmulDesc", ctypes.c_int(lt._COMPUTE["tf32"]), ctypes.c_int(0))
+    lt._set("MatmulDesc", described, lt._DESC_TRANSA, ctypes.c_int32(1))
+    assert lt._layout(0, lt.Operand(784, 100, 800, False, 0), 3).value
+    with pytest.raises(RuntimeError, match=r"cublasLtMatmulDescSetAttribute failed with cuBLAS status 7"):
+        lt._set("MatmulDesc", described, 999, ctypes.c_int32(1))
