@@ -139,6 +139,21 @@ def test_a_layer_that_cannot_be_captured_is_named_once(cupy, rng):
     assert fake_cupy.capturing == []
 
 
+def test_a_thousand_launches_with_all_free_memory_overwritten(device, rng):
+    x, t = device.asarray(rng.standard_normal((30, 12))), device.asarray(rng.integers(0, 3, 30))
+    indices = device.asarray(rng.integers(0, 30, (10, 5)))
+    plain, fast = (TwoLayerNet(12, 8, 3, seed=0, device=device) for _ in range(2))
+    rule, step = Momentum(0.01), fast.compile(Momentum(0.01), 5, backend="numpy")
+    for _ in range(100):
+        expected = plain_steps(plain, rule, x, t, indices)
+        np.testing.assert_array_equal(asnumpy(step.run(x, t, indices)), expected)
+        with device.activate():  # from the pool that all but the graphs allocate from, and back to it
+            garbage = [device.xp.empty(2**n, "float32") for n in range(4, 16)]
+            for array in garbage:
+                array.fill(np.nan)
+    np.testing.assert_array_equal(asnumpy(fast.params.flat), asnumpy(plain.params.flat))
+
+
 def test_results_stay_what_they_were(device, rng):
     x, t = device.asarray(rng.standard_normal((30, 12))), device.asarray(rng.integers(0, 3, 30))
     indices = device.asarray(rng.integers(0, 30, (8, 5)))

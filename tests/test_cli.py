@@ -96,6 +96,7 @@ def test_train_takes_every_setting(xp, tmp_path):
         "optimizer": "nesterov",
         "out": "elsewhere",
         "plot": False,
+        "precision": "float32",
         "profile": False,
         "schedule": "one-cycle",
         "seed": 3,
@@ -126,6 +127,15 @@ def test_train_says_which_settings_a_network_has(xp):
     status, out, err = xp("train", "--net", "lenet5", "--hidden-size", 50, "--activation", "relu")
     assert (status, out) == (1, "")
     assert err == "xpnet: error: LeNet5 has no activation or hidden_size; it takes weight_init_std\n"
+
+
+def test_train_in_tf32_takes_a_gpu(xp, data, cupy):
+    status, out, err = xp("train", "--steps", 3, "--precision", "tf32", "--data", data)
+    assert (status, err) == (1, "xpnet: error: precision 'tf32' is for float32 on a CUDA device, got float32 on cpu\n")
+    status, out, err = xp("train", "--steps", 8, "--precision", "tf32", "--data", data, "--device", "cuda", "--profile")
+    assert (status, err) == (0, "")
+    assert "float32 on cuda:0" in out
+    assert "a whole step of 100 samples on cuda:0" in out
 
 
 def test_gradcheck_checks_networks_for_images(xp, data):

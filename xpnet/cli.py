@@ -117,6 +117,10 @@ def train(
     activation: ActivationOption = None,
     weight_init_std: StdOption = None,
     dtype: DtypeOption = "float32",
+    precision: Annotated[
+        Literal["float32", "tf32"],
+        typer.Option(help="Of float32's matrix products on a CUDA device: tf32 rounds their inputs to 10 bits."),
+    ] = "float32",
     seed: SeedOption = 0,
     data: DataOption = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where to create the run's folder.")] = Path("runs"),
@@ -171,6 +175,7 @@ def train(
             steps=steps,
             seed=rng,
             callbacks=[_Progress(progress, steps)],
+            precision=precision,
         )
         folder = create_run_folder(out, net)  # before the work, which would be lost without it
         console.print(f"{_title(network)}, {network.params.size:,} parameters, {dtype} on {chosen}", soft_wrap=True)
@@ -187,7 +192,7 @@ def train(
     if profile:
         from xpnet.training.profile import profile_step
 
-        result = profile_step(network, trainer.optimizer, trainer.x_train, trainer.t_train, batch_size)
+        result = profile_step(network, trainer.optimizer, trainer.x_train, trainer.t_train, batch_size, precision)
         console.print(f"\n{result}", soft_wrap=True)
     return 0
 

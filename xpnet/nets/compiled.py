@@ -57,7 +57,9 @@ class CompiledStep:
         self._params, self._grads = net.params, net.params.zeros_like()
         self._arrays: dict[Layer, dict[str, Array]] = {}
         self._gathered: dict[str, Array] = {}
-        self._graphed = GraphedSteps(net.device, self._take, optimizer) if net.device.name != "cpu" else None
+        # A rule with an `update` of its own may do there what is not the same in each step.
+        can_graph = net.device.name != "cpu" and type(optimizer).update is Optimizer.update
+        self._graphed = GraphedSteps(net.device, self._take, optimizer) if can_graph else None
 
     def run(self, x: Array, t: Array, indices: Array, losses: Array | None = None) -> Array:
         """Take a step for each row of `indices`; return the loss of each minibatch before its step.

@@ -132,7 +132,8 @@ class Optimizer:
         state : sequence of arrays of that shape
             What is remembered of them, in the order of ``state_names``; zeros at first.
         coefficients : sequence of float
-            What `coefficients` returned for this update; in a captured step on a CUDA device, arrays without axes.
+            What `coefficients` returned for this update; in a step that runs as a CUDA graph, arrays without axes.
+            Only they may change from update to update: all else is the same whenever the graph is launched.
         a : array of that shape
             Room for intermediate results.
         """

@@ -96,7 +96,13 @@ class StepProfile:
 
 
 def profile_step(
-    network: Network, optimizer: Optimizer, x: Array, t: Array, batch_size: int = 100, steps: int = 200
+    network: Network,
+    optimizer: Optimizer,
+    x: Array,
+    t: Array,
+    batch_size: int = 100,
+    precision: kernels.Precision = "float32",
+    steps: int = 200,
 ) -> StepProfile:
     """Time the training step and its parts, on a copy of the network.
 
@@ -112,11 +118,13 @@ def profile_step(
         Their labels, there as well.
     batch_size : int, default 100
         Samples per step.
+    precision : {"float32", "tf32"}, default "float32"
+        Of the matrix products on a CUDA device.
     steps : int, default 200
         Steps of which the medians are taken.
     """
     network, optimizer, device = network.copy(), copy.deepcopy(optimizer), network.device
-    step = network.compile(optimizer, batch_size)
+    step = network.compile(optimizer, batch_size, precision=precision)
     indices = device.asarray(device.rng(0).integers(0, len(x), (steps, batch_size)))
     step.run(x, t, indices)
     whole = _median_seconds(lambda: step.run(x, t, indices), device, repetitions=5) / steps
@@ -144,7 +152,7 @@ def profile_step(
             name, timer.per_step(name, "forward", steps), timer.per_step(name, "backward", steps), sum(products)
         )
 
-    with device.activate():
+    with device.activate(), kernels.using(precision=precision):
         parts = tuple(part(name) for name in ("gather", *(name for name, _ in layers), "update"))
     return StepProfile(parts, whole, batch_size, str(device))
 

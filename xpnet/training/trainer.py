@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xpnet.device import asnumpy
+from xpnet.kernels import Precision
 from xpnet.nets import Network
 from xpnet.optimizers import Optimizer, get_optimizer
 from xpnet.training.callbacks import Callback, PrintProgress
@@ -53,6 +54,8 @@ class Trainer:
         Of the minibatches. Pass the network's generator on, and one seed fixes the whole run.
     callbacks : iterable of Callback
         What else is told of the progress.
+    precision : {"float32", "tf32"}, default "float32"
+        Of the matrix products on a CUDA device, see `Network.compile`.
 
     Attributes
     ----------
@@ -89,6 +92,7 @@ class Trainer:
         steps: int | None = None,
         seed: Seed = None,
         callbacks: Iterable[Callback] = (),
+        precision: Precision = "float32",
     ) -> None:
         for name, value in {
             "epochs": epochs,
@@ -110,7 +114,7 @@ class Trainer:
         self.history = History()
         self.callbacks = [*([PrintProgress()] if verbose else []), *callbacks]
         self._rng = network.device.rng(seed)
-        self._step = network.compile(self.optimizer, mini_batch_size)
+        self._step = network.compile(self.optimizer, mini_batch_size, precision=precision)
         self._seconds = 0.0
 
     @property
