@@ -6,6 +6,7 @@ import importlib
 import os
 import shutil
 import sys
+from types import SimpleNamespace
 
 import cuda_on_host
 import fake_cupy
@@ -27,6 +28,7 @@ def cupy(monkeypatch):
         pytest.skip("no g++ to compile the CUDA kernels for the host")
     module = fake_cupy.create()
     monkeypatch.setitem(sys.modules, "cupy", module)
+    monkeypatch.setitem(sys.modules, "cupyx", SimpleNamespace(empty_pinned=np.empty))
     for name in ("cuda", "cublaslt"):  # they hold on to the CuPy that they were imported with
         monkeypatch.delitem(sys.modules, f"xpnet.kernels.{name}", raising=False)
     kernels._for_cuda.cache_clear()

@@ -7,7 +7,8 @@ import pytest
 from xpnet import Device, asnumpy
 from xpnet.functions import one_hot
 from xpnet.nets import TwoLayerNet
-from xpnet.training import Callback, Trainer
+from xpnet.training import Callback, Trainer, feed
+from xpnet.training import trainer as training_module
 from xpnet.training.run_folder import create_run_folder, save_run
 
 
@@ -77,6 +78,27 @@ def test_a_training_step_neither_synchronises_nor_transfers(data, cupy):
     run._run(100)  # 100 steps: their indices and learning rates go there in two transfers, losses come back in one
     assert fake_cupy.counts.transfers == 3
     assert fake_cupy.counts.synchronizations == 1
+
+
+@pytest.mark.parametrize("labels", ["class ids", "one-hot"])
+def test_data_that_do_not_fit_a_gpu_go_there_in_parts(data, cupy, monkeypatch, labels):
+    x, t, x_test, t_test = data
+    if labels == "one-hot":
+        t, t_test = np.eye(2, dtype="float32")[t], np.eye(2, dtype="float32")[t_test]
+    settings = {"epochs": 12, "optimizer": "adam", "optimizer_param": None}
+    fitting = trainer((x, t, x_test, t_test), "cuda", **settings)
+    fitting.train()
+    monkeypatch.setattr(fake_cupy, "FREE_MEMORY", [x.nbytes])
+    monkeypatch.setattr(feed, "WINDOW", 4)
+    monkeypatch.setattr(training_module, "EVALUATED", 70)
+    streamed = trainer((x, t, x_test, t_test), "cuda", **settings)
+    assert isinstance(streamed.x_train, np.ndarray)
+    assert not isinstance(streamed.x_test, np.ndarray)  # a third as large
+    streamed.train()
+    np.testing.assert_array_equal(asnumpy(streamed.network.params.flat), asnumpy(fitting.network.params.flat))
+    assert streamed.train_loss_list == fitting.train_loss_list
+    assert streamed.train_acc_list == pytest.approx(fitting.train_acc_list, abs=1e-12)
+    assert streamed.test_acc_list == fitting.test_acc_list
 
 
 def test_training_on_a_second_device_stays_there(data, cupy):

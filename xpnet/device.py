@@ -112,6 +112,14 @@ class Device:
         """Copy `x` to the host; an array that is on the host already is returned as it is."""
         return asnumpy(x)
 
+    def has_room_for(self, size: int) -> bool:
+        """Tell whether so many bytes take no more than half of what is free on a CUDA device; on the CPU they may."""
+        if self._index is None:
+            return True
+        with self.activate():
+            free, _ = self.xp.cuda.runtime.memGetInfo()
+        return bool(size <= free // 2)
+
     def synchronize(self) -> None:
         """Wait until all work queued on this device is done; on the CPU there is nothing to wait for."""
         if self._index is not None:

@@ -9,15 +9,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from xpnet.device import asnumpy
+from xpnet.device import Device, asnumpy
 from xpnet.kernels import Precision
 from xpnet.nets import Network
 from xpnet.optimizers import Optimizer, get_optimizer
 from xpnet.training.callbacks import Callback, PrintProgress
+from xpnet.training.feed import HostFeed
 from xpnet.training.history import Evaluation, History
 from xpnet.typing import Array, Seed
 
 __all__ = ["Trainer"]
+
+EVALUATED = 10_000
+"""Samples that are brought to a CUDA device at a time to be evaluated, where the data stay on the host."""
 
 
 class Trainer:
@@ -33,7 +37,8 @@ class Trainer:
         What to train. It is changed in place.
     x_train, x_test : (N, ...)
         Samples: floats, or pixels as ``uint8`` (`Network.predict`). They are moved to the network's device, floats in
-        its dtype.
+        its dtype; those that would take more than half of a CUDA device's free memory stay on the host, and go there a
+        few minibatches at a time.
     t_train, t_test : (N, C) or (N,) integers
         Labels.
     epochs : int, default 20
@@ -115,6 +120,9 @@ class Trainer:
         self.callbacks = [*([PrintProgress()] if verbose else []), *callbacks]
         self._rng = network.device.rng(seed)
         self._step = network.compile(self.optimizer, mini_batch_size, precision=precision)
+        self._feed: HostFeed | None = None
+        if not network.device.holds(self.x_train):
+            self._feed = HostFeed(network.device, self.x_train, self.t_train, mini_batch_size)
         self._seconds = 0.0
 
     @property
@@ -165,11 +173,15 @@ class Trainer:
     def _run(self, steps: int) -> None:
         """Take some steps: one transfer of all their indices to the device, one of their losses back."""
         device = self.network.device
-        indices = device.asarray(self._rng.integers(0, len(self.x_train), (steps, self.mini_batch_size)))
+        indices = self._rng.integers(0, len(self.x_train), (steps, self.mini_batch_size))
         losses = device.xp.zeros(steps, dtype=self.network.dtype)
         before = self._step.steps
         try:
-            self._step.run(self.x_train, self.t_train, indices, losses)
+            if self._feed is None:
+                self._step.run(self.x_train, self.t_train, device.asarray(indices), losses)
+            else:
+                for part, x, t, places in self._feed.windows(indices):
+                    self._step.run(x, t, places, losses[part])
         finally:
             done = self._step.steps - before
             self.current_iter += done
@@ -191,8 +203,8 @@ class Trainer:
         n = self.evaluate_sample_num_per_epoch
         train_accuracy = test_accuracy = math.nan
         if self.network.last_layer.classifies:
-            train_accuracy = self.network.accuracy(self.x_train[:n], self.t_train[:n])
-            test_accuracy = self.network.accuracy(self.x_test[:n], self.t_test[:n])
+            train_accuracy = self._accuracy(self.x_train[:n], self.t_train[:n])
+            test_accuracy = self._accuracy(self.x_test[:n], self.t_test[:n])
         return Evaluation(
             step=self.current_iter,
             epoch=self.current_iter / self.iter_per_epoch,
@@ -202,16 +214,30 @@ class Trainer:
             seconds=time.perf_counter() - started,
         )
 
+    def _accuracy(self, x: Array, t: Array) -> float:
+        device = self.network.device
+        if device.holds(x):
+            return self.network.accuracy(x, t)
+        correct = 0.0
+        for start in range(0, len(x), EVALUATED):
+            part = slice(start, min(start + EVALUATED, len(x)))
+            accuracy = self.network.accuracy(device.asarray(x[part]), device.asarray(t[part]))
+            correct += accuracy * (part.stop - start)
+        return correct / len(x)
+
     def _on_device(self, part: str, x: Array, t: Array) -> tuple[Array, Array]:
-        """Check samples and labels, once and for all steps, and move them to the network's device."""
+        """Check samples and labels, once and for all steps, and move them to the network's device if they fit there."""
         if len(x) != len(t):
             raise ValueError(f"x_{part} and t_{part} must be equally many, got {len(x)} and {len(t)}")
         if len(x) == 0:
             raise ValueError(f"x_{part} is empty")
         device = self.network.device
         floating = getattr(x, "dtype", np.dtype(float)).kind == "f"
-        x, t = device.asarray(x, self.network.dtype if floating else None), device.asarray(t)
+        dtype = self.network.dtype if floating else None
+        fits = device.holds(x) or device.has_room_for(getattr(x, "nbytes", 0))
+        place = device if fits else Device("cpu")
+        x, t = place.asarray(x, dtype), place.asarray(t)
         with device.activate():
-            scores = self.network.predict(x[:1])
+            scores = self.network.predict(device.asarray(x[:1]))
             self.network.last_layer.check_labels(t, (len(x), *scores.shape[1:]))
         return x, t
