@@ -181,13 +181,17 @@ def get_array_module(*arrays: Any, **named_arrays: Any) -> ModuleType:
     DeviceError
         If some of the arrays are on the host and others on a CUDA device.
     """
-    given = (*arrays, *named_arrays.values())
-    for x in given:  # every layer asks, on every call: two plain NumPy arrays are told without building anything
+    # Every layer asks, on every call: one or two plain NumPy arrays are told without building anything.
+    for x in arrays:
         if type(x) is not np.ndarray:
             break
     else:
-        return np
-    kinds = {_kind(x) for x in given}
+        for x in named_arrays.values():
+            if type(x) is not np.ndarray:
+                break
+        else:
+            return np
+    kinds = {_kind(x) for x in (*arrays, *named_arrays.values())}
     if "cuda" not in kinds:
         return np
     if "host" in kinds:
@@ -207,7 +211,7 @@ def asnumpy(x: Any) -> np.ndarray:
 
 def is_on_host(x: Array) -> bool:
     """Tell whether reading a value of `x` is free, because it lies in the host's memory."""
-    return _kind(x) != "cuda"
+    return type(x) is np.ndarray or _kind(x) != "cuda"
 
 
 def _kind(x: Any) -> str:

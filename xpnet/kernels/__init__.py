@@ -145,11 +145,11 @@ def kernel(definition: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(definition)
     def dispatched(*args: P.args, **kwargs: P.kwargs) -> R:
         backend = _backend.get() if is_on_host(args[0]) else _for_cuda()
-        if backend is not None and (version := getattr(backend, name, None)):
-            result: R = version(*args, **kwargs)
-            if result is not NotImplemented:
-                return result
-        return definition(*args, **kwargs)
+        version = None if backend is None else getattr(backend, name, None)
+        if version is None:
+            return definition(*args, **kwargs)
+        result: R = version(*args, **kwargs)
+        return definition(*args, **kwargs) if result is NotImplemented else result
 
     return dispatched
 

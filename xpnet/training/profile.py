@@ -163,13 +163,16 @@ class _Timer:
     def __init__(self, device: Device) -> None:
         self.products: dict[str, list[tuple[Array, Array, Array]]] = {}
         self._device = device
-        self._seconds: dict[tuple[str, str], list[float]] = {}
+        self._seconds: dict[tuple[str, str], dict[Any, list[float]]] = {}  # by what is timed, and the argument's shape
         self._running: list[tuple[str, str]] = []
 
     def per_step(self, name: str, direction: str, steps: int) -> float:
-        """Return the median call times the calls per step: an interruption of one call does not count."""
-        durations = self._seconds.get((name, direction), [])
-        return float(np.median(durations)) * len(durations) / steps if durations else 0.0
+        """Return the median call times the calls per step: an interruption of one call does not count.
+
+        Calls for arrays of different shapes, samples and labels say, take different times: each has its median.
+        """
+        durations = self._seconds.get((name, direction), {}).values()
+        return sum(float(np.median(alike)) * len(alike) for alike in durations) / steps
 
     def timing(self, owner: Any, method: str, key: tuple[str, str]) -> AbstractContextManager[Any]:
         function: Callable[..., Any] = getattr(owner, method)
@@ -184,7 +187,9 @@ class _Timer:
                 return function(*args)
             finally:
                 self._device.synchronize()
-                self._seconds.setdefault(key, []).append(time.perf_counter() - start)
+                seconds = time.perf_counter() - start
+                shape = getattr(args[0], "shape", None) if args else None
+                self._seconds.setdefault(key, {}).setdefault(shape, []).append(seconds)
                 self._running.pop()
 
         return mock.patch.object(owner, method, new=timed)
