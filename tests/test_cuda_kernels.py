@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from xpnet import Device, asnumpy, kernels
-from xpnet.nets import TwoLayerNet
+from xpnet.layers import Convolution
+from xpnet.nets import SimpleConvNet, TwoLayerNet
 from xpnet.optimizers import SGD
+from xpnet.windows import Windows
 
 SOURCE = resources.files("xpnet.kernels").joinpath("kernels.cu").read_text()
 ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
@@ -22,7 +24,7 @@ def both(monkeypatch, call):
     """Return what a call gives by the kernels, and by the definitions."""
     fast = call()
     with monkeypatch.context() as patch:
-        patch.setattr(kernels, "_for_cuda", lambda: None)
+        patch.setattr(kernels.dispatch, "_for_cuda", lambda: None)
         return fast, call()
 
 
@@ -30,7 +32,7 @@ def both(monkeypatch, call):
 def launched(cupy, monkeypatch):
     """The names of the kernels and products that ran on the fake."""
     names = []
-    cuda = kernels._for_cuda()
+    cuda = kernels.dispatch._for_cuda()
     launch, multiply = cuda._launch, cuda.cublaslt.multiply
     monkeypatch.setattr(cuda, "_launch", lambda name, *args: (names.append(name), launch(name, *args))[1])
     monkeypatch.setattr(cuda.cublaslt, "multiply", lambda *args: (names.append("product"), multiply(*args))[1])
@@ -115,6 +117,59 @@ class TestKernels:
         ]
 
 
+WINDOWS = [
+    Windows((2, 2), (2, 2)),
+    Windows((3, 2), (2, 1), (1, 1)),
+    Windows((3, 3), (1, 1), (1, 0), (2, 1)),
+    Windows((2, 3), (3, 4), (0, 1)),
+    Windows((1, 1), (3, 3)),
+]
+
+
+class TestWindows:
+    @DTYPES
+    @pytest.mark.parametrize("windows", WINDOWS)
+    def test_largest_numbers_and_their_gradients(self, device, monkeypatch, rng, dtype, windows):
+        x = rng.standard_normal((3, 8, 7, 5)).round(1).astype(dtype)  # some equal
+        x[0, 2, 2, 0], x[1, :4, :4, 1], x[2, :, :, 2] = np.nan, np.nan, -np.inf
+        x, places = device.asarray(x), (3, *windows.places(8, 7), 5)
+        dout = device.asarray(rng.standard_normal(places).astype(dtype))
+
+        def call():
+            y, index, dx = device.xp.empty(places, dtype), device.xp.empty(places, "uint8"), device.xp.empty_like(x)
+            kernels.max_pool(x, y, index, windows)
+            kernels.max_pool_gradient(dout, index, dx, windows)
+            return [asnumpy(array) for array in (y, index, dx)]
+
+        for fast, slow in zip(*both(monkeypatch, call), strict=True):
+            np.testing.assert_array_equal(fast, slow)
+
+    @DTYPES
+    @pytest.mark.parametrize("windows", WINDOWS)
+    @pytest.mark.parametrize("rows", [range(0, 1), range(1, 2), None])
+    def test_windows_are_added_to_images(self, device, monkeypatch, rng, dtype, windows, rows):
+        down, across = windows.places(8, 7)
+        rows = range(down) if rows is None else rows
+        seen = device.asarray(rng.standard_normal((3, *windows.size, len(rows), across, 5)).astype(dtype))
+        images = rng.standard_normal((3, 8, 7, 5)).astype(dtype)
+
+        def call():
+            out = device.asarray(images.copy())
+            kernels.add_windows(seen, out, windows, rows)
+            return asnumpy(out)
+
+        np.testing.assert_array_equal(*both(monkeypatch, call))
+
+    def test_layers_for_images_use_them(self, launched, rng):
+        device = Device("cuda")
+        net = SimpleConvNet(device=device, seed=0)
+        x = device.asarray(rng.standard_normal((2, 1, 28, 28)).astype("float32"))
+        net.gradient(x, device.asarray([0, 1]))
+        layer = Convolution(net.params["W1"], net.params["b1"], 1, 0)
+        layer.backward(layer.forward(x))
+        assert {"max_pool", "max_pool_gradient", "add_windows"} <= set(launched)
+
+
 class TestProducts:
     @DTYPES
     @pytest.mark.parametrize("shape", [(4, 3, 5), (1, 3, 5), (4, 1, 5), (4, 3, 1), (1, 1, 1), (0, 3, 5), (4, 0, 5)])
@@ -163,7 +218,7 @@ class TestProducts:
     @pytest.mark.parametrize("precision", ["float32", "tf32"])
     def test_the_precision_is_the_steps(self, cupy, monkeypatch, rng, precision):
         device, seen = Device("cuda"), []
-        cuda = kernels._for_cuda()
+        cuda = kernels.dispatch._for_cuda()
         multiply = cuda.cublaslt.multiply
         monkeypatch.setattr(cuda.cublaslt, "multiply", lambda *args: (seen.append(args[3]), multiply(*args))[1])
         net = TwoLayerNet(4, 3, 2, device=device)
@@ -232,7 +287,7 @@ def cublaslt_library():
 
 
 def test_cublaslt_takes_the_descriptions(launched, monkeypatch):
-    lt = kernels._for_cuda().cublaslt
+    lt = kernels.dispatch._for_cuda().cublaslt
     library = ctypes.CDLL(cublaslt_library())
     monkeypatch.setattr(lt, "_library", lambda: library)
     described = lt._create("MatmulDesc", ctypes.c_int(lt._COMPUTE["tf32"]), ctypes.c_int(0))

@@ -46,9 +46,9 @@ class TestDefinitions:
         a, b, c = (rng.standard_normal((groups, *shape)) for shape in ((m, k), (k, length), (m, length)))
         wide = np.empty((groups, m, 3 * length))  # the result is a part of a larger array
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(kernels, "UNPACKED", unpacked)
-            patch.setattr(kernels, "LEAST", 1)
-            patch.setattr(kernels, "TRANSPOSED", 2 * m)
+            patch.setattr(kernels.images, "UNPACKED", unpacked)
+            patch.setattr(kernels.images, "LEAST", 1)
+            patch.setattr(kernels.images, "TRANSPOSED", 2 * m)
             out = kernels.spread(a, b, out=wide[:, :, length : 2 * length])
             np.testing.assert_allclose(out, a @ b, rtol=1e-12, atol=1e-12)
             np.testing.assert_array_equal(wide[:, :, length : 2 * length], out)

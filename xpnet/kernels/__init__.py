@@ -8,23 +8,19 @@ arguments that it is not made for to the definition by returning NotImplemented.
 
 from __future__ import annotations
 
-import functools
-import importlib
-import importlib.util
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from types import ModuleType
-from typing import Literal, ParamSpec, TypeVar, get_args
+from collections.abc import Iterator
 
 from xpnet import functions
-from xpnet.device import Device, get_array_module, is_on_host
+from xpnet.device import get_array_module, is_on_host
+from xpnet.kernels.dispatch import Backend, Precision, check_precision, choose_backend, kernel, precision, using
+from xpnet.kernels.images import add_windows, contract, max_pool, max_pool_gradient, spread
 from xpnet.typing import Array, DTypeLike
 
 __all__ = [
     "Backend",
     "Precision",
     "add_to_rows",
+    "add_windows",
     "as_floats",
     "check_precision",
     "choose_backend",
@@ -36,6 +32,8 @@ __all__ = [
     "gather",
     "in_memory_order",
     "matmul",
+    "max_pool",
+    "max_pool_gradient",
     "may_hold",
     "move_average",
     "precision",
@@ -51,13 +49,6 @@ __all__ = [
     "using",
 ]
 
-Backend = Literal["numpy", "numba"]
-"""What computes on the CPU."""
-
-Precision = Literal["float32", "tf32"]
-"""Of the matrix products of float32 on a CUDA device: in full, or with inputs rounded to TF32's 10 bits, on tensor
-cores."""
-
 SLAB = 2**20
 """Bytes of an array that several operations go through one after the other, on the host: what a core's cache holds."""
 
@@ -67,96 +58,6 @@ RUN = 2**17
 HOST_SCRATCH = 8 * 2**20
 DEVICE_SCRATCH = 256 * 2**20
 """Bytes of a temporary that is built for one matrix product after the other: see `scratch_size`."""
-
-UNPACKED = 10**6
-"""Multiplications up to which OpenBLAS, where it has AVX-512, multiplies matrices as they lie in memory, in one thread.
-For larger products it first copies both, which takes longer than the product itself if it is long and thin."""
-
-TRANSPOSED = 1200
-"""Numbers in a result up to which it does so if the sum runs along the last axis of both."""
-
-THIN = 1024
-"""Numbers in a matrix up to which its product with a long one is better computed in parts; in a result, four times."""
-
-LEAST = 64
-"""Terms, or columns, that are worth a product of their own."""
-
-_backend: ContextVar[ModuleType | None] = ContextVar("backend", default=None)
-_precision: ContextVar[Precision] = ContextVar("precision", default="float32")
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def choose_backend(name: Backend | None = None) -> Backend:
-    """Return the backend of that name; by default the fastest that is installed.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        If it is not installed.
-    ValueError
-        If there is none of that name.
-    """
-    if name is not None and name not in get_args(Backend):
-        raise ValueError(f"backend must be one of {', '.join(map(repr, get_args(Backend)))}, got {name!r}")
-    installed = importlib.util.find_spec("numba") is not None
-    if name == "numba" and not installed:
-        raise ModuleNotFoundError("the backend 'numba' needs Numba; install it with pip install 'xpnet[numba]'")
-    return name or ("numba" if installed else "numpy")
-
-
-@contextmanager
-def using(backend: Backend = "numpy", precision: Precision = "float32") -> Iterator[None]:
-    """Let a backend compute on the CPU, and products on CUDA devices have a precision, in this thread and context."""
-    module = None if backend == "numpy" else importlib.import_module(f"xpnet.kernels.{backend}")
-    tokens = _backend.set(module), _precision.set(precision)
-    try:
-        yield
-    finally:
-        _backend.reset(tokens[0])
-        _precision.reset(tokens[1])
-
-
-def check_precision(name: Precision, device: Device, dtype: DTypeLike) -> Precision:
-    """Return a precision, having made sure that products of that dtype have it on that device.
-
-    Raises
-    ------
-    ValueError
-        If they do not.
-    """
-    if name not in get_args(Precision):
-        raise ValueError(f"precision must be one of {', '.join(map(repr, get_args(Precision)))}, got {name!r}")
-    if name != "float32" and (device.name == "cpu" or dtype != "float32"):
-        raise ValueError(f"precision {name!r} is for float32 on a CUDA device, got {dtype} on {device}")
-    return name
-
-
-def precision() -> Precision:
-    """Return the precision that is in use for products on CUDA devices."""
-    return _precision.get()
-
-
-def kernel(definition: Callable[P, R]) -> Callable[P, R]:
-    """Let the backend for where the first argument is compute a function, where it has a version and that applies."""
-    name = definition.__name__
-
-    @functools.wraps(definition)
-    def dispatched(*args: P.args, **kwargs: P.kwargs) -> R:
-        backend = _backend.get() if is_on_host(args[0]) else _for_cuda()
-        version = None if backend is None else getattr(backend, name, None)
-        if version is None:
-            return definition(*args, **kwargs)
-        result: R = version(*args, **kwargs)
-        return definition(*args, **kwargs) if result is NotImplemented else result
-
-    return dispatched
-
-
-@functools.cache
-def _for_cuda() -> ModuleType | None:
-    return importlib.import_module("xpnet.kernels.cuda")
 
 
 def as_floats(x: Array, dtype: DTypeLike, out: Array | None = None) -> Array:
@@ -337,40 +238,3 @@ def in_memory_order(*arrays: Array) -> list[Array] | None:
 def may_hold(mask: Array) -> bool:
     """Tell whether a condition may hold anywhere; on a CUDA device, where looking stalls the queue, it always may."""
     return not is_on_host(mask) or bool(mask.any())
-
-
-def spread(a: Array, b: Array, out: Array) -> Array:
-    """Return ``a @ b`` for stacks of matrices a (G, M, K) and b (G, K, P), P usually much larger than M and K.
-
-    On the host, if a is small, in parts of at most `UNPACKED` multiplications: for M, K, P = 6, 25, 78,400 in 0.4 ms
-    rather than 0.7 on two AVX-512 cores.
-    """
-    (G, M, K), P = a.shape, b.shape[2]
-    p = _largest_divisor(P, UNPACKED // (M * K)) if is_on_host(a) and M * K <= THIN else P
-    if LEAST <= p < P:
-        parts, b = out.reshape(G, M, P // p, p), b.reshape(G, K, P // p, p)
-        matmul(a, b.transpose(2, 0, 1, 3), out=parts.transpose(2, 0, 1, 3))
-        return out
-    return matmul(a, b, out=out)
-
-
-def contract(a: Array, b: Array) -> Array:
-    """Return ``a @ b^T`` for stacks of matrices a (G, M, P) and b (G, K, P), P usually much larger than M and K.
-
-    On the host, if the result is small, as the sum of products of at most `UNPACKED` multiplications each: for
-    M, K, P = 30, 25, 57,600 in 1.1 ms rather than 2.3 on two AVX-512 cores.
-    """
-    (G, M, P), K = a.shape, b.shape[1]
-    if is_on_host(a) and M * K <= 4 * THIN:
-        k = _largest_divisor(K, max(TRANSPOSED // M, 1))
-        p = _largest_divisor(P, UNPACKED // (M * k))
-        if LEAST <= p < P:
-            a = a.reshape(G, 1, M, P // p, p).transpose(3, 0, 1, 2, 4)
-            b = b.reshape(G, K // k, k, P // p, p).transpose(3, 0, 1, 4, 2)
-            return matmul(a, b).sum(axis=0).transpose(0, 2, 1, 3).reshape(G, M, K)
-    return matmul(a, b.transpose(0, 2, 1))
-
-
-@functools.cache
-def _largest_divisor(n: int, most: int) -> int:
-    return next((d for d in range(min(n, most), 0, -1) if n % d == 0), 0)

@@ -17,6 +17,7 @@ import numpy as np
 from xpnet import kernels
 from xpnet.kernels import cublaslt
 from xpnet.typing import Array
+from xpnet.windows import Windows
 
 BLOCK = 256
 """Threads in a block."""
@@ -120,6 +121,32 @@ def descend_by_moments(
     if not _fit(p, g, m, v):
         return NotImplemented
     return _launch("descend_by_moments", p, p.size, p, g, m, v, *_number(lr), *_number(eps), *betas, p.size)
+
+
+def add_windows(seen: Array, out: Array, windows: Windows, rows: range) -> Any:
+    if not _fit(seen, out):
+        return NotImplemented
+    sizes = _sizes(windows, out)
+    return _launch("add_windows", out, out.size, seen, out, *sizes, rows.start, rows.stop, out.size)
+
+
+def max_pool(x: Array, y: Array, index: Array, windows: Windows) -> Any:
+    if not (_fit(x, y) and _fit(index, types=("uint8",))):
+        return NotImplemented
+    return _launch("max_pool", y, y.size, x, y, index, *_sizes(windows, x), y.size)
+
+
+def max_pool_gradient(dout: Array, index: Array, dx: Array, windows: Windows) -> Any:
+    if not (_fit(dout, dx) and _fit(index, types=("uint8",))):
+        return NotImplemented
+    return _launch("max_pool_gradient", dx, dx.size, dout, index, dx, *_sizes(windows, dx), dx.size)
+
+
+def _sizes(windows: Windows, images: Array) -> tuple[int, ...]:
+    """Return all that the kernels are told of windows on images (C, H, W, N)."""
+    _, height, width, samples = images.shape
+    places = windows.places(height, width)
+    return height, width, *places, *windows.size, *windows.stride, *windows.pad, *windows.dilation, samples
 
 
 def _fit(*arrays: Array, types: Collection[str] = TYPES) -> bool:

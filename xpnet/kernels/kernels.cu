@@ -4,7 +4,10 @@
 // contraction into fused multiply-adds (--fmad=false): all but exponentials and sums then have NumPy's bits. What
 // changes from step to step (learning rates) comes as a Number: in a CUDA graph a value would be the same for ever.
 
-typedef long long Index;
+typedef unsigned char uint8;
+typedef int int32;
+typedef long long int64;
+typedef int64 Index;
 
 template <typename T>
 struct Number {  // a number on the device, or if `at` is null, the one given
@@ -98,6 +101,93 @@ __device__ void descend_by_moments(
     }
 }
 
+// Windows that move over images (xpnet/windows.py). Images lie as (channels, height, width, samples), samples next to
+// each other; so do places, (channels, down, across, samples).
+struct Windows {
+    Index height, width, down, across, h, w, stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x, samples;
+};
+
+struct Position {
+    Index channel, y, x, sample;
+    __device__ Position(Index i, Index height, Index width, Index samples)
+        : channel(i / samples / width / height), y(i / samples / width % height), x(i / samples % width),
+          sample(i % samples) {}
+};
+
+// The place at whose pixel number k this pixel lies along one axis, or -1.
+__device__ inline Index place_of(Index pixel, Index k, Index stride, Index pad, Index dilation, Index places) {
+    Index from_first = pixel + pad - k * dilation;
+    return from_first >= 0 && from_first % stride == 0 && from_first / stride < places ? from_first / stride : -1;
+}
+
+// out += what the windows in rows [start, stop) of places hold, (channels, h, w, stop - start, across, samples).
+template <typename T>
+__device__ void add_windows(const T* seen, T* out, Windows win, Index start, Index stop, Index size) {
+    FOR_ELEMENTS(i, size) {
+        Position at(i, win.height, win.width, win.samples);
+        T sum = out[i];
+        for (Index k = 0; k < win.h; ++k) {
+            Index row = place_of(at.y, k, win.stride_y, win.pad_y, win.dilation_y, win.down);
+            if (row < start || row >= stop) continue;
+            for (Index l = 0; l < win.w; ++l) {
+                Index column = place_of(at.x, l, win.stride_x, win.pad_x, win.dilation_x, win.across);
+                if (column < 0) continue;
+                Index window = (at.channel * win.h + k) * win.w + l;
+                sum += seen[((window * (stop - start) + row - start) * win.across + column) * win.samples + at.sample];
+            }
+        }
+        out[i] = sum;
+    }
+}
+
+// y = the largest number of each window, index = which of its pixels that is.
+template <typename T>
+__device__ void max_pool(const T* x, T* y, uint8* index, Windows win, Index size) {
+    FOR_ELEMENTS(i, size) {
+        Position at(i, win.down, win.across, win.samples);
+        T largest = log(T(0));  // minus infinity
+        uint8 chosen = 0;
+        for (Index k = 0; k < win.h; ++k) {
+            Index row = at.y * win.stride_y - win.pad_y + k * win.dilation_y;
+            if (row < 0 || row >= win.height) continue;
+            for (Index l = 0; l < win.w; ++l) {
+                Index column = at.x * win.stride_x - win.pad_x + l * win.dilation_x;
+                if (column < 0 || column >= win.width) continue;
+                T value = x[((at.channel * win.height + row) * win.width + column) * win.samples + at.sample];
+                if (value > largest || value != value) largest = value, chosen = uint8(k * win.w + l);
+            }
+        }
+        y[i] = largest;
+        index[i] = chosen;
+    }
+}
+
+// dx = the sum of dout over the windows whose largest number this pixel was.
+template <typename T>
+__device__ void max_pool_gradient(const T* dout, const uint8* index, T* dx, Windows win, Index size) {
+    FOR_ELEMENTS(i, size) {
+        Position at(i, win.height, win.width, win.samples);
+        T sum = T(0);
+        for (Index k = 0; k < win.h; ++k) {
+            Index row = place_of(at.y, k, win.stride_y, win.pad_y, win.dilation_y, win.down);
+            if (row < 0) continue;
+            for (Index l = 0; l < win.w; ++l) {
+                Index column = place_of(at.x, l, win.stride_x, win.pad_x, win.dilation_x, win.across);
+                if (column < 0) continue;
+                Index place = ((at.channel * win.down + row) * win.across + column) * win.samples + at.sample;
+                if (index[place] == k * win.w + l) sum += dout[place];
+            }
+        }
+        dx[i] = sum;
+    }
+}
+
+#define WINDOWS                                                                                                 \
+    Index height, Index width, Index down, Index across, Index h, Index w, Index stride_y, Index stride_x,      \
+        Index pad_y, Index pad_x, Index dilation_y, Index dilation_x, Index samples
+#define THE_WINDOWS                                                                                             \
+    Windows { height, width, down, across, h, w, stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x, samples }
+
 #define FOR_LABELS(T, Label)                                                                                    \
     extern "C" __global__ void softmax_cross_entropy_##T##_##Label(                                             \
         const T* x, const Label* t, T* y, T* loss, Index rows, Index classes) {                                 \
@@ -127,13 +217,20 @@ __device__ void descend_by_moments(
         double beta2, Index size) {                                                                             \
         descend_by_moments(p, g, m, v, Number<T>{lr_at, lr}, Number<T>{eps_at, eps}, beta1, beta2, size);       \
     }                                                                                                           \
+    extern "C" __global__ void add_windows_##T(                                                                 \
+        const T* seen, T* out, WINDOWS, Index start, Index stop, Index size) {                                  \
+        add_windows(seen, out, THE_WINDOWS, start, stop, size);                                                 \
+    }                                                                                                           \
+    extern "C" __global__ void max_pool_##T(const T* x, T* y, uint8* index, WINDOWS, Index size) {              \
+        max_pool(x, y, index, THE_WINDOWS, size);                                                               \
+    }                                                                                                           \
+    extern "C" __global__ void max_pool_gradient_##T(                                                           \
+        const T* dout, const uint8* index, T* dx, WINDOWS, Index size) {                                        \
+        max_pool_gradient(dout, index, dx, THE_WINDOWS, size);                                                  \
+    }                                                                                                           \
     FOR_LABELS(T, uint8)                                                                                        \
     FOR_LABELS(T, int32)                                                                                        \
     FOR_LABELS(T, int64)
-
-typedef unsigned char uint8;
-typedef int int32;
-typedef long long int64;
 
 FOR_FLOATS(float)
 FOR_FLOATS(double)

@@ -152,7 +152,7 @@ class Convolution(Layer):
         self.held = None
         for rows, block, columns in self._blocks():
             kernels.spread(W, places[:, :, block], out=self._as_matrices(columns))
-            self.windows.add(columns, dx, rows)
+            kernels.add_windows(columns, dx, self.windows, rows)
         return samples_first(dx)
 
     def backward_parameters(self, dout: Array) -> None:

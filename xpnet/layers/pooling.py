@@ -78,40 +78,17 @@ class Pooling(_Pooling):
         number = "uint8" if math.prod(self.windows.size) <= np.iinfo("uint8").max else "int32"
         index = self._buffer("index", shape, number, x)
         for slab in kernels.slabs(x):
-            self._take_largest(x[slab], y[slab], index[slab])
+            kernels.max_pool(x[slab], y[slab], index[slab], self.windows)
         self.index = samples_first(index)
         return samples_first(y)
 
-    def _take_largest(self, x: Array, y: Array, index: Array) -> None:
-        xp = get_array_module(x)
-        pixels = [(places, image) for _, places, image in self.windows.pixels(*x.shape[1:3])]
-        index[...] = 0
-        y[...] = x[:, *pixels[0][1]] if self.windows.pad == (0, 0) else -math.inf
-        for number, (places, image) in enumerate(pixels):
-            candidates, largest, chosen = x[:, *image], y[:, *places], index[:, *places]
-            if number or self.windows.pad != (0, 0):
-                larger = xp.greater(candidates, largest)
-                xp.maximum(chosen, larger.astype(index.dtype) * number, out=chosen)  # the numbers rise
-                xp.maximum(largest, candidates, out=largest)
-        if kernels.may_hold(xp.isnan(y)):  # NaN is not greater than anything
-            for number, (places, image) in enumerate(pixels):
-                index[:, *places] = xp.where(xp.isnan(x[:, *image]), number, index[:, *places])
-
     def backward(self, dout: Array) -> Array:
-        xp = get_array_module(dout=dout, index=self.index)
+        get_array_module(dout=dout, index=self.index)
         self._expect_dout(dout, self.index.shape)
         dout, index = samples_last(dout), samples_last(self.index)
         dx = self._buffer("dx", self.x_shape, dout.dtype, dout)
-        tiled = self.windows.tile(*self.x_shape[2:])
         for slab in kernels.slabs(dx):
-            if not tiled:
-                dx[slab] = 0.0
-            for number, (_, places, pixels) in enumerate(self.windows.pixels(*self.x_shape[2:])):
-                image, part, chosen = dx[slab, *pixels], dout[slab, *places], index[slab, *places] == number
-                if tiled:
-                    xp.multiply(part, chosen, out=image)
-                else:
-                    image += part * chosen
+            kernels.max_pool_gradient(dout[slab], index[slab], dx[slab], self.windows)
         return samples_first(dx)
 
     def activation_pattern(self) -> Array:

@@ -1,0 +1,101 @@
+"""Which backend computes an operation: chosen for the CPU, CUDA's own for what is on a CUDA device."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import ModuleType
+from typing import Literal, ParamSpec, TypeVar, get_args
+
+from xpnet.device import Device, is_on_host
+from xpnet.typing import DTypeLike
+
+__all__ = ["Backend", "Precision", "check_precision", "choose_backend", "kernel", "precision", "using"]
+
+Backend = Literal["numpy", "numba"]
+"""What computes on the CPU."""
+
+Precision = Literal["float32", "tf32"]
+"""Of the matrix products of float32 on a CUDA device: in full, or with inputs rounded to TF32's 10 bits, on tensor
+cores."""
+
+_backend: ContextVar[ModuleType | None] = ContextVar("backend", default=None)
+_precision: ContextVar[Precision] = ContextVar("precision", default="float32")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def choose_backend(name: Backend | None = None) -> Backend:
+    """Return the backend of that name; by default the fastest that is installed.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If it is not installed.
+    ValueError
+        If there is none of that name.
+    """
+    if name is not None and name not in get_args(Backend):
+        raise ValueError(f"backend must be one of {', '.join(map(repr, get_args(Backend)))}, got {name!r}")
+    installed = importlib.util.find_spec("numba") is not None
+    if name == "numba" and not installed:
+        raise ModuleNotFoundError("the backend 'numba' needs Numba; install it with pip install 'xpnet[numba]'")
+    return name or ("numba" if installed else "numpy")
+
+
+@contextmanager
+def using(backend: Backend = "numpy", precision: Precision = "float32") -> Iterator[None]:
+    """Let a backend compute on the CPU, and products on CUDA devices have a precision, in this thread and context."""
+    module = None if backend == "numpy" else importlib.import_module(f"xpnet.kernels.{backend}")
+    tokens = _backend.set(module), _precision.set(precision)
+    try:
+        yield
+    finally:
+        _backend.reset(tokens[0])
+        _precision.reset(tokens[1])
+
+
+def check_precision(name: Precision, device: Device, dtype: DTypeLike) -> Precision:
+    """Return a precision, having made sure that products of that dtype have it on that device.
+
+    Raises
+    ------
+    ValueError
+        If they do not.
+    """
+    if name not in get_args(Precision):
+        raise ValueError(f"precision must be one of {', '.join(map(repr, get_args(Precision)))}, got {name!r}")
+    if name != "float32" and (device.name == "cpu" or dtype != "float32"):
+        raise ValueError(f"precision {name!r} is for float32 on a CUDA device, got {dtype} on {device}")
+    return name
+
+
+def precision() -> Precision:
+    """Return the precision that is in use for products on CUDA devices."""
+    return _precision.get()
+
+
+def kernel(definition: Callable[P, R]) -> Callable[P, R]:
+    """Let the backend for where the first argument is compute a function, where it has a version and that applies."""
+    name = definition.__name__
+
+    @functools.wraps(definition)
+    def dispatched(*args: P.args, **kwargs: P.kwargs) -> R:
+        backend = _backend.get() if is_on_host(args[0]) else _for_cuda()
+        version = None if backend is None else getattr(backend, name, None)
+        if version is None:
+            return definition(*args, **kwargs)
+        result: R = version(*args, **kwargs)
+        return definition(*args, **kwargs) if result is NotImplemented else result
+
+    return dispatched
+
+
+@functools.cache
+def _for_cuda() -> ModuleType | None:
+    return importlib.import_module("xpnet.kernels.cuda")

@@ -1,0 +1,105 @@
+"""Operations of layers for images: windows, and products of which one side is long and thin."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+from xpnet import kernels
+from xpnet.device import get_array_module, is_on_host
+from xpnet.kernels.dispatch import kernel
+from xpnet.typing import Array
+from xpnet.windows import Windows
+
+__all__ = ["add_windows", "contract", "max_pool", "max_pool_gradient", "spread"]
+
+UNPACKED = 10**6
+"""Multiplications up to which OpenBLAS, where it has AVX-512, multiplies matrices as they lie in memory, in one thread.
+For larger products it first copies both, which takes longer than the product itself if it is long and thin."""
+
+TRANSPOSED = 1200
+"""Numbers in a result up to which it does so if the sum runs along the last axis of both."""
+
+THIN = 1024
+"""Numbers in a matrix up to which its product with a long one is better computed in parts; in a result, four times."""
+
+LEAST = 64
+"""Terms, or columns, that are worth a product of their own."""
+
+
+@kernel
+def add_windows(seen: Array, out: Array, windows: Windows, rows: range) -> None:
+    """Add what some rows of windows hold, (C, h, w, rows, columns, N), to the images `out` (`Windows.add`)."""
+    windows.add(seen, out, rows)
+
+
+@kernel
+def max_pool(x: Array, y: Array, index: Array, windows: Windows) -> None:
+    """Write the largest number of each window of images x (C, H, W, N) into y, and which pixel it is into `index`.
+
+    Of equal numbers the first counts; a NaN is larger than any number, and of several the last counts.
+    """
+    xp = get_array_module(x)
+    pixels = [(places, image) for _, places, image in windows.pixels(*x.shape[1:3])]
+    index[...] = 0
+    y[...] = x[:, *pixels[0][1]] if windows.pad == (0, 0) else -math.inf
+    for number, (places, image) in enumerate(pixels):
+        candidates, largest, chosen = x[:, *image], y[:, *places], index[:, *places]
+        if number or windows.pad != (0, 0):
+            larger = xp.greater(candidates, largest)
+            xp.maximum(chosen, larger.astype(index.dtype) * number, out=chosen)  # the numbers rise
+            xp.maximum(largest, candidates, out=largest)
+    if kernels.may_hold(xp.isnan(y)):  # NaN is not greater than anything
+        for number, (places, image) in enumerate(pixels):
+            index[:, *places] = xp.where(xp.isnan(x[:, *image]), number, index[:, *places])
+
+
+@kernel
+def max_pool_gradient(dout: Array, index: Array, dx: Array, windows: Windows) -> None:
+    """Write into dx (C, H, W, N) each window's dout, at the pixel that `index` names, and 0 elsewhere."""
+    tiled = windows.tile(*dx.shape[1:3])
+    if not tiled:
+        dx[...] = 0.0
+    for number, (_, places, pixels) in enumerate(windows.pixels(*dx.shape[1:3])):
+        image, part, chosen = dx[:, *pixels], dout[:, *places], index[:, *places] == number
+        if tiled:
+            get_array_module(dx).multiply(part, chosen, out=image)
+        else:
+            image += part * chosen
+
+
+def spread(a: Array, b: Array, out: Array) -> Array:
+    """Return ``a @ b`` for stacks of matrices a (G, M, K) and b (G, K, P), P usually much larger than M and K.
+
+    On the host, if a is small, in parts of at most `UNPACKED` multiplications: for M, K, P = 6, 25, 78,400 in 0.4 ms
+    rather than 0.7 on two AVX-512 cores.
+    """
+    (G, M, K), P = a.shape, b.shape[2]
+    p = _largest_divisor(P, UNPACKED // (M * K)) if is_on_host(a) and M * K <= THIN else P
+    if LEAST <= p < P:
+        parts, b = out.reshape(G, M, P // p, p), b.reshape(G, K, P // p, p)
+        kernels.matmul(a, b.transpose(2, 0, 1, 3), out=parts.transpose(2, 0, 1, 3))
+        return out
+    return kernels.matmul(a, b, out=out)
+
+
+def contract(a: Array, b: Array) -> Array:
+    """Return ``a @ b^T`` for stacks of matrices a (G, M, P) and b (G, K, P), P usually much larger than M and K.
+
+    On the host, if the result is small, as the sum of products of at most `UNPACKED` multiplications each: for
+    M, K, P = 30, 25, 57,600 in 1.1 ms rather than 2.3 on two AVX-512 cores.
+    """
+    (G, M, P), K = a.shape, b.shape[1]
+    if is_on_host(a) and M * K <= 4 * THIN:
+        k = _largest_divisor(K, max(TRANSPOSED // M, 1))
+        p = _largest_divisor(P, UNPACKED // (M * k))
+        if LEAST <= p < P:
+            a = a.reshape(G, 1, M, P // p, p).transpose(3, 0, 1, 2, 4)
+            b = b.reshape(G, K // k, k, P // p, p).transpose(3, 0, 1, 4, 2)
+            return kernels.matmul(a, b).sum(axis=0).transpose(0, 2, 1, 3).reshape(G, M, K)
+    return kernels.matmul(a, b.transpose(0, 2, 1))
+
+
+@functools.cache
+def _largest_divisor(n: int, most: int) -> int:
+    return next((d for d in range(min(n, most), 0, -1) if n % d == 0), 0)
