@@ -38,7 +38,7 @@ bench-images: $(VENV)/.bench
 
 # API reference, as HTML in build/docs.
 docs: $(VENV)/.dev
-	$(BIN)/pdoc --docformat numpy --output-directory build/docs xpnet '!xpnet.__main__' '!xpnet.kernels.cu'
+	$(BIN)/pdoc --docformat numpy --output-directory build/docs xpnet '!xpnet.__main__'
 
 # The whole suite and the benchmarks on an NVIDIA GPU.
 gpu-check:
