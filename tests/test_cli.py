@@ -109,7 +109,7 @@ def test_train_takes_every_setting(xp, tmp_path):
 @pytest.mark.parametrize(
     ("net", "title", "settings"),
     [
-        ("simple-convnet", "SimpleConvNet, 433,890 parameters", {"hidden_size": 100, "weight_init_std": 0.01}),
+        ("simple-convnet", "SimpleConvNet, 433,890 parameters", {"hidden_size": 100, "weight_init_std": "he"}),
         ("lenet5", "LeNet5, 61,706 parameters", {"weight_init_std": "he"}),
         ("mlp", "784-100-100-10 network, 89,610 parameters", {"hidden_size_list": [100, 100], "activation": "relu"}),
     ],

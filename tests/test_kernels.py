@@ -182,16 +182,18 @@ class TestNumba:
             losses[backend] = step.run(x, t, indices)
         np.testing.assert_allclose(losses["numba"], losses["numpy"], rtol=1e-4 if dtype == "float32" else 1e-12)
 
-    def test_it_is_chosen_where_it_is_installed(self):
-        assert kernels.choose_backend() == "numba"
-        assert Sequential([Affine.from_sizes(2, 2)]).compile(SGD(), 1).backend == "numba"
+    def test_it_is_used_where_it_is_asked_for(self):
+        net = Sequential([Affine.from_sizes(2, 2)])
+        assert net.compile(SGD(), 1).backend == "numpy"
+        assert net.compile(SGD(), 1, backend="numba").backend == "numba"
 
 
-def test_without_numba_numpy_computes_and_asking_for_it_names_the_remedy(monkeypatch):
+def test_asking_for_numba_without_it_names_the_remedy(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert kernels.choose_backend() == "numpy"
+    net = Sequential([Affine.from_sizes(2, 2)])
+    net.compile(SGD(), 1)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'xpnet\[numba\]'"):
-        kernels.choose_backend("numba")
+        net.compile(SGD(), 1, backend="numba")
 
 
 def test_an_unknown_backend_is_named():

@@ -90,9 +90,7 @@ def train(
     device: DeviceOption = "cpu",
     steps: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Training steps; by default 10,000 for two-layer, 3,000 for deep-convnet, else 6,000."
-        ),
+        typer.Option(min=1, help="Training steps; by default 10,000 for two-layer, else 6,000."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples per step.")] = 100,
     optimizer: Annotated[

@@ -14,7 +14,7 @@ from typing import Literal, ParamSpec, TypeVar, get_args
 from xpnet.device import Device, is_on_host
 from xpnet.typing import DTypeLike
 
-__all__ = ["Backend", "Precision", "check_precision", "choose_backend", "kernel", "precision", "using"]
+__all__ = ["Backend", "Precision", "check_backend", "check_precision", "kernel", "precision", "using"]
 
 Backend = Literal["numpy", "numba"]
 """What computes on the CPU."""
@@ -30,8 +30,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def choose_backend(name: Backend | None = None) -> Backend:
-    """Return the backend of that name; by default the fastest that is installed.
+def check_backend(name: Backend) -> Backend:
+    """Return the backend's name, having made sure that it is there.
 
     Raises
     ------
@@ -40,12 +40,11 @@ def choose_backend(name: Backend | None = None) -> Backend:
     ValueError
         If there is none of that name.
     """
-    if name is not None and name not in get_args(Backend):
+    if name not in get_args(Backend):
         raise ValueError(f"backend must be one of {', '.join(map(repr, get_args(Backend)))}, got {name!r}")
-    installed = importlib.util.find_spec("numba") is not None
-    if name == "numba" and not installed:
+    if name == "numba" and importlib.util.find_spec("numba") is None:
         raise ModuleNotFoundError("the backend 'numba' needs Numba; install it with pip install 'xpnet[numba]'")
-    return name or ("numba" if installed else "numpy")
+    return name
 
 
 @contextmanager

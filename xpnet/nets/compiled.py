@@ -45,12 +45,12 @@ class CompiledStep:
         net: Network,
         optimizer: Optimizer,
         batch_size: int,
-        backend: kernels.Backend | None = None,
+        backend: kernels.Backend = "numpy",
         precision: kernels.Precision = "float32",
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        self.backend = kernels.choose_backend(backend)
+        self.backend = kernels.check_backend(backend)
         self.precision = kernels.check_precision(precision, net.device, net.dtype)
         self.net, self.optimizer, self.batch_size = net, optimizer, batch_size
         self.steps = 0

@@ -82,7 +82,7 @@ RECIPES: dict[NetName, Recipe] = {
         {"hidden_size_list": (100, 100), "weight_init_std": "relu", "activation": "relu"},
         flat=True,
     ),
-    "simple-convnet": Recipe(SimpleConvNet, {"hidden_size": 100, "weight_init_std": 0.01}),
+    "simple-convnet": Recipe(SimpleConvNet, {"hidden_size": 100, "weight_init_std": "he"}),
     "deep-convnet": Recipe(DeepConvNet, {"hidden_size": 50, "weight_init_std": "he"}),
     "lenet5": Recipe(LeNet5, {"weight_init_std": "he"}),
 }
