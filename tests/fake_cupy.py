@@ -339,8 +339,9 @@ class _RawModule:
         return launch
 
 
-def make_product(device, dtype, compute, count, *operands):
+def make_product(device, dtype, compute, count, operands, alignments):
     """Return what takes the place of a product by cublasLt, of which it is given the operands' addresses."""
+    assert set(alignments) <= {2, 4, 8, 16}
     multiply = cuda_on_host.product(dtype, count, *operands)
 
     def launch(a, b, out, stream):

@@ -292,6 +292,9 @@ def test_cublaslt_takes_the_descriptions(launched, monkeypatch):
     monkeypatch.setattr(lt, "_library", lambda: library)
     described = lt._create("MatmulDesc", ctypes.c_int(lt._COMPUTE["tf32"]), ctypes.c_int(0))
     lt._set("MatmulDesc", described, lt._DESC_TRANSA, ctypes.c_int32(1))
+    preference = lt._create("MatmulPreference")
+    for attribute in (lt._PREF_REDUCTIONS, *lt._PREF_ALIGNMENTS):
+        lt._set("MatmulPreference", preference, attribute, ctypes.c_uint32(4))
     assert lt._layout(0, lt.Operand(784, 100, 800, False, 0), 3).value
     with pytest.raises(RuntimeError, match=r"cublasLtMatmulDescSetAttribute failed with cuBLAS status 7"):
         lt._set("MatmulDesc", described, 999, ctypes.c_int32(1))

@@ -18,6 +18,10 @@ from xpnet.typing import Array
 
 __all__ = ["has_rows", "is_matrix", "multiply"]
 
+ALIGNMENT = 16
+"""Byte boundary that is told of a matrix at most: what the widest loads take. A finer distinction would let the same
+product be computed in other ways, and so have other bits, wherever its matrices happen to lie."""
+
 WORKSPACE = 32 * 2**20
 """Bytes that a product may use, on each device."""
 
@@ -26,7 +30,7 @@ _DTYPES = {"float16": 2, "float32": 0, "float64": 1}
 _COMPUTE = {"float16": 68, "float32": 68, "tf32": 77, "float64": 70}
 _DESC_TRANSA, _DESC_TRANSB = 3, 4
 _LAYOUT_BATCH_COUNT, _LAYOUT_BATCH_STRIDE = 5, 6
-_PREF_WORKSPACE, _PREF_REDUCTIONS = 1, 3
+_PREF_WORKSPACE, _PREF_REDUCTIONS, _PREF_ALIGNMENTS = 1, 3, (5, 6, 7, 8)
 _REPRODUCIBLE = 2 | 4  # sums of partial results by a kernel of their own, never in place, in the order of arrival
 
 
@@ -88,8 +92,10 @@ def multiply(a: Array, b: Array, out: Array, precision: Precision = "float32") -
     compute = precision if a.dtype == "float32" else str(a.dtype)
     count = out.shape[0] if out.ndim == 3 else 1
     operands = tuple(Operand.of(x) for x in (a, b, out))
-    product = _product(cupy.cuda.runtime.getDevice(), str(a.dtype), compute, count, *operands)
-    product(a.data.ptr, b.data.ptr, out.data.ptr, cupy.cuda.get_current_stream().ptr)
+    pointers = a.data.ptr, b.data.ptr, out.data.ptr
+    alignments = tuple(min(pointer & -pointer, ALIGNMENT) for pointer in pointers)
+    product = _product(cupy.cuda.runtime.getDevice(), str(a.dtype), compute, count, operands, alignments)
+    product(*pointers, cupy.cuda.get_current_stream().ptr)
 
 
 class _HeuristicResult(ctypes.Structure):
@@ -105,9 +111,18 @@ class _HeuristicResult(ctypes.Structure):
 
 
 class _Product:
-    """A product of matrices of given shapes, with the algorithm chosen."""
+    """A product of matrices of given shapes that begin on given byte boundaries, with the algorithm chosen."""
 
-    def __init__(self, device: int, dtype: str, compute: str, count: int, a: Operand, b: Operand, out: Operand) -> None:
+    def __init__(
+        self,
+        device: int,
+        dtype: str,
+        compute: str,
+        count: int,
+        operands: tuple[Operand, Operand, Operand],
+        alignments: tuple[int, int, int],
+    ) -> None:
+        a, b, out = operands
         scale = c_double if dtype == "float64" else c_float
         scale_type = _DTYPES["float64" if dtype == "float64" else "float32"]
         self._one, self._zero = scale(1.0), scale(0.0)
@@ -121,6 +136,9 @@ class _Product:
         preference = _create("MatmulPreference")
         _set("MatmulPreference", preference, _PREF_WORKSPACE, c_size_t(WORKSPACE))
         _set("MatmulPreference", preference, _PREF_REDUCTIONS, c_uint32(_REPRODUCIBLE))
+        of_a, of_b, of_out = alignments
+        for attribute, alignment in zip(_PREF_ALIGNMENTS, (of_b, of_a, of_out, of_out), strict=True):
+            _set("MatmulPreference", preference, attribute, c_uint32(alignment))
         found, best = c_int(0), _HeuristicResult()
         left, right, result = self._layouts
         _call(
