@@ -108,6 +108,10 @@ class ndarray:  # noqa: N801
         index, value = _unwrap_index(index), _unwrap(value)
         _do(lambda: self._values.__setitem__(index, value), self._values)
 
+    def _scatter_add(self, indices, values):
+        indices, values = _unwrap_index(indices), _unwrap(values)
+        _do(lambda: np.add.at(self._values, indices, values), self._values)
+
     def astype(self, dtype, order="K", casting=None, subok=None, copy=True):
         return _result(lambda: self._values.astype(dtype, copy=copy), self._values, device=self._device)
 
@@ -283,6 +287,8 @@ def _ufunc(name):
         given = {"out": out, "dtype": dtype}
         return _call(getattr(np, name), *args, casting=casting, **{k: v for k, v in given.items() if v is not None})
 
+    if name == "add":
+        function.at = lambda a, indices, b=None: a._scatter_add(indices, b)
     return function
 
 

@@ -15,6 +15,7 @@ from xpnet.layers import (
     Convolution,
     Dropout,
     Elu,
+    Embedding,
     Gelu,
     GlobalAveragePooling,
     HingeWithLoss,
@@ -94,6 +95,17 @@ def test_affine(device, rng, shape):
     compare(layer.backward(dout), x_.grad)
     compare(layer.dW, W_.grad)
     compare(layer.db, b_.grad)
+
+
+@pytest.mark.parametrize("shape", [(1,), (9,), (5, 3), (2, 3, 4), (0,), (0, 3)])
+def test_embedding(device, rng, shape):
+    W, ids, dout = scores(device, rng, (6, 4)), rng.integers(0, 6, shape), scores(device, rng, (*shape, 4))
+    layer, W_ = Embedding(W), tensor(W)
+    y = F.embedding(torch.tensor(ids), W_)
+    compare(layer.forward(device.asarray(ids)), y)
+    y.backward(tensor(dout))
+    layer.backward(dout)
+    compare(layer.dW, W_.grad)
 
 
 def compare_layer(layer, reference, device, rng, x, parameters=()):

@@ -259,6 +259,23 @@ def indicate_classes(t: Array, num_classes: int, dtype: DTypeLike) -> Array:
     return xp.where(hits.any(axis=-1, keepdims=True), hits.astype(dtype), math.nan)
 
 
+def valid_ids(ids: Array, number: int, name: str = "class ids") -> tuple[Array, Array | None]:
+    """Return ids in [0, number), and a mask of those that were there; on the host they must be, and the mask is None.
+
+    On a CUDA device, where looking stalls the queue, 0 takes the place of the others; what it leads to shall be NaN.
+
+    Raises
+    ------
+    ValueError
+        If an id on the host lies elsewhere.
+    """
+    if is_on_host(ids):
+        _check_ids(ids, number, name)
+        return ids, None
+    valid = (ids >= 0) & (ids < number)
+    return get_array_module(ids).where(valid, ids, 0), valid
+
+
 def check_probabilities(t: Array) -> None:
     """Raise a ValueError if a target lies outside [0, 1]: a look at every one."""
     if t.size and not (t.min() >= 0 and t.max() <= 1):
@@ -399,16 +416,13 @@ def _class_first(x: Array) -> Array:
 def _pick(columns: Array, t: Array) -> Array:
     """Return columns[t[n], n], one value per sample, for columns (C, n)."""
     xp = get_array_module(columns)
-    ids = t.reshape(-1)
-    if is_on_host(ids):
-        _check_ids(ids, len(columns))
-        return columns[ids, xp.arange(len(ids))]
-    valid = (ids >= 0) & (ids < len(columns))
-    return xp.where(valid, columns[xp.where(valid, ids, 0), xp.arange(len(ids))], math.nan)
+    ids, valid = valid_ids(t.reshape(-1), len(columns))
+    picked = columns[ids, xp.arange(len(ids))]
+    return picked if valid is None else xp.where(valid, picked, math.nan)
 
 
-def _check_ids(t: Array, num_classes: int) -> None:
+def _check_ids(t: Array, num_classes: int, name: str = "class ids") -> None:
     # Read without its sign, a negative id is a large one: one pass finds both kinds of wrong.
     if t.size and t.view(f"u{t.dtype.itemsize}").max() >= num_classes:
         smallest, largest = int(t.min()), int(t.max())
-        raise ValueError(f"class ids must lie in [0, {num_classes}), got ids from {smallest} to {largest}")
+        raise ValueError(f"{name} must lie in [0, {num_classes}), got ids from {smallest} to {largest}")

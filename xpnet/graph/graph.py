@@ -105,7 +105,8 @@ class Graph:
             grads = value.layer.backward(value._grad)
             value._input_grads = grads if isinstance(grads, tuple) else (grads,)
             for source, grad in zip(value.inputs, value._input_grads, strict=False):
-                source._grad = grad if source._grad is None else source._grad + grad
+                if grad is not None:  # ids have none
+                    source._grad = grad if source._grad is None else source._grad + grad
             for name in value.layer.parameter_names:
                 owner, computed = (value.shared, f"d{name}"), getattr(value.layer, f"d{name}")
                 collected[owner] = collected[owner] + computed if owner in collected else computed

@@ -10,6 +10,7 @@ from xpnet.layers.arithmetic import AddLayer, DivLayer, MatMulLayer, MulLayer, P
 from xpnet.layers.base import Layer, Loss
 from xpnet.layers.convolution import Convolution
 from xpnet.layers.elementary import ExpLayer, LogLayer, MaxLayer, MeanLayer, SumLayer
+from xpnet.layers.embedding import Embedding
 from xpnet.layers.flatten import Flatten
 from xpnet.layers.loss import HingeWithLoss, HuberWithLoss, IdentityWithLoss, SigmoidWithLoss, SoftmaxWithLoss
 from xpnet.layers.normalization import BatchNormalization, LayerNorm
@@ -25,6 +26,7 @@ __all__ = [
     "DivLayer",
     "Dropout",
     "Elu",
+    "Embedding",
     "ExpLayer",
     "Flatten",
     "Gelu",

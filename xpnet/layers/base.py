@@ -39,6 +39,9 @@ class Layer:
         the same random numbers. Gradient checks freeze the copy that they work on.
     samplewise : bool
         Whether a sample's output depends on that sample alone, not on the others of the batch, and on nothing random.
+    takes_ids : bool
+        Whether its input are integers with a meaning of their own, not numbers: a network that begins with this layer
+        leaves integers as they are.
     reach : mapping of str to mapping of int to int
         For a parameter, which of its axes number the same thing as which axis of the output: ``{"W": {1: -1}}`` says
         that ``W[i, j]`` reaches ``y[..., j]`` and nothing else. With it numerical gradients perturb many coordinates
@@ -59,6 +62,7 @@ class Layer:
     buffer_names: ClassVar[tuple[str, ...]] = ()
     frozen: bool = False
     samplewise: ClassVar[bool] = False
+    takes_ids: ClassVar[bool] = False
     reach: ClassVar[Mapping[str, Mapping[int, int]]] = {}
     out: Mapping[str, Array] = MappingProxyType({})
 

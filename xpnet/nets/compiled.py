@@ -148,7 +148,7 @@ class CompiledStep:
         return loss
 
     def _batches(self, x: Array, t: Array, indices: Array) -> Iterator[tuple[Array, Array]]:
-        dtype = self.net.dtype if x.dtype.kind == "f" or x.dtype == "uint8" else x.dtype
+        dtype = self.net._input_dtype(x.dtype)
         sample = max(x[:1].size * dtype.itemsize, 1)
         room = GATHERED if is_on_host(x) else kernels.scratch_size(x)
         at_a_time = max(min(room // (sample * self.batch_size), UNROLLED), 1)

@@ -108,6 +108,9 @@ class GraphNetwork(Network):
         straight = all(call.sources == (call.target - 1,) and call.layer is call.owner for call in self._calls)
         return list(self.layers.values()) if straight else None
 
+    def _first_layers(self) -> list[Layer]:
+        return [call.layer for call in self._calls if self._input in call.sources]
+
     def _bind(self) -> None:
         super()._bind()
         for layer, owner, *_ in self._calls:

@@ -116,7 +116,7 @@ class Network:
         ----------
         x : (N, ...)
             A batch on the network's device. Floats are computed in the network's dtype; ``uint8`` is taken for pixels
-            and divided by 255, into [0, 1].
+            and divided by 255, into [0, 1]. Integers for an `Embedding` stay what they are.
         train : bool, default False
             Whether layers behave as in a training step.
         """
@@ -349,11 +349,20 @@ class Network:
     def _as_input(self, x: Any) -> Array:
         """Check x and bring it to the network's dtype, so that what comes out has it on every path."""
         x = self._asarray("x", x)
-        if x.dtype == self.dtype:
-            return x
-        if x.dtype.kind not in "fiub":
-            raise TypeError(f"x must hold real numbers, got dtype {x.dtype}")
-        return kernels.as_floats(x, self.dtype)
+        dtype = self._input_dtype(x.dtype)
+        return x if x.dtype == dtype else kernels.as_floats(x, dtype)
+
+    def _input_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """Return what samples of a dtype are brought to: the network's dtype, but for ids, which stay as they are."""
+        if dtype == self.dtype or (dtype.kind in "iu" and any(layer.takes_ids for layer in self._first_layers())):
+            return dtype
+        if dtype.kind not in "fiub":
+            raise TypeError(f"x must hold real numbers, got dtype {dtype}")
+        return self.dtype
+
+    def _first_layers(self) -> list[Layer]:
+        """Return the layers that are given the samples, as far as is known."""
+        return (self._row() or [])[:1]
 
     def _bind(self) -> None:
         """Make the layers' parameters views of the vector, and the layers this network's own."""

@@ -1,0 +1,89 @@
+"""Rows of a table in the place of ids: how words, and whatever else is one of many, enter a network."""
+
+from __future__ import annotations
+
+import math
+from typing import Self
+
+from xpnet import functions, initializers, kernels
+from xpnet.device import get_array_module
+from xpnet.layers.base import Layer
+from xpnet.typing import Array, DTypeLike, Seed
+
+__all__ = ["Embedding"]
+
+
+class Embedding(Layer):
+    """A learnt vector for each id, y[..., :] = W[x[...], :] (Bengio et al., 2003).
+
+    dW[i] = sum of dout over the places where x is i: what was taken from a row goes back to it. Ids have no derivative,
+    so ``backward`` returns None.
+
+    Parameters
+    ----------
+    W : (V, D)
+        The vectors, a row for each of the ids 0 ... V - 1. The layer keeps this very array.
+
+    Notes
+    -----
+    ``forward`` takes integers x of shape (N, ...) and returns (N, ..., D). As the first layer of a network it is given
+    integers as they are; elsewhere in xpnet ``uint8`` means pixels. An id outside [0, V) is an error on the host; on a
+    CUDA device, where looking would stall the queue, its vector is NaN. There the terms of dW are added in no fixed
+    order, so that it repeats itself up to rounding.
+    """
+
+    parameter_names = ("W",)
+    saved = ("ids",)
+    samplewise = True
+    takes_ids = True
+    reach = {"W": {1: -1}}  # noqa: RUF012
+
+    def __init__(self, W: Array) -> None:
+        shape = getattr(W, "shape", None)
+        if shape is None or len(shape) != 2:
+            got = type(W).__name__ if shape is None else f"shape {shape}"
+            raise ValueError(f"Embedding expected W to be an array of shape (V, D), got {got}")
+        self.W = W
+
+    @classmethod
+    def from_sizes(
+        cls, ids: int, output_size: int, *, std: float = 1.0, rng: Seed = None, dtype: DTypeLike = "float32"
+    ) -> Self:
+        """Create a layer with normally distributed vectors, on the host.
+
+        Parameters
+        ----------
+        ids, output_size : int
+            V and D.
+        std : float, default 1.0
+            Standard deviation of the vectors' elements.
+        rng : numpy.random.Generator or int, optional
+            Where they are drawn from. Pass one generator to all layers of a network.
+        dtype : dtype, default "float32"
+            Of W.
+        """
+        return cls(initializers.initial_weights((ids, output_size), std, rng, dtype))
+
+    def forward(self, x: Array, train: bool = True) -> Array:
+        xp = get_array_module(x=x, W=self.W)
+        if x.dtype.kind not in "iu":
+            raise TypeError(f"{self.name} expected integer ids, got dtype {x.dtype}; see x.astype('int64')")
+        ids, valid = functions.valid_ids(x, len(self.W), f"the ids that {self.name} is given")
+        self.ids = ids.astype("int64", copy=False)
+        y = self.out.get("y")
+        y = kernels.gather(self.W, self.ids, xp.empty(self.output_shape(x.shape), self.W.dtype) if y is None else y)
+        return y if valid is None else xp.where(valid[..., None], y, math.nan)
+
+    def backward(self, dout: Array) -> None:
+        xp = get_array_module(dout=dout, ids=self.ids)
+        self._expect_dout(dout, self.output_shape(self.ids.shape))
+        dW = self.out.get("dW")
+        self.dW = xp.empty(self.W.shape, self.W.dtype) if dW is None else dW
+        self.dW[...] = 0.0
+        # Number by number, for which NumPy's add.at is five times faster than row by row.
+        D = self.W.shape[1]
+        places = self.ids[..., None] * D + xp.arange(D)
+        xp.add.at(self.dW.reshape(-1), places.reshape(-1), dout.reshape(-1))
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (*shape, self.W.shape[1])
