@@ -43,6 +43,7 @@ from xpnet.layers import (
     Pooling,
     PowLayer,
     Relu,
+    Residual,
     Sigmoid,
     SigmoidWithLoss,
     Silu,
@@ -103,6 +104,20 @@ def frozen(layer):
     """Let a layer compute the same function each time."""
     layer.frozen = True
     return layer
+
+
+def frozen_within(layer):
+    for part in layer.within().values():
+        part.frozen = True
+    return layer
+
+
+def parameter_gradients(layer):
+    return {
+        ".".join(filter(None, (place, name))): getattr(part, f"d{name}")
+        for place, part in layer.within().items()
+        for name in part.parameter_names
+    }
 
 
 CASES = {
@@ -194,6 +209,27 @@ CASES = {
         lambda rng, dtype: Embedding(rng.standard_normal((3, 4)).astype(dtype)),
         lambda rng, n: [],
         {"x": lambda rng, n: rng.integers(0, 3, (n, 2, 2)).astype("uint16")},
+    ),
+    "residual": Case(
+        lambda rng, dtype: Residual(affine(rng, dtype, 5, 4), Tanh(), affine(rng, dtype, 4, 5)),
+        lambda rng, n: [rng.standard_normal((n, 5))],
+    ),
+    "residual with normalization and dropout": Case(
+        lambda rng, dtype: frozen_within(
+            Residual(
+                normalization(BatchNormalization, 5)(rng, dtype),
+                LeakyRelu(0.2),
+                Dropout(0.3, seed=1),
+                Residual(affine(rng, dtype, 5, 5)),
+            )
+        ),
+        lambda rng, n: [rng.standard_normal((n, 5))],
+    ),
+    "residual of images": Case(
+        lambda rng, dtype: Residual(
+            convolution(F=3, pad=1, size=(3, 3))(rng, dtype), Sigmoid(), convolution(C=3, F=2, size=(1, 1))(rng, dtype)
+        ),
+        images(),
     ),
     "softmax one-hot": Case(
         lambda rng, dtype: SoftmaxWithLoss(),
@@ -298,7 +334,7 @@ def check_gradients(case, device, rng, n):
         return (layer.forward(*inputs, **labels) * dout).sum()
 
     gradients = dict(zip(range(len(inputs)), backward(layer, dout), strict=True))
-    gradients |= {name: getattr(layer, f"d{name}") for name in layer.parameter_names}
+    gradients |= parameter_gradients(layer)
     points = dict(enumerate(inputs)) | layer.parameters()
     for key, x in points.items():
         assert gradients[key].shape == x.shape
@@ -327,7 +363,7 @@ def test_dtype_does_not_drift(case, device, rng, dtype):
     y = layer.forward(*inputs, **labels)
     assert y.dtype == dtype
     assert all(dx.dtype == dtype for dx in backward(layer, output_gradient(y, device, rng)))
-    assert all(getattr(layer, f"d{name}").dtype == dtype for name in layer.parameter_names)
+    assert all(dW.dtype == dtype for dW in parameter_gradients(layer).values())
 
 
 def test_an_empty_batch_gives_empty_gradients(case, device, rng):
@@ -336,7 +372,7 @@ def test_an_empty_batch_gives_empty_gradients(case, device, rng):
     for x, dx in zip(inputs, backward(layer, output_gradient(y, device, rng)), strict=True):
         assert dx.shape == x.shape
     for name, value in layer.parameters().items():
-        np.testing.assert_array_equal(asnumpy(getattr(layer, f"d{name}")), np.zeros(value.shape))
+        np.testing.assert_array_equal(asnumpy(parameter_gradients(layer)[name]), np.zeros(value.shape))
 
 
 def test_arguments_are_left_unchanged(case, device, rng):
@@ -355,7 +391,7 @@ def test_results_are_not_overwritten_by_a_later_call(case, device, rng):
     layer, inputs, labels = build(case, device, rng)
     y = layer.forward(*inputs, **labels)
     dout = output_gradient(y, device, rng)
-    results = [y, *backward(layer, dout), *(getattr(layer, f"d{name}") for name in layer.parameter_names)]
+    results = [y, *backward(layer, dout), *parameter_gradients(layer).values()]
     before = [asnumpy(x).copy() for x in results]
     layer.forward(*(x * 2.0 for x in inputs), **labels)
     for dx in backward(layer, dout * 3.0):
@@ -413,7 +449,7 @@ def test_mixed_devices_are_refused(cupy, case, rng):
 
     layer, inputs, labels = build(case, Device("cuda"), rng)
     host = [asnumpy(x) for x in inputs[:1]]
-    if layer.parameter_names or labels or len(inputs) > 1:
+    if layer.parameters() or labels or len(inputs) > 1:
         with pytest.raises(DeviceError, match="is on the host"):
             layer.forward(*host, *inputs[1:], **(labels if host else {key: asnumpy(x) for key, x in labels.items()}))
     y = layer.forward(*inputs, **labels)

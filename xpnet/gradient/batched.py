@@ -20,7 +20,7 @@ import numpy as np
 
 from xpnet.device import asnumpy, get_array_module, is_on_host
 from xpnet.gradient.numerical import central_differences
-from xpnet.layers import Layer
+from xpnet.layers import Layer, Residual
 from xpnet.typing import Array
 
 if TYPE_CHECKING:
@@ -68,12 +68,11 @@ class Batched:
         self.h, self.rounding = h, rounding
         self.memory = min(memory, CACHE) if is_on_host(x) else memory
         row = net._row()
-        self.is_row, self.row = row is not None, row or []
+        self.is_row = row is not None
         self.inputs: dict[Layer, Array] = {}
         self.outputs: dict[Layer, Array] = {}
-        for layer in self.row:
-            self.inputs[layer] = x
-            x = self.outputs[layer] = layer.forward(x, True)
+        self.behind: dict[Layer, list[Layer]] = {}
+        self.scores = self._go_through(row or [], x, [])
 
     def differences(self, layer: Layer, attribute: str) -> tuple[Array, Array]:
         """Return the central differences of one parameter, and where they straddle a kink.
@@ -98,9 +97,23 @@ class Batched:
         self._compare_with_loop(layer, attribute, found[0])
         return found
 
+    def _go_through(self, row: list[Layer], x: Array, behind: list[Layer]) -> Array:
+        """Keep what each layer of a row is given, what it makes of it, and what comes behind it, `behind` at last."""
+        for place, layer in enumerate(row):
+            self.behind[layer] = [*row[place + 1 :], *behind]
+            self.inputs[layer] = x
+            if isinstance(layer, Residual):
+                way_around = _Adding(x)
+                self.outputs[way_around] = x
+                self._go_through([*layer.parts.values()], x, [way_around, *self.behind[layer]])
+            x = self.outputs[layer] = layer.forward(x, True)
+        return x
+
     def _layers_behind(self, layer: Layer, attribute: str) -> list[Layer]:
         if not self.is_row:
             raise NotApplicable(f"{type(self.net).__name__} is no row of layers")
+        if layer not in self.behind:
+            raise NotApplicable(f"{layer.name} is a part of a layer that is not known to be a row")
         if attribute not in layer.reach:
             raise NotApplicable(f"{layer.name} does not declare what {attribute} reaches")
         if layer.activation_pattern() is not None:
@@ -114,15 +127,14 @@ class Batched:
                     f"{layer.name} declares that axis {axis} of {attribute} {parameter} numbers the same as axis {to} "
                     f"of its output {output}"
                 )
-        behind = self.row[self.row.index(layer) + 1 :]
-        for other in behind:
+        for other in self.behind[layer]:
             if not other.samplewise:
                 raise NotApplicable(f"{other.name} behind it does not declare to treat samples one by one")
-        return behind
+        return self.behind[layer]
 
     def _copies_at_a_time(self, layer: Layer, behind: list[Layer]) -> int:
         """Return how many copies of a layer's output fit the memory, with all that the layers behind make of them."""
-        size: int = sum(self.outputs[other].nbytes for other in (layer, *behind)) + self.outputs[self.row[-1]].nbytes
+        size: int = sum(self.outputs[other].nbytes for other in (layer, *behind)) + self.scores.nbytes
         return self.memory // max(TEMPORARIES * size, 1)
 
     def _run(self, behind: list[Layer], copies: Array) -> tuple[Array, Array]:
@@ -154,6 +166,18 @@ class Batched:
                 f"perturbed together, its coordinates give other differences than alone (by {worst:.1e}): {layer.name} "
                 "declares a wrong reach, or a layer behind does not treat samples one by one"
             )
+
+
+class _Adding(Layer):
+    """The end of a residual block: adds what the block was given to each copy of what it makes of that."""
+
+    samplewise = True
+
+    def __init__(self, x: Array) -> None:
+        self.x = x
+
+    def forward(self, y: Array, train: bool = True) -> Array:
+        return (y.reshape(-1, *self.x.shape) + self.x).reshape(y.shape)
 
 
 class _Colouring:

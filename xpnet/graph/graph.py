@@ -70,7 +70,7 @@ class Graph:
         for value in self.values:
             value._input_grads = None  # a drawing shows no derivative of other values than its own
             if value.layer is not None and value.shared is not None:
-                vars(value.layer).update(value.shared.parameters())  # where they may have been replaced
+                value.layer.share_parameters(value.shared)  # where they may have been replaced
                 try:
                     value._value = value.layer.forward(*[source.value for source in value.inputs])
                 except (ValueError, TypeError) as error:
@@ -107,9 +107,10 @@ class Graph:
             for source, grad in zip(value.inputs, value._input_grads, strict=False):
                 if grad is not None:  # ids have none
                     source._grad = grad if source._grad is None else source._grad + grad
-            for name in value.layer.parameter_names:
-                owner, computed = (value.shared, f"d{name}"), getattr(value.layer, f"d{name}")
-                collected[owner] = collected[owner] + computed if owner in collected else computed
+            for mine, its in zip(value.layer.within().values(), value.shared.within().values(), strict=True):
+                for name in mine.parameter_names:
+                    owner, computed = (its, f"d{name}"), getattr(mine, f"d{name}")
+                    collected[owner] = collected[owner] + computed if owner in collected else computed
         for (layer, name), grad in collected.items():
             setattr(layer, name, grad)
 

@@ -16,6 +16,7 @@ from xpnet.layers.loss import HingeWithLoss, HuberWithLoss, IdentityWithLoss, Si
 from xpnet.layers.normalization import BatchNormalization, LayerNorm
 from xpnet.layers.pooling import AveragePooling, GlobalAveragePooling, Pooling
 from xpnet.layers.regularization import Dropout
+from xpnet.layers.residual import Residual
 
 __all__ = [
     "AddLayer",
@@ -46,6 +47,7 @@ __all__ = [
     "Pooling",
     "PowLayer",
     "Relu",
+    "Residual",
     "Sigmoid",
     "SigmoidWithLoss",
     "Silu",

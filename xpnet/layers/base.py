@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ from xpnet import functions
 from xpnet.device import Device, get_array_module
 from xpnet.typing import Array, DTypeLike
 
-__all__ = ["Layer", "Loss"]
+__all__ = ["Layer", "Loss", "check_free", "name_by_class"]
 
 
 class Layer:
@@ -46,6 +47,9 @@ class Layer:
         For a parameter, which of its axes number the same thing as which axis of the output: ``{"W": {1: -1}}`` says
         that ``W[i, j]`` reaches ``y[..., j]`` and nothing else. With it numerical gradients perturb many coordinates
         at a time (`xpnet.gradient`), and check the claim; a parameter that is left out is perturbed one by one.
+    parts : mapping of str to Layer
+        The layers that this one is made of, by name; none, for most. They have parameters, buffers and an ``out`` of
+        their own.
     name : str
         What errors call the layer: its class, or its name in the network that it belongs to.
     out : dict of str to array
@@ -61,9 +65,10 @@ class Layer:
     saved: ClassVar[tuple[str, ...]] = ()
     buffer_names: ClassVar[tuple[str, ...]] = ()
     frozen: bool = False
-    samplewise: ClassVar[bool] = False
+    samplewise: bool = False
     takes_ids: ClassVar[bool] = False
     reach: ClassVar[Mapping[str, Mapping[int, int]]] = {}
+    parts: Mapping[str, Layer] = MappingProxyType({})
     out: Mapping[str, Array] = MappingProxyType({})
 
     _name: str | None = None
@@ -110,24 +115,39 @@ class Layer:
         return None
 
     def parameters(self) -> dict[str, Array]:
-        """Return the parameters by name."""
-        return {name: getattr(self, name) for name in self.parameter_names}
+        """Return the parameters by name; those of parts under names such as ``"Affine1.W"``."""
+        return {name: getattr(layer, key) for name, layer, key in self._named("parameter_names")}
 
     def buffers(self) -> dict[str, Array]:
-        """Return the buffers by name."""
-        return {name: getattr(self, name) for name in self.buffer_names}
+        """Return the buffers by name, those of parts likewise."""
+        return {name: getattr(layer, key) for name, layer, key in self._named("buffer_names")}
 
     def to(self, device: Device | str, dtype: DTypeLike | None = None) -> None:
         """Move parameters and buffers to `device`, and to `dtype` if given; what forward had saved is dropped."""
         device = Device(device)
-        for name, value in {**self.parameters(), **self.buffers()}.items():
-            setattr(self, name, device.asarray(value, dtype if value.dtype.kind == "f" else None))
+        for layer in self.within().values():
+            for name in (*layer.parameter_names, *layer.buffer_names):
+                value = getattr(layer, name)
+                setattr(layer, name, device.asarray(value, dtype if value.dtype.kind == "f" else None))
         self.forget()
 
     def forget(self) -> None:
         """Drop what forward saved, and the parameters' gradients."""
-        for name in (*self.saved, *(f"d{name}" for name in self.parameter_names)):
-            self.__dict__.pop(name, None)
+        for layer in self.within().values():
+            for name in (*layer.saved, *(f"d{name}" for name in layer.parameter_names)):
+                layer.__dict__.pop(name, None)
+
+    def share_parameters(self, owner: Layer) -> None:
+        """Take the parameters of another layer, of which this is a copy, for one's own: the very arrays."""
+        for mine, its in zip(self.within().values(), owner.within().values(), strict=True):
+            vars(mine).update({name: getattr(its, name) for name in its.parameter_names})
+
+    def within(self, name: str = "") -> dict[str, Layer]:
+        """Return this layer, under the given name, and all parts, in order, under names such as ``name.Affine1``."""
+        found: dict[str, Layer] = {name: self}
+        for key, part in self.parts.items():
+            found |= part.within(f"{name}.{key}" if name else key)
+        return found
 
     def activation_pattern(self) -> Array | None:
         """Return which side of its kinks each unit was on in the last forward pass, None for a smooth layer.
@@ -136,6 +156,15 @@ class Layer:
         sets such coordinates apart.
         """
         return None
+
+    def _named(self, attribute: str) -> list[tuple[str, Layer, str]]:
+        """Return the names that layers have in a tuple of theirs, in full, and whose and what they are."""
+        layers = self.within().items()
+        return [
+            (f"{name}.{key}" if name else key, layer, key)
+            for name, layer in layers
+            for key in getattr(layer, attribute)
+        ]
 
     def _expect_dout(self, dout: Array, shape: tuple[int, ...]) -> None:
         got = getattr(dout, "shape", ())
@@ -204,3 +233,36 @@ class Loss(Layer):
     def backward(self, dout: Array | float = 1.0) -> Array:
         """Return dout * dL/dx."""
         raise NotImplementedError(f"{type(self).__name__} must define backward(dout=1.0)")
+
+
+def name_by_class(layers: Iterable[Layer]) -> dict[str, Layer]:
+    """Name layers by class and running number: ``Affine1``, ``Relu1``, ``Affine2`` ..."""
+    named: dict[str, Layer] = {}
+    counts: Counter[str] = Counter()
+    for layer in layers:
+        kind = type(layer).__name__
+        counts[kind] += 1
+        named[f"{kind}{counts[kind]}"] = layer
+    return named
+
+
+def check_free(layers: Mapping[str, Layer]) -> None:
+    """Make sure that layers can be given places in a network, or in another layer.
+
+    Raises
+    ------
+    TypeError
+        If one of them is no layer.
+    ValueError
+        If one has a place already.
+    """
+    seen: set[int] = set()
+    for name, layer in layers.items():
+        if not isinstance(layer, Layer):
+            raise TypeError(f"layer {name!r} must be an xpnet.layers.Layer, got {type(layer).__name__}")
+        if layer._name is not None or id(layer) in seen:
+            raise ValueError(
+                f"the layer given as {name!r} has a place in a network already; it holds the state of that place: "
+                "give each place a layer of its own"
+            )
+        seen.add(id(layer))

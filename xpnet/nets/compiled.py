@@ -135,7 +135,8 @@ class CompiledStep:
 
     def _first_step(self, x: Array, t: Array, numbers: Array | None) -> Array:
         """Take a step, and keep the arrays that the layers make for the next ones."""
-        made: dict[Layer, dict[str, Array]] = {layer: {} for layer in (*self.net.layers.values(), self.net.last_layer)}
+        layers = (*self.net._all_layers().values(), self.net.last_layer)
+        made: dict[Layer, dict[str, Array]] = {layer: {} for layer in layers}
         with contextlib.ExitStack() as stack:
             for layer, arrays in made.items():
                 stack.enter_context(_recorded(layer, "forward", arrays, "y"))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any, NamedTuple
 
 from xpnet.device import Device
 from xpnet.graph import Constant, Graph, Input, Value
 from xpnet.layers import Layer, Loss
+from xpnet.layers.base import name_by_class
 from xpnet.nets.network import Network
 from xpnet.parameters import ParameterVector
 from xpnet.typing import Array, DTypeLike
@@ -73,7 +73,8 @@ class GraphNetwork(Network):
         self._size, self._input = len(place), place[samples[0]]
         self._constants = [(place[v], v.value) for v in graph.values if isinstance(v, Constant)]
         self._calls = _calls(graph, place)
-        super().__init__(_named_layers(self._calls), loss.layer, device=device, dtype=dtype)
+        owners = dict.fromkeys(call.owner for call in self._calls)
+        super().__init__(name_by_class(owners), loss.layer, device=device, dtype=dtype)
 
     def predict(self, x: Array, train: bool = False) -> Array:
         with self.device.activate():
@@ -94,7 +95,7 @@ class GraphNetwork(Network):
         for layer, _, sources, needs_gradient, target in reversed(self._calls):
             grad = grads[target]
             if not any(needs_gradient):
-                if layer.parameter_names:
+                if layer.parameters():
                     layer.backward_parameters(grad)
                 continue
             computed = layer.backward(grad)
@@ -115,7 +116,7 @@ class GraphNetwork(Network):
         super()._bind()
         for layer, owner, *_ in self._calls:
             if layer is not owner:
-                vars(layer).update(owner.parameters())
+                layer.share_parameters(owner)
                 layer._name = owner._name
         on_device = self.device.asarray
         self._constants = [(i, on_device(c, self.dtype) if getattr(c, "shape", ()) else c) for i, c in self._constants]
@@ -124,9 +125,10 @@ class GraphNetwork(Network):
         super()._collect_gradients(grads)
         for layer, owner, *_ in self._calls:
             if layer is not owner:
+                copies = dict(zip(owner.within().values(), layer.within().values(), strict=True))
                 for slot in self._slots:
-                    if slot.layer is owner:
-                        grads[slot.name] += getattr(layer, slot.gradient)
+                    if slot.layer in copies:
+                        grads[slot.name] += getattr(copies[slot.layer], slot.gradient)
 
     def _activation_patterns(self) -> list[Array]:
         patterns = (layer.activation_pattern() for layer in (*(call.layer for call in self._calls), self.last_layer))
@@ -141,17 +143,7 @@ def _calls(graph: Graph, place: dict[Value, int]) -> list[_Call]:
             continue
         sources = tuple(place[source] for source in value.inputs)
         needs_gradient = tuple(i in leads_to_parameters for i in sources)
-        if any(needs_gradient) or layer.parameter_names:
+        if any(needs_gradient) or layer.parameters():
             leads_to_parameters.add(place[value])
         calls.append(_Call(layer, owner, sources, needs_gradient, place[value]))
     return calls
-
-
-def _named_layers(calls: list[_Call]) -> dict[str, Layer]:
-    named: dict[str, Layer] = {}
-    counts: Counter[str] = Counter()
-    for owner in dict.fromkeys(call.owner for call in calls):
-        kind = type(owner).__name__
-        counts[kind] += 1
-        named[f"{kind}{counts[kind]}"] = owner
-    return named

@@ -18,6 +18,7 @@ from xpnet.files import written_atomically
 from xpnet.gradient.differences import network_differences
 from xpnet.gradient.numerical import MEMORY
 from xpnet.layers import Layer, Loss
+from xpnet.layers.base import check_free
 from xpnet.nets.compiled import CompiledStep
 from xpnet.optimizers import Optimizer
 from xpnet.parameters import ParameterVector
@@ -80,9 +81,11 @@ class Network:
     ) -> None:
         self.layers = dict(layers)
         self.last_layer = loss
-        _check_layers(self.layers, loss)
+        check_free(self.layers)
+        if not isinstance(loss, Loss):
+            raise TypeError(f"loss must be an xpnet.layers.Loss, got {type(loss).__name__}")
         self._check_connections()
-        self._slots = _number_parameters(self.layers.values())
+        self._slots = _number_parameters(self._all_layers().values())
         arrays = {slot.name: getattr(slot.layer, slot.attribute) for slot in self._slots}
         if device is None:
             device = get_device(next(iter(arrays.values()))) if arrays else Device("cpu")
@@ -282,7 +285,7 @@ class Network:
     def frozen_copy(self, dtype: DTypeLike) -> Self:
         """Return a copy that computes the same function each time, also in training (`Layer.frozen`)."""
         net = self.copy().to(dtype=dtype)
-        for layer in net.layers.values():
+        for layer in net._all_layers().values():
             layer.frozen = True
         return net
 
@@ -319,6 +322,10 @@ class Network:
         for name, buffer in buffers.items():
             buffer[...] = self.device.asarray(arrays.pop(name), buffer.dtype)
         self.params.update(arrays)
+
+    def _all_layers(self) -> dict[str, Layer]:
+        """Return the layers by name, each with its parts behind it: ``"Residual1"``, ``"Residual1.Affine1"`` ..."""
+        return {key: part for name, layer in self.layers.items() for key, part in layer.within(name).items()}
 
     def _check_connections(self) -> None:
         """Raise a ValueError if the layers do not fit together, before any of them is touched."""
@@ -366,7 +373,7 @@ class Network:
 
     def _bind(self) -> None:
         """Make the layers' parameters views of the vector, and the layers this network's own."""
-        for name, layer in self.layers.items():
+        for name, layer in self._all_layers().items():
             layer._name = name
         for slot in self._slots:
             setattr(slot.layer, slot.attribute, self.params[slot.name])
@@ -375,7 +382,7 @@ class Network:
         self, grads: ParameterVector | None, arrays: Mapping[Layer, Mapping[str, Array]] = MappingProxyType({})
     ) -> None:
         """Let the layers write their gradients into `grads`, and other results into `arrays`; None: nowhere."""
-        out = {layer: dict(arrays.get(layer, {})) for layer in (*self.layers.values(), self.last_layer)}
+        out = {layer: dict(arrays.get(layer, {})) for layer in (*self._all_layers().values(), self.last_layer)}
         if grads is not None:
             for slot in self._slots:
                 out[slot.layer][slot.gradient] = grads[slot.name]
@@ -407,21 +414,6 @@ class Network:
         # Copying and unpickling make arrays of the layers' views; tie them to the new vector again.
         self.__dict__.update(state)
         self._bind()
-
-
-def _check_layers(layers: Mapping[str, Layer], loss: Loss) -> None:
-    seen: set[int] = set()
-    for name, layer in layers.items():
-        if not isinstance(layer, Layer):
-            raise TypeError(f"layer {name!r} must be an xpnet.layers.Layer, got {type(layer).__name__}")
-        if layer._name is not None or id(layer) in seen:
-            raise ValueError(
-                f"the layer given as {name!r} has a place in a network already; it holds the state of that place: "
-                "give each place a layer of its own"
-            )
-        seen.add(id(layer))
-    if not isinstance(loss, Loss):
-        raise TypeError(f"loss must be an xpnet.layers.Loss, got {type(loss).__name__}")
 
 
 def _number_parameters(layers: Iterable[Layer]) -> list[_Slot]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
@@ -12,6 +11,7 @@ import numpy as np
 from xpnet.device import Device
 from xpnet.layers import Affine, Layer, Loss, Pooling, Relu, SoftmaxWithLoss
 from xpnet.layers.activation import ActivationName, activation_layer
+from xpnet.layers.base import name_by_class
 from xpnet.nets.network import Network
 from xpnet.tables import format_table
 from xpnet.typing import Array, DTypeLike, Seed
@@ -63,14 +63,14 @@ class Sequential(Network):
         device: Device | str | None = None,
         dtype: DTypeLike | None = None,
     ) -> None:
-        named = dict(layers) if isinstance(layers, Mapping) else _name(layers)
+        named = dict(layers) if isinstance(layers, Mapping) else name_by_class(layers)
         if not named:
             raise ValueError("a Sequential needs at least one layer")
         self.input_shape = None if input_shape is None else tuple(input_shape)
         super().__init__(named, loss or SoftmaxWithLoss(), device=device, dtype=dtype)
         self._order = row = _pooled_first(list(named.values()))
         # Where backward ends, at the first layer with parameters, and the way there; both empty if there is none.
-        first = next((i for i, layer in enumerate(row) if layer.parameter_names), len(row))
+        first = next((i for i, layer in enumerate(row) if layer.parameters()), len(row))
         self._first = row[first : first + 1]
         self._behind_first = row[:first:-1] if self._first else []
 
@@ -181,17 +181,6 @@ class Sequential(Network):
                 shapes[name] = shape
             previous = name
         return shapes
-
-
-def _name(layers: Iterable[Layer]) -> dict[str, Layer]:
-    """Name layers by class and running number."""
-    named: dict[str, Layer] = {}
-    counts: Counter[str] = Counter()
-    for layer in layers:
-        kind = type(layer).__name__
-        counts[kind] += 1
-        named[f"{kind}{counts[kind]}"] = layer
-    return named
 
 
 def _pooled_first(row: list[Layer]) -> list[Layer]:
