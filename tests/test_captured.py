@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from xpnet import Device, asnumpy
-from xpnet.layers import Affine, BatchNormalization, Dropout, LayerNorm, Relu, Sigmoid
+from xpnet.layers import Affine, BatchNormalization, Convolution, Dropout, LayerNorm, Relu, Residual, Sigmoid
 from xpnet.nets import LeNet5, MultiLayerNet, Sequential, SimpleConvNet, TwoLayerNet, captured
 from xpnet.optimizers import SGD, AdaGrad, Adam, AdamW, Lion, Momentum, Nesterov, RMSprop, schedules
 
@@ -39,11 +39,28 @@ def normalized():
     return Sequential([*hidden, Dropout(0.3, seed=1), affine(6, 3)])
 
 
+def residual():
+    def affine(n, m):
+        return Affine.from_sizes(n, m, std=0.5, rng=n)
+
+    norm = BatchNormalization(np.ones(8, "float32"), np.zeros(8, "float32"))
+    block = Residual(norm, Relu(), affine(8, 6), Dropout(0.3, seed=1), Residual(Sigmoid()), affine(6, 8))
+    return Sequential([affine(12, 8), block, Residual(Relu()), affine(8, 3)])
+
+
+def residual_images():
+    convolutions = [Convolution.from_sizes(n, 4, 3, pad=1, rng=n) for n in (1, 4)]
+    block = Residual(Relu(), convolutions[1])
+    return Sequential([convolutions[0], block, Affine.from_sizes(4 * 36, 3, rng=0)], input_shape=(1, 6, 6))
+
+
 NETS = {
     "two layers": ((12,), lambda: TwoLayerNet(12, 8, 3, 0.5, seed=0)),
     "float64": ((12,), lambda: TwoLayerNet(12, 8, 3, 0.5, seed=0, dtype="float64")),
     "weight decay": ((12,), lambda: MultiLayerNet(12, [8, 8], 3, weight_decay_lambda=0.1, seed=0)),
     "normalization and dropout": ((12,), normalized),
+    "residual": ((12,), residual),
+    "residual images": ((1, 6, 6), residual_images),
     "images": ((1, 28, 28), lambda: SimpleConvNet(seed=0)),
     "LeNet-5": ((1, 28, 28), lambda: LeNet5(seed=0)),
 }

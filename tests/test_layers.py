@@ -459,7 +459,18 @@ def test_mixed_devices_are_refused(cupy, case, rng):
 
 
 def test_dout_of_another_shape_is_refused(device, rng):
-    for name in ("mul", "add", "relu", "sigmoid", "affine", "convolution", "pooling", "average pooling", "flatten"):
+    for name in (
+        "mul",
+        "add",
+        "relu",
+        "sigmoid",
+        "affine",
+        "convolution",
+        "pooling",
+        "average pooling",
+        "flatten",
+        "residual",
+    ):
         layer, inputs, labels = build(CASES[name], device, rng)
         y = layer.forward(*inputs, **labels)
         with pytest.raises(ValueError, match=r"backward expected dout of its output's shape \(3, \d.*, got \(3, 1"):
