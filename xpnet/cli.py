@@ -116,8 +116,11 @@ def train(
     weight_init_std: StdOption = None,
     dtype: DtypeOption = "float32",
     precision: Annotated[
-        Literal["float32", "tf32"],
-        typer.Option(help="Of float32's matrix products on a CUDA device: tf32 rounds their inputs to 10 bits."),
+        Literal["float32", "tf32", "float16"],
+        typer.Option(
+            help="Of a float32 network's steps: tf32 rounds the inputs of matrix products on a CUDA device to 10 bits, "
+            "float16 computes all layers in it (slow on the CPU)."
+        ),
     ] = "float32",
     seed: SeedOption = 0,
     data: DataOption = None,

@@ -11,6 +11,8 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Literal, ParamSpec, TypeVar, get_args
 
+import numpy as np
+
 from xpnet.device import Device, is_on_host
 from xpnet.typing import DTypeLike
 
@@ -19,9 +21,9 @@ __all__ = ["Backend", "Precision", "check_backend", "check_precision", "kernel",
 Backend = Literal["numpy", "numba"]
 """What computes on the CPU."""
 
-Precision = Literal["float32", "tf32"]
+Precision = Literal["float32", "tf32", "float16"]
 """Of the matrix products of float32 on a CUDA device: in full, or with inputs rounded to TF32's 10 bits, on tensor
-cores."""
+cores. Or of a training step of a float32 network, all of whose layers compute in float16 (`xpnet.nets.mixed`)."""
 
 _backend: ContextVar[ModuleType | None] = ContextVar("backend", default=None)
 _precision: ContextVar[Precision] = ContextVar("precision", default="float32")
@@ -30,18 +32,20 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def check_backend(name: Backend) -> Backend:
-    """Return the backend's name, having made sure that it is there.
+def check_backend(name: Backend, dtype: DTypeLike) -> Backend:
+    """Return the backend's name, having made sure that it is there and computes in that dtype.
 
     Raises
     ------
     ModuleNotFoundError
         If it is not installed.
     ValueError
-        If there is none of that name.
+        If there is none of that name, or it does not compute in that dtype.
     """
     if name not in get_args(Backend):
         raise ValueError(f"backend must be one of {', '.join(map(repr, get_args(Backend)))}, got {name!r}")
+    if name == "numba" and np.dtype(dtype) == "float16":
+        raise ValueError("the backend 'numba' computes in float32 and float64, got float16; use 'numpy'")
     if name == "numba" and importlib.util.find_spec("numba") is None:
         raise ModuleNotFoundError("the backend 'numba' needs Numba; install it with pip install 'xpnet[numba]'")
     return name
@@ -69,7 +73,11 @@ def check_precision(name: Precision, device: Device, dtype: DTypeLike) -> Precis
     """
     if name not in get_args(Precision):
         raise ValueError(f"precision must be one of {', '.join(map(repr, get_args(Precision)))}, got {name!r}")
-    if name != "float32" and (device.name == "cpu" or dtype != "float32"):
+    if name == "float16" and dtype != "float32":
+        raise ValueError(
+            f"precision 'float16' is for steps of a float32 network, got {dtype}; pass dtype='float32' to it"
+        )
+    if name == "tf32" and (device.name == "cpu" or dtype != "float32"):
         raise ValueError(f"precision {name!r} is for float32 on a CUDA device, got {dtype} on {device}")
     return name
 

@@ -36,8 +36,8 @@ class CompiledStep:
         Steps taken so far.
     backend : {"numpy", "numba"}
         What computes on the CPU.
-    precision : {"float32", "tf32"}
-        Of products on a CUDA device.
+    precision : {"float32", "tf32", "float16"}
+        Of products on a CUDA device, or, with ``"float16"``, of the layers (`MixedStep`).
     """
 
     def __init__(
@@ -50,11 +50,12 @@ class CompiledStep:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        self.backend = kernels.check_backend(backend)
         self.precision = kernels.check_precision(precision, net.device, net.dtype)
+        self.backend = kernels.check_backend(backend, "float16" if precision == "float16" else net.dtype)
         self.net, self.optimizer, self.batch_size = net, optimizer, batch_size
         self.steps = 0
         self._params, self._grads = net.params, net.params.zeros_like()
+        self._worker, self._worker_grads = net, self._grads  # whose layers compute, and where their gradients go
         self._arrays: dict[Layer, dict[str, Array]] = {}
         self._gathered: dict[str, Array] = {}
         # A rule with an `update` of its own may do there what is not the same in each step.
@@ -90,7 +91,7 @@ class CompiledStep:
         x, t = net._asarray("x", x), net._asarray("t", t)
         with (
             net.device.activate(),
-            kernels.using(self.backend, self.precision),
+            kernels.using(self.backend, "tf32" if self.precision == "tf32" else "float32"),
             self._own_arrays(),
             HeldInterrupts() as interrupts,
         ):
@@ -122,20 +123,23 @@ class CompiledStep:
             losses[i] = step(x_batch, t_batch, None if numbers is None else numbers[i])
             on_taken(1)
 
-    def _step(self, x: Array, t: Array, numbers: Array | None) -> Array:
+    def _step(self, x: Array, t: Array, numbers: Sequence[Array] | None) -> Array:
         net = self.net
         loss = net._loss_of(net.predict(x, True), t)
         net.backward(net.last_layer.backward())
         net._collect_gradients(self._grads)
-        if numbers is None:
-            self.optimizer.update(net.params, self._grads)
-        else:
-            self.optimizer._apply(net.params, self._grads, numbers)
+        self._update(numbers)
         return loss
 
-    def _first_step(self, x: Array, t: Array, numbers: Array | None) -> Array:
+    def _update(self, numbers: Sequence[Array] | None) -> None:
+        if numbers is None:
+            self.optimizer.update(self.net.params, self._grads)
+        else:
+            self.optimizer._apply(self.net.params, self._grads, numbers)
+
+    def _first_step(self, x: Array, t: Array, numbers: Sequence[Array] | None) -> Array:
         """Take a step, and keep the arrays that the layers make for the next ones."""
-        layers = (*self.net._all_layers().values(), self.net.last_layer)
+        layers = (*self._worker._all_layers().values(), self.net.last_layer)
         made: dict[Layer, dict[str, Array]] = {layer: {} for layer in layers}
         with contextlib.ExitStack() as stack:
             for layer, arrays in made.items():
@@ -149,7 +153,7 @@ class CompiledStep:
         return loss
 
     def _batches(self, x: Array, t: Array, indices: Array) -> Iterator[tuple[Array, Array]]:
-        dtype = self.net._input_dtype(x.dtype)
+        dtype = self._worker._input_dtype(x.dtype)
         sample = max(x[:1].size * dtype.itemsize, 1)
         room = GATHERED if is_on_host(x) else kernels.scratch_size(x)
         at_a_time = max(min(room // (sample * self.batch_size), UNROLLED), 1)
@@ -170,11 +174,11 @@ class CompiledStep:
     @contextlib.contextmanager
     def _own_arrays(self) -> Iterator[None]:
         """Let the layers write into this step's arrays, and no longer."""
-        self.net._direct_results(self._grads, self._arrays)
+        self._worker._direct_results(self._worker_grads, self._arrays)
         try:
             yield
         finally:
-            self.net._direct_results(None)
+            self._worker._direct_results(None)
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from xpnet.gradient.numerical import MEMORY
 from xpnet.layers import Layer, Loss
 from xpnet.layers.base import check_free
 from xpnet.nets.compiled import CompiledStep
+from xpnet.nets.mixed import MixedStep
 from xpnet.optimizers import Optimizer
 from xpnet.parameters import ParameterVector
 from xpnet.typing import Array, DTypeLike
@@ -251,9 +252,9 @@ class Network:
         backend : {"numpy", "numba"}, default "numpy"
             What computes on the CPU beside the matrix products. Numba gains a few percent in long runs; it takes a
             quarter of a second and 80 MB to load, and the first time some seconds to compile.
-        precision : {"float32", "tf32"}, default "float32"
+        precision : {"float32", "tf32", "float16"}, default "float32"
             Of the matrix products on a CUDA device: with ``"tf32"`` their float32 inputs may be rounded to 10 bits,
-            which is faster.
+            which is faster. With ``"float16"`` all layers of a float32 network compute in float16, see `MixedStep`.
 
         Examples
         --------
@@ -267,6 +268,8 @@ class Network:
         >>> bool(losses[-1] < 0.2 * losses[0])
         True
         """
+        if precision == "float16":
+            return MixedStep(self, optimizer, batch_size, backend)
         return CompiledStep(self, optimizer, batch_size, backend, precision)
 
     def to(self, device: Device | str | None = None, dtype: DTypeLike | None = None) -> Self:
@@ -403,6 +406,9 @@ class Network:
             computed = getattr(slot.layer, slot.gradient)
             if computed is not grads[slot.name]:
                 grads[slot.name] = computed
+        self._add_decay(grads)
+
+    def _add_decay(self, grads: ParameterVector) -> None:
         if self.weight_decay_lambda:
             for W, dW in zip(self._decaying(self.params), self._decaying(grads), strict=True):
                 dW += W * self.weight_decay_lambda

@@ -118,8 +118,8 @@ def profile_step(
         Their labels, there as well.
     batch_size : int, default 100
         Samples per step.
-    precision : {"float32", "tf32"}, default "float32"
-        Of the matrix products on a CUDA device.
+    precision : {"float32", "tf32", "float16"}, default "float32"
+        See `Network.compile`.
     steps : int, default 200
         Steps of which the medians are taken.
     """
@@ -129,7 +129,7 @@ def profile_step(
     step.run(x, t, indices)
     whole = _median_seconds(lambda: step.run(x, t, indices), device, repetitions=5) / steps
 
-    layers = [*network.layers.items(), ("loss", network.last_layer)]
+    layers = [*step._worker.layers.items(), ("loss", network.last_layer)]
     timer = _Timer(device)
     with ExitStack() as stack:
         for name, layer in layers:

@@ -59,8 +59,8 @@ class Trainer:
         Of the minibatches. Pass the network's generator on, and one seed fixes the whole run.
     callbacks : iterable of Callback
         What else is told of the progress.
-    precision : {"float32", "tf32"}, default "float32"
-        Of the matrix products on a CUDA device, see `Network.compile`.
+    precision : {"float32", "tf32", "float16"}, default "float32"
+        Of the matrix products on a CUDA device, or of the layers, see `Network.compile`.
 
     Attributes
     ----------
