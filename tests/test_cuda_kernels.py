@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import importlib.util
 from importlib import resources
 
 import cuda_on_host
@@ -17,12 +18,15 @@ from xpnet.windows import Windows
 SOURCE = resources.files("xpnet.kernels").joinpath("kernels.cu").read_text()
 ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 
+FASTEST = "numba" if importlib.util.find_spec("numba") else "numpy"
+
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
 def both(monkeypatch, call):
-    """Return what a call gives by the kernels, and by the definitions."""
-    fast = call()
+    """Return what a call gives by the kernels, on the CPU those of Numba, and by the definitions."""
+    with kernels.using(FASTEST):
+        fast = call()
     with monkeypatch.context() as patch:
         patch.setattr(kernels.dispatch, "_for_cuda", lambda: None)
         return fast, call()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from xpnet import kernels
-from xpnet.layers import Affine, Relu
+from xpnet.layers import Affine, Convolution, Flatten, Pooling, Relu, Residual
 from xpnet.nets import Sequential
 from xpnet.optimizers import SGD
 
@@ -182,16 +182,22 @@ class TestNumba:
             losses[backend] = step.run(x, t, indices)
         np.testing.assert_allclose(losses["numba"], losses["numpy"], rtol=1e-4 if dtype == "float32" else 1e-12)
 
-    def test_it_is_used_where_it_is_asked_for(self):
-        net = Sequential([Affine.from_sizes(2, 2)])
-        assert net.compile(SGD(), 1).backend == "numpy"
-        assert net.compile(SGD(), 1, backend="numba").backend == "numba"
+    def test_it_is_used_where_it_is_asked_for_and_where_it_gains_most(self):
+        net, images = (
+            Sequential([Affine.from_sizes(2, 2)]),
+            Sequential([Pooling(2, 2), Flatten(), Affine.from_sizes(2, 2)]),
+        )
+        assert net.compile(SGD(), 1).backend == images.compile(SGD(), 1, backend="numpy").backend == "numpy"
+        assert net.compile(SGD(), 1, backend="numba").backend == images.compile(SGD(), 1).backend == "numba"
+        in_a_block = Sequential([Residual(Convolution.from_sizes(1, 1, 3, pad=1))])
+        assert in_a_block.compile(SGD(), 1).backend == "numba"
+        assert images.compile(SGD(), 1, precision="float16").backend == "numpy"
 
 
 def test_asking_for_numba_without_it_names_the_remedy(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    net = Sequential([Affine.from_sizes(2, 2)])
-    net.compile(SGD(), 1)
+    net = Sequential([Pooling(2, 2), Flatten(), Affine.from_sizes(2, 2)])
+    assert net.compile(SGD(), 1).backend == "numpy"
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'xpnet\[numba\]'"):
         net.compile(SGD(), 1, backend="numba")
 

@@ -43,7 +43,7 @@ class Extra:
 EXTRAS = (
     Extra("cli", ("typer", "rich", "threadpoolctl"), "the xpnet command"),
     Extra("plot", ("matplotlib",), "learning curves as a picture"),
-    Extra("numba", ("numba",), "training steps on the CPU by net.compile(..., backend='numba')"),
+    Extra("numba", ("numba",), "faster training steps of networks for images on the CPU"),
     Extra("cuda13", ("cupy",), "computing on NVIDIA GPUs, driver 580 or newer (cuda12: older drivers)"),
     Extra("test", ("pytest", "hypothesis"), "the test suite"),
     Extra("oracle", ("torch",), "tests against PyTorch"),

@@ -1,4 +1,4 @@
-"""xpnet: the compiled step that its `Trainer` runs, as it is installed by default, and with Numba."""
+"""xpnet: the compiled step that its `Trainer` runs, in NumPy as it is installed by default, and with Numba."""
 
 from __future__ import annotations
 

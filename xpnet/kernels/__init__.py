@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from xpnet import functions
 from xpnet.device import get_array_module, is_on_host
-from xpnet.kernels.dispatch import Backend, Precision, check_backend, check_precision, kernel, precision, using
+from xpnet.kernels.dispatch import Backend, Precision, check_precision, choose_backend, kernel, precision, using
 from xpnet.kernels.images import add_windows, contract, max_pool, max_pool_gradient, spread
 from xpnet.typing import Array, DTypeLike
 
@@ -22,8 +22,8 @@ __all__ = [
     "add_to_rows",
     "add_windows",
     "as_floats",
-    "check_backend",
     "check_precision",
+    "choose_backend",
     "contract",
     "descend",
     "descend_by_moments",

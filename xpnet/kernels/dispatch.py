@@ -16,7 +16,7 @@ import numpy as np
 from xpnet.device import Device, is_on_host
 from xpnet.typing import DTypeLike
 
-__all__ = ["Backend", "Precision", "check_backend", "check_precision", "kernel", "precision", "using"]
+__all__ = ["Backend", "Precision", "check_precision", "choose_backend", "kernel", "precision", "using"]
 
 Backend = Literal["numpy", "numba"]
 """What computes on the CPU."""
@@ -32,8 +32,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def check_backend(name: Backend, dtype: DTypeLike) -> Backend:
+def choose_backend(name: Backend | None, dtype: DTypeLike, gains: bool = False) -> Backend:
     """Return the backend's name, having made sure that it is there and computes in that dtype.
+
+    Without a name it is Numba where it can be, and `gains` says that it is much faster for what is to be computed.
 
     Raises
     ------
@@ -42,11 +44,14 @@ def check_backend(name: Backend, dtype: DTypeLike) -> Backend:
     ValueError
         If there is none of that name, or it does not compute in that dtype.
     """
-    if name not in get_args(Backend):
+    if name is not None and name not in get_args(Backend):
         raise ValueError(f"backend must be one of {', '.join(map(repr, get_args(Backend)))}, got {name!r}")
-    if name == "numba" and np.dtype(dtype) == "float16":
+    known, installed = np.dtype(dtype) != "float16", importlib.util.find_spec("numba") is not None
+    if name is None:
+        return "numba" if gains and known and installed else "numpy"
+    if name == "numba" and not known:
         raise ValueError("the backend 'numba' computes in float32 and float64, got float16; use 'numpy'")
-    if name == "numba" and importlib.util.find_spec("numba") is None:
+    if name == "numba" and not installed:
         raise ModuleNotFoundError("the backend 'numba' needs Numba; install it with pip install 'xpnet[numba]'")
     return name
 

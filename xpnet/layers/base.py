@@ -43,6 +43,8 @@ class Layer:
     takes_ids : bool
         Whether its input are integers with a meaning of their own, not numbers: a network that begins with this layer
         leaves integers as they are.
+    gains_by_numba : bool
+        Whether a network with this layer gains so much by Numba that it is used where it is installed.
     reach : mapping of str to mapping of int to int
         For a parameter, which of its axes number the same thing as which axis of the output: ``{"W": {1: -1}}`` says
         that ``W[i, j]`` reaches ``y[..., j]`` and nothing else. With it numerical gradients perturb many coordinates
@@ -67,6 +69,7 @@ class Layer:
     frozen: bool = False
     samplewise: bool = False
     takes_ids: ClassVar[bool] = False
+    gains_by_numba: ClassVar[bool] = False
     reach: ClassVar[Mapping[str, Mapping[int, int]]] = {}
     parts: Mapping[str, Layer] = MappingProxyType({})
     out: Mapping[str, Array] = MappingProxyType({})

@@ -45,13 +45,17 @@ class CompiledStep:
         net: Network,
         optimizer: Optimizer,
         batch_size: int,
-        backend: kernels.Backend = "numpy",
+        backend: kernels.Backend | None = None,
         precision: kernels.Precision = "float32",
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.precision = kernels.check_precision(precision, net.device, net.dtype)
-        self.backend = kernels.check_backend(backend, "float16" if precision == "float16" else net.dtype)
+        self.backend = kernels.choose_backend(
+            backend,
+            "float16" if precision == "float16" else net.dtype,
+            net.device.name == "cpu" and any(layer.gains_by_numba for layer in net._all_layers().values()),
+        )
         self.net, self.optimizer, self.batch_size = net, optimizer, batch_size
         self.steps = 0
         self._params, self._grads = net.params, net.params.zeros_like()

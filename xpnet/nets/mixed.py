@@ -38,7 +38,9 @@ class MixedStep(CompiledStep):
         The scale of the next step.
     """
 
-    def __init__(self, net: Network, optimizer: Optimizer, batch_size: int, backend: kernels.Backend = "numpy") -> None:
+    def __init__(
+        self, net: Network, optimizer: Optimizer, batch_size: int, backend: kernels.Backend | None = None
+    ) -> None:
         super().__init__(net, optimizer, batch_size, backend, "float16")
         if type(optimizer).update is not Optimizer.update:
             raise TypeError(
