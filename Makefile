@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: train test lint format bench bench-images docs gpu-check clean
+.PHONY: train test lint format bench docs gpu-check clean
 
 # Train the book's network on MNIST.  make train ARGS="--device cuda --steps 20000"
 train: $(VENV)/.train
@@ -25,16 +25,11 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Measure against the peers (5 minutes); write the results, the page, and the README's tables and picture.
+# Measure against the peers (6 minutes); write the results, the page, and the README's tables and picture.
 bench: $(VENV)/.bench
-	$(BIN)/python -m pytest benchmarks -k 'not images' --benchmark-json=benchmarks/results/cpu.json $(ARGS)
+	$(BIN)/python -m pytest benchmarks --benchmark-json=benchmarks/results/cpu.json $(ARGS)
 	$(BIN)/python scripts/benchmark_report.py benchmarks/results/cpu.json \
 		--out build/benchmarks.html --fill README.md --picture docs/images/benchmarks.svg
-
-# The same for the convolutional networks, which take as long again; only the page.
-bench-images: $(VENV)/.bench
-	$(BIN)/python -m pytest benchmarks -k images --benchmark-json=build/images.json $(ARGS)
-	$(BIN)/python scripts/benchmark_report.py build/images.json --out build/images.html
 
 # API reference, as HTML in build/docs.
 docs: $(VENV)/.dev

@@ -1,13 +1,15 @@
 """What a GPU takes for the parts that a captured training step is made of, as JSON.
 
 Kernels launched one by one and in CUDA graphs of 8, 64 and 512; the matrix products of 784-50-10 and of
-784-1024-1024-10, eager and in a graph, in float32 and TF32; and a whole step of the first, eager and captured. Medians
-of many, in microseconds; each in a loop long enough that the wait at its end weighs little.
+784-1024-1024-10, eager and in a graph, in float32 and TF32, and those that cublasLt does not do with a bias or sums;
+and a whole step of the first, eager and captured. Medians of many, in microseconds; each in a loop long enough that the
+wait at its end weighs little.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import time
@@ -101,6 +103,23 @@ def measure_products(device: Device, precision: str) -> dict[str, dict[str, floa
     return figures
 
 
+def list_refused(device: Device) -> list[str]:
+    """Name the products for which cublasLt has no algorithm with a bias, or with sums of columns."""
+    from xpnet.kernels import cublaslt
+
+    refused = []
+    for name, shapes in PRODUCTS.items():
+        for (m, k, n), dtype in itertools.product(shapes, ("float16", "float32", "float64")):
+            a, b, out, vector = (device.zeros(size, dtype) for size in (m * k, k * n, m * n, n))
+            product = a.reshape(m, k), b.reshape(k, n), out.reshape(m, n)
+            refused += [
+                f"{m} x {k} x {n} of {name} in {dtype} with {end}"
+                for end in ("bias", "sums")
+                if not cublaslt.multiply(*product, **{end: vector})
+            ]
+    return refused
+
+
 def measure_steps(device: Device) -> dict[str, float]:
     """Time a step of 784-50-10 at batch 100, on pixels."""
     (x, t), _ = load_mnist(normalize=False)
@@ -126,6 +145,7 @@ def main() -> None:
             "unit": "microseconds",
             "kernel": measure_kernels(device),
             "products": {precision: measure_products(device, precision) for precision in ("float32", "tf32")},
+            "refused": list_refused(device),
             "step of 784-50-10, batch 100": measure_steps(device),
             "environment": environment.describe(device),
         }

@@ -61,8 +61,8 @@ def compile_for_host(code, options):
         return ctypes.CDLL(str(library))
 
 
-def product(dtype, count, a, b, out):
-    """Return what cublasLt would compute for operands as it sees them: a function of three addresses.
+def product(dtype, count, a, b, out, epilogue):
+    """Return what cublasLt would compute for operands as it sees them: a function of three addresses, or of four.
 
     All by what the operands say of the memory: columns of so many numbers, so far apart.
     """
@@ -75,11 +75,23 @@ def product(dtype, count, a, b, out):
         found = np.lib.stride_tricks.as_strided(memory, (count, operand.rows, operand.columns), steps)
         return found.swapaxes(1, 2) if operand.transposed else found
 
-    def multiply(at_a, at_b, at_out):
+    def multiply(at_a, at_b, at_out, at_vector=None):
         assert not out.transposed
         for operand in (a, b, out):
             assert operand.stride >= operand.rows
-        matrices(out, at_out)[...] = matrices(b, at_b) @ matrices(a, at_a)
+        left, result = matrices(b, at_b), matrices(out, at_out)
+        result[...] = left @ matrices(a, at_a)
+        if epilogue == "bias":
+            result += vector(at_vector)[:, None]
+        elif epilogue == "sums":
+            vector(at_vector)[...] = left[0].sum(axis=1)
 
-    multiply.result = functools.partial(matrices, out)
+    def vector(address):
+        size = out.rows * np.dtype(dtype).itemsize
+        return np.frombuffer((ctypes.c_char * size).from_address(address), dtype)
+
+    def written(at_out, at_vector=None):
+        return [matrices(out, at_out), *([vector(at_vector)] if epilogue == "sums" else [])]
+
+    multiply.written = written
     return multiply

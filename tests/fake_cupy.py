@@ -345,13 +345,19 @@ class _RawModule:
         return launch
 
 
-def make_product(device, dtype, compute, count, operands, alignments):
-    """Return what takes the place of a product by cublasLt, of which it is given the operands' addresses."""
-    assert set(alignments) <= {2, 4, 8, 16}
-    multiply = cuda_on_host.product(dtype, count, *operands)
+def make_product(device, dtype, compute, count, operands, alignments, epilogue):
+    """Return what takes the place of a product by cublasLt, of which it is given the operands' addresses.
 
-    def launch(a, b, out, stream):
-        _do(lambda: multiply(a, b, out), multiply.result(out))
+    In float64 there is none with a bias or sums.
+    """
+    assert set(alignments) <= {2, 4, 8, 16}
+    assert len(alignments) == (3 if epilogue == "none" else 4)
+    if epilogue != "none" and dtype == "float64":
+        return None
+    multiply = cuda_on_host.product(dtype, count, *operands, epilogue)
+
+    def launch(stream, a, b, out, *vector):
+        _do(lambda: multiply(a, b, out, *vector), *multiply.written(out, *vector))
 
     return launch
 

@@ -36,10 +36,17 @@ def both(monkeypatch, call):
 def launched(cupy, monkeypatch):
     """The names of the kernels and products that ran on the fake."""
     names = []
+
+    def multiplied(a, b, out, precision, bias, sums):
+        done = multiply(a, b, out, precision, bias, sums)
+        ends = {"bias": bias, "sums": sums} if done else {}
+        names.append(" and ".join(["product", *(name for name, vector in ends.items() if vector is not None)]))
+        return done
+
     cuda = kernels.dispatch._for_cuda()
     launch, multiply = cuda._launch, cuda.cublaslt.multiply
     monkeypatch.setattr(cuda, "_launch", lambda name, *args: (names.append(name), launch(name, *args))[1])
-    monkeypatch.setattr(cuda.cublaslt, "multiply", lambda *args: (names.append("product"), multiply(*args))[1])
+    monkeypatch.setattr(cuda.cublaslt, "multiply", multiplied)
     return names
 
 
@@ -115,9 +122,9 @@ class TestKernels:
         step = net.compile(SGD(0.1), 5)
         step.run(x, t, device.asarray(rng.integers(0, 20, (1, 5))))
         assert launched == [
-            *("gather_pixels", "product", "relu", "product"),
+            *("gather_pixels", "product and bias", "relu", "product and bias"),
             *("softmax_cross_entropy.int64", "softmax_cross_entropy_gradient.int64"),
-            *("product", "product", "product", "descend"),
+            *("product and sums", "product", "product and sums", "descend"),
         ]
 
 
@@ -193,6 +200,21 @@ class TestProducts:
         np.testing.assert_array_equal(asnumpy(wide)[:, [0, -1]], 0)
         np.testing.assert_allclose(asnumpy(result), expected, **tolerance)
         np.testing.assert_allclose(asnumpy(kernels.matmul(a, b)), expected, **tolerance)
+
+    @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+    @pytest.mark.parametrize("shape", [(3, 4, 5), (1, 1, 1), (2, 0, 3), (0, 2, 3), (2, 3, 0)])
+    def test_a_bias_and_the_sums_of_columns(self, device, rng, dtype, shape):
+        m, k, n = shape
+        a, b, wide = (device.asarray(rng.integers(-9, 9, s).astype(dtype)) for s in ((m, k), (k, n), (2 * n,)))
+        product, sums = asnumpy(a) @ asnumpy(b), asnumpy(b).sum(axis=0)
+        for bias in (wide[:n], wide[::2]):
+            expected = product + asnumpy(bias)
+            for out in (None, device.xp.empty((m, n), dtype), device.xp.empty((n, m), dtype).T):
+                np.testing.assert_array_equal(asnumpy(kernels.matmul(a, b, out, bias=bias)), expected)
+                assert out is None or asnumpy(out).tolist() == expected.tolist()
+        for found in (device.xp.empty(n, dtype), device.xp.empty((n, 2), dtype)[:, 0]):
+            np.testing.assert_array_equal(asnumpy(kernels.matmul(a, b, sums=found)), product)
+            np.testing.assert_array_equal(asnumpy(found), sums)
 
     def test_stacks_columns_gaps_and_other_dtypes(self, device, rng):
         def array(*shape):
@@ -297,6 +319,9 @@ def test_cublaslt_takes_the_descriptions(launched, monkeypatch):
     described = lt._create("MatmulDesc", ctypes.c_int(lt._COMPUTE["tf32"]), ctypes.c_int(0))
     lt._set("MatmulDesc", described, lt._DESC_TRANSA, ctypes.c_int32(1))
     preference = lt._create("MatmulPreference")
+    for epilogue in lt._EPILOGUES.values():
+        lt._set("MatmulDesc", described, lt._DESC_EPILOGUE, ctypes.c_uint32(epilogue))
+    lt._set("MatmulDesc", described, lt._DESC_VECTOR, ctypes.c_void_p(lt.ALIGNMENT))
     for attribute in (lt._PREF_REDUCTIONS, *lt._PREF_ALIGNMENTS):
         lt._set("MatmulPreference", preference, attribute, ctypes.c_uint32(4))
     assert lt._layout(0, lt.Operand(784, 100, 800, False, 0), 3).value

@@ -120,10 +120,16 @@ class TestNumba:
             np.testing.assert_array_equal(mask, [[False, False, False, True, True, False]])
 
     @given(matrices())
-    def test_rows(self, matrices):
+    def test_products_with_a_bias_and_with_sums(self, matrices):
         (x,) = matrices
-        np.testing.assert_array_equal(*both(lambda: kernels.add_to_rows(x, x[0].copy())))
-        np.testing.assert_allclose(*both(lambda: kernels.sum_rows(x)), rtol=1e-5, atol=1e-5)
+        w, y, sums = x.T.copy(), np.empty((len(x), len(x)), x.dtype), np.empty(x.shape[1], x.dtype)
+        bias = np.arange(len(x), dtype=x.dtype)
+        with_bias = both(lambda: kernels.matmul(x, w, y, bias=bias).copy())
+        np.testing.assert_array_equal(*with_bias)
+        np.testing.assert_array_equal(with_bias[0], x @ w + bias)
+        with_sums = both(lambda: (kernels.matmul(w, x, sums=sums), sums.copy()))
+        np.testing.assert_array_equal(*(product for product, _ in with_sums))
+        np.testing.assert_allclose(*(found for _, found in with_sums), rtol=1e-5, atol=1e-5)
 
     @given(matrices(), st.data())
     def test_softmax_cross_entropy_and_its_gradient(self, matrices, data):

@@ -19,7 +19,6 @@ from xpnet.typing import Array, DTypeLike
 __all__ = [
     "Backend",
     "Precision",
-    "add_to_rows",
     "add_windows",
     "as_floats",
     "check_precision",
@@ -45,7 +44,6 @@ __all__ = [
     "softmax_cross_entropy_gradient",
     "spread",
     "squared_norm",
-    "sum_rows",
     "using",
 ]
 
@@ -84,9 +82,17 @@ def gather(x: Array, index: Array, out: Array) -> Array:
 
 
 @kernel
-def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
-    """Return the matrix product a b; all layers' products go through here, where a profile counts them."""
-    return get_array_module(a).matmul(a, b, out)
+def matmul(a: Array, b: Array, out: Array | None = None, bias: Array | None = None, sums: Array | None = None) -> Array:
+    """Return the matrix product a b (M, N), with `bias` (N,) added to each row; `sums` (N,) are set to b's, by column.
+
+    An affine layer's forward pass is a product with a bias; with the gradient of its weights, the sums are its bias's.
+    All layers' products go through here, where a profile counts them.
+    """
+    xp = get_array_module(a)
+    if sums is not None:
+        b.sum(axis=0, out=sums)
+    y = xp.matmul(a, b, out)
+    return y if bias is None else xp.add(y, bias, out=out)
 
 
 @kernel
@@ -109,18 +115,6 @@ def relu(x: Array, mask: Array | None = None, out: Array | None = None) -> tuple
 def relu_gradient(dout: Array, mask: Array, out: Array | None = None) -> Array:
     """Return dout where the mask is, else 0."""
     return get_array_module(dout=dout, mask=mask).multiply(dout, mask, out=out)
-
-
-@kernel
-def add_to_rows(x: Array, b: Array, out: Array | None = None) -> Array:
-    """Return x (N, M) + b (M,)."""
-    return get_array_module(x).add(x, b, out=out)
-
-
-@kernel
-def sum_rows(x: Array, out: Array | None = None) -> Array:
-    """Return the sum of x (N, M) over its rows, (M,)."""
-    return x.sum(axis=0, out=out)
 
 
 @kernel

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import threading
 from ctypes import byref, c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_uint32, c_uint64, c_void_p, sizeof
 from typing import Any, NamedTuple
 
@@ -28,7 +29,8 @@ WORKSPACE = 32 * 2**20
 # From library_types.h, cublas_api.h and cublasLt.h.
 _DTYPES = {"float16": 2, "float32": 0, "float64": 1}
 _COMPUTE = {"float16": 68, "float32": 68, "tf32": 77, "float64": 70}
-_DESC_TRANSA, _DESC_TRANSB = 3, 4
+_DESC_TRANSA, _DESC_TRANSB, _DESC_EPILOGUE, _DESC_VECTOR = 3, 4, 7, 8
+_EPILOGUES = {"none": 1, "bias": 4, "sums": 256}  # the latter two by a vector: BIAS, BGRADA
 _LAYOUT_BATCH_COUNT, _LAYOUT_BATCH_STRIDE = 5, 6
 _PREF_WORKSPACE, _PREF_REDUCTIONS, _PREF_ALIGNMENTS = 1, 3, (5, 6, 7, 8)
 _REPRODUCIBLE = 2 | 4  # sums of partial results by a kernel of their own, never in place, in the order of arrival
@@ -79,7 +81,14 @@ def has_rows(x: Array) -> bool:
     return operand is not None and not operand.transposed
 
 
-def multiply(a: Array, b: Array, out: Array, precision: Precision = "float32") -> None:
+def multiply(
+    a: Array,
+    b: Array,
+    out: Array,
+    precision: Precision = "float32",
+    bias: Array | None = None,
+    sums: Array | None = None,
+) -> bool:
     """Write ``a @ b`` into `out`: arrays of one dtype on the current device, of two axes each or of three.
 
     Parameters
@@ -88,14 +97,29 @@ def multiply(a: Array, b: Array, out: Array, precision: Precision = "float32") -
         See `is_matrix` and `has_rows`.
     precision : {"float32", "tf32"}
         Of float32: the inputs of each multiplication may be rounded to 10 bits (TF32), which is faster.
+    bias, sums : (N,), optional, one of them
+        What to add to each row of `out`; where to write the sums of the columns of `b`.
+
+    Returns
+    -------
+    bool
+        Whether `bias` or `sums`, if given, is done: there is not an algorithm with it for every product.
     """
     compute = precision if a.dtype == "float32" else str(a.dtype)
     count = out.shape[0] if out.ndim == 3 else 1
     operands = tuple(Operand.of(x) for x in (a, b, out))
-    pointers = a.data.ptr, b.data.ptr, out.data.ptr
+    vector = sums if bias is None else bias
+    takes_vector = vector is not None and out.ndim == 2 and vector.dtype == a.dtype and vector.flags.c_contiguous
+    epilogue = "none" if not takes_vector else "sums" if bias is None else "bias"
+    pointers = [x.data.ptr for x in (a, b, out, *([vector] if takes_vector else []))]
     alignments = tuple(min(pointer & -pointer, ALIGNMENT) for pointer in pointers)
-    product = _product(cupy.cuda.runtime.getDevice(), str(a.dtype), compute, count, operands, alignments)
-    product(*pointers, cupy.cuda.get_current_stream().ptr)
+    describe = cupy.cuda.runtime.getDevice(), str(a.dtype), compute, count, operands
+    product = _product(*describe, alignments, epilogue)
+    if product is None:
+        epilogue, pointers = "none", pointers[:3]
+        product = _product(*describe, alignments[:3], epilogue)
+    product(cupy.cuda.get_current_stream().ptr, *pointers)
+    return vector is None or epilogue != "none"
 
 
 class _HeuristicResult(ctypes.Structure):
@@ -111,7 +135,7 @@ class _HeuristicResult(ctypes.Structure):
 
 
 class _Product:
-    """A product of matrices of given shapes that begin on given byte boundaries, with the algorithm chosen."""
+    """A product of matrices, and maybe a vector, that begin on given byte boundaries, with the algorithm chosen."""
 
     def __init__(
         self,
@@ -120,7 +144,8 @@ class _Product:
         compute: str,
         count: int,
         operands: tuple[Operand, Operand, Operand],
-        alignments: tuple[int, int, int],
+        alignments: tuple[int, ...],
+        epilogue: str,
     ) -> None:
         a, b, out = operands
         scale = c_double if dtype == "float64" else c_float
@@ -132,11 +157,15 @@ class _Product:
         self._desc = _create("MatmulDesc", c_int(_COMPUTE[compute]), c_int(scale_type))
         for attribute, operand in ((_DESC_TRANSA, b), (_DESC_TRANSB, a)):
             _set("MatmulDesc", self._desc, attribute, c_int32(operand.transposed))
+        _set("MatmulDesc", self._desc, _DESC_EPILOGUE, c_uint32(_EPILOGUES[epilogue]))
+        for alignment in alignments[3:]:  # what an address so aligned says; the true one comes with each call
+            _set("MatmulDesc", self._desc, _DESC_VECTOR, c_void_p(alignment))
+        self._in_use = threading.Lock()
         self._layouts = [_layout(_DTYPES[dtype], operand, count) for operand in (b, a, out)]
         preference = _create("MatmulPreference")
         _set("MatmulPreference", preference, _PREF_WORKSPACE, c_size_t(WORKSPACE))
         _set("MatmulPreference", preference, _PREF_REDUCTIONS, c_uint32(_REPRODUCIBLE))
-        of_a, of_b, of_out = alignments
+        of_a, of_b, of_out = alignments[:3]
         for attribute, alignment in zip(_PREF_ALIGNMENTS, (of_b, of_a, of_out, of_out), strict=True):
             _set("MatmulPreference", preference, attribute, c_uint32(alignment))
         found, best = c_int(0), _HeuristicResult()
@@ -149,16 +178,27 @@ class _Product:
             raise RuntimeError(f"cublasLt has no algorithm for a product of {count} x {a} and {b} in {compute}")
         self._algo = best.algo
 
-    def __call__(self, a: int, b: int, out: int, stream: int) -> None:
+    def __call__(self, stream: int, a: int, b: int, out: int, vector: int | None = None) -> None:
         left, right, result = self._layouts
-        _call(
-            *("cublasLtMatmul", self._handle, self._desc, byref(self._one), c_void_p(b), left, c_void_p(a), right),
-            *(byref(self._zero), c_void_p(out), result, c_void_p(out), result, byref(self._algo)),
-            *(c_void_p(self._workspace.ptr), c_size_t(WORKSPACE), c_void_p(stream)),
-        )
+        with self._in_use:
+            if vector is not None:
+                _set("MatmulDesc", self._desc, _DESC_VECTOR, c_void_p(vector))
+            _call(
+                *("cublasLtMatmul", self._handle, self._desc, byref(self._one), c_void_p(b), left, c_void_p(a), right),
+                *(byref(self._zero), c_void_p(out), result, c_void_p(out), result, byref(self._algo)),
+                *(c_void_p(self._workspace.ptr), c_size_t(WORKSPACE), c_void_p(stream)),
+            )
 
 
-_product = functools.cache(_Product)
+@functools.cache
+def _product(*description: Any) -> Any:
+    """Return a `_Product`; None if it should take a vector, and there is no algorithm for that."""
+    try:
+        return _Product(*description)
+    except RuntimeError:
+        if description[-1] == "none":
+            raise
+        return None
 
 
 def _layout(dtype: int, operand: Operand, count: int) -> c_void_p:

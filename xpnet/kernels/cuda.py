@@ -34,25 +34,30 @@ TYPES = {"float32": "float", "float64": "double"}
 LABELS = ("uint8", "int32", "int64")
 
 
-def matmul(a: Array, b: Array, out: Array | None = None) -> Any:
+def matmul(a: Array, b: Array, out: Array | None = None, bias: Array | None = None, sums: Array | None = None) -> Any:
     if (a.ndim, b.ndim) == (2, 1):
         column = matmul(a, b[:, None], None if out is None else out[:, None])
         return column if column is NotImplemented else column[:, 0] if out is None else out
     if a.ndim != b.ndim or a.ndim not in {2, 3} or a.dtype != b.dtype or a.dtype.kind != "f":
         return NotImplemented
     count = {1} if a.ndim == 2 else {len(a), len(b)}
-    if a.shape[-1] != b.shape[-2] or len(count - {1}) > 1:
+    if a.shape[-1] != b.shape[-2] or len(count - {1}) > 1 or (bias is not None and bias.dtype != a.dtype):
         return NotImplemented  # the definition raises the error
     shape = (*((max(count),) if a.ndim == 3 else ()), a.shape[-2], b.shape[-1])
     if out is not None and out.dtype == a.dtype and out.shape == shape and cublaslt.has_rows(out):
         result = out
     else:
         result = cupy.empty(shape, a.dtype)
+    done = False
     if a.size and b.size:
         a, b = (x if cublaslt.is_matrix(x) else cupy.ascontiguousarray(x) for x in (a, b))
-        cublaslt.multiply(a, b, result, kernels.precision())
+        done = cublaslt.multiply(a, b, result, kernels.precision(), bias, sums)
     else:
         result.fill(0)
+    if bias is not None and not done:
+        cupy.add(result, bias, out=result)
+    if sums is not None and not done:
+        b.sum(axis=0, out=sums)
     if out is None or result is out:
         return result
     out[...] = result

@@ -69,27 +69,21 @@ def _relu_gradient(dout, mask, dx):
         dx[i] = dout[i] * mask[i]
 
 
-def add_to_rows(x: Array, b: Array, out: Array | None = None) -> Any:
-    out = np.empty_like(x) if out is None else out
-    if not _are_compact(x, b, out):
-        return NotImplemented
-    _add_to_rows(x, b, out)
-    return out
+def matmul(a: Array, b: Array, out: Array | None = None, bias: Array | None = None, sums: Array | None = None) -> Any:
+    if bias is not None and out is not None and bias.shape == out.shape[1:] and _are_compact(out, bias):
+        _add_to_rows(np.matmul(a, b, out), bias)
+        return out
+    if sums is not None and sums.shape == b.shape[1:] and _are_compact(b, sums):
+        _sum_rows(b, sums)
+        return np.matmul(a, b, out)
+    return NotImplemented
 
 
 @compiled
-def _add_to_rows(x, b, y):
+def _add_to_rows(x, b):
     for n in range(len(x)):
         for i in range(len(b)):
-            y[n, i] = x[n, i] + b[i]
-
-
-def sum_rows(x: Array, out: Array | None = None) -> Any:
-    out = np.empty_like(x[0]) if out is None else out
-    if not _are_compact(x, out):
-        return NotImplemented
-    _sum_rows(x, out)
-    return out
+            x[n, i] += b[i]
 
 
 @compiled

@@ -79,8 +79,7 @@ class Affine(Layer):
             self.output_shape(x.shape[1:])
         self.x_shape = x.shape
         self.x = x.reshape(x.shape[0], self.W.shape[0])
-        y = kernels.matmul(self.x, self.W, self.out.get("y"))
-        return kernels.add_to_rows(y, self.b, self.out.get("y"))
+        return kernels.matmul(self.x, self.W, self.out.get("y"), bias=self.b)
 
     def backward(self, dout: Array) -> Array:
         self.backward_parameters(dout)
@@ -91,10 +90,11 @@ class Affine(Layer):
         return kernels.matmul(dout, self.W.T, out=rows).reshape(self.x_shape)
 
     def backward_parameters(self, dout: Array) -> None:
-        get_array_module(dout=dout, x=self.x)
+        xp = get_array_module(dout=dout, x=self.x)
         self._expect_dout(dout, (self.x.shape[0], self.W.shape[1]))
-        self.dW = kernels.matmul(self.x.T, dout, out=self.out.get("dW"))
-        self.db = kernels.sum_rows(dout, self.out.get("db"))
+        db = self.out.get("db")
+        self.db = xp.empty(dout.shape[1:], dout.dtype) if db is None else db
+        self.dW = kernels.matmul(self.x.T, dout, self.out.get("dW"), sums=self.db)
 
     def input_shape(self) -> tuple[int, ...]:
         return (self.W.shape[0],)

@@ -198,8 +198,8 @@ class _Timer:
         """Keep the arrays of every matrix product of a step, by the layer that computes it."""
         matmul, seen = kernels.matmul, set()
 
-        def collecting(a: Array, b: Array, out: Array | None = None) -> Array:
-            result = matmul(a, b, out=out)
+        def collecting(a: Array, b: Array, *args: Any, **kwargs: Any) -> Array:
+            result = matmul(a, b, *args, **kwargs)
             key = (*self._running[-1], a.shape, b.shape)
             if key not in seen:
                 seen.add(key)
