@@ -3,7 +3,8 @@
 `--rounds N`   turns of each party (and seeds, for the time to accuracy); the slow groups take 3 at most
 `--threads N`  threads of each library, by default as many as there are cores to use; see `threads.pin`
 
-TF32 is off for all: CuPy's switch is set here, before CuPy is loaded; PyTorch's and JAX's in their modules of `peers`.
+TF32 is off for all, unless the work asks for it: each module of `peers` sees to its library, and CuPy's own switch, for
+products that are not xpnet's, is set here, before CuPy is loaded.
 
 pytest-benchmark times one test after the other, and the parties of a contest have to take turns. So the first test of
 a group holds the whole contest (`contest.Contest`), and each test hands the durations of its own party over to
@@ -98,4 +99,4 @@ def record(request, device, contests):
 
 def describe(device) -> dict[str, Any]:
     """Return what the figures depend on."""
-    return {**environment.describe(device), "peers": peers.versions(), "tf32": "off"}
+    return {**environment.describe(device), "peers": peers.versions()}

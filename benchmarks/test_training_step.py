@@ -20,6 +20,11 @@ WORKS = [
     Work((784, 1024, 1024, 10), batch=256, dtype="float32", steps=4),
 ]
 
+GPU_WORKS = [
+    Work((784, 1024, 1024, 10), batch=1024, dtype="float32", steps=20, precision=precision)
+    for precision in ("float32", "tf32")
+]
+
 IMAGE_WORKS = [
     ImageWork("SimpleConvNet", batch=100, dtype="float32"),
     ImageWork("LeNet5", batch=100, dtype="float32"),
@@ -35,6 +40,14 @@ PARTS = ("forward", "forward and backward", "training step")
 @pytest.mark.parametrize("party", peers.PARTIES)
 @pytest.mark.parametrize("work", WORKS, ids=str)
 def test_training_step(record, device, work, party):
+    record(contest_of(peers.PARTIES, work, device), party)
+
+
+@pytest.mark.parametrize("party", peers.PARTIES)
+@pytest.mark.parametrize("work", GPU_WORKS, ids=str)
+def test_training_step_for_a_gpu(record, device, work, party):
+    if device.name == "cpu":
+        pytest.skip("work for a CUDA device")
     record(contest_of(peers.PARTIES, work, device), party)
 
 

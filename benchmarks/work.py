@@ -13,7 +13,7 @@ from xpnet.datasets import load_mnist
 from xpnet.layers import Affine, Relu
 from xpnet.nets import Sequential
 
-TOLERANCES = {"float32": 1e-5, "float64": 1e-10}
+TOLERANCES = {"float32": 1e-5, "float64": 1e-10, "tf32": 1e-2}
 """How far the parameters of two parties may be apart after a few steps."""
 
 
@@ -24,18 +24,20 @@ class Training:
     parameters: int
     batch: int
     dtype: str
+    precision: str = "float32"
 
     def __str__(self) -> str:
-        return f"{self.network}, batch {self.batch}, {self.dtype}"
+        return f"{self.network}, batch {self.batch}, {'TF32' if self.precision == 'tf32' else self.dtype}"
 
     @property
     def tolerance(self) -> float:
         """How far the parameters of two parties may be apart after a few steps."""
-        return TOLERANCES[self.dtype]
+        return TOLERANCES["tf32" if self.precision == "tf32" else self.dtype]
 
     def facts(self) -> dict[str, str | int]:
         """Return what the record says of the work."""
-        return {"network": self.network, "parameters": self.parameters, "batch": self.batch, "dtype": self.dtype}
+        names = ("network", "parameters", "batch", "dtype", "precision")
+        return {name: getattr(self, name) for name in names}
 
     def minibatches(self, steps: int, seed: int = 0) -> np.ndarray:
         """Return the samples of so many steps, (steps, batch), drawn with replacement."""
@@ -58,6 +60,8 @@ class Work(Training):
         Learning rate.
     steps : int
         Steps in a timed call: enough for what a call costs but once to weigh little.
+    precision : {"float32", "tf32"}
+        Of float32 matrix products on CUDA devices: in full, or with inputs rounded to TF32.
     """
 
     sizes: tuple[int, ...]
@@ -65,6 +69,7 @@ class Work(Training):
     dtype: str
     lr: float = 0.1
     steps: int = 50
+    precision: str = "float32"
 
     @property
     def network(self) -> str:

@@ -217,10 +217,10 @@ def test_the_record_of_a_benchmark_says_what_was_measured_and_where(tmp_path):
             "parameters": 39760,
             "batch": 100,
             "dtype": info["dtype"],
+            "precision": "float32",
             "device": "cpu",
         }
         assert environment["threads"] == 1
-        assert environment["tf32"] == "off"
         assert environment["peers"] == peers.versions()
 
 
@@ -366,3 +366,15 @@ def test_work_counts_its_parameters():
     work = Work((784, 50, 10), batch=100, dtype="float32")
     assert work.parameters == 39760 == sum(values.size for values in work.initial_parameters().values())
     assert str(work) == "784-50-10, batch 100, float32"
+
+
+def test_peers_multiply_in_the_precision_that_the_work_asks_for():
+    torch = pytest.importorskip("torch", reason="PyTorch, the oracle extra, is not installed")
+    for precision, found in (("tf32", "high"), ("float32", "highest")):
+        work = Work((784, 6, 10), batch=8, dtype="float32", precision=precision)
+        peers.enter("PyTorch eager", work, Device("cpu"))
+        assert torch.get_float32_matmul_precision() == found
+    assert (str(Work((2, 1), 3, "float32", precision="tf32")), work.facts()["precision"]) == (
+        "2-1, batch 3, TF32",
+        "float32",
+    )

@@ -1,7 +1,7 @@
 """JAX: a jitted step, and many steps in one `lax.scan`.
 
-Matrix products are in full precision, never TF32, and float64 is allowed. The parameters are donated: each step may
-write the new ones over the old. JAX must not take most of the GPU's memory for itself, other parties are on it too.
+Matrix products are in TF32 only where the work says so, and float64 is allowed. The parameters are donated: each step
+may write the new ones over the old. JAX must not take most of the GPU's memory for itself, other parties are on it too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import numpy as np
 from . import Missing, Party
 
 jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_default_matmul_precision", "highest")
+
+PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32"}
+"""What JAX calls them."""
 
 UNROLL = 5
 """Steps that the scan's loop writes out: on the CPU that is a tenth faster than one."""
@@ -27,6 +29,7 @@ class JaxJit(Party):
     """One call of a jitted step after the other."""
 
     def __init__(self, work, device, seed=0):
+        jax.config.update("jax_default_matmul_precision", PRECISIONS[work.precision])
         self.device = find_device(device)
         (self.x, self.t), (self.x_test, self.t_test) = (map(self._on_device, part) for part in work.data())
         initial = work.initial_parameters(seed)

@@ -21,7 +21,7 @@ class MatrixProducts(Party):
             self._products = lambda: multiply(np.matmul, operands)
             self._synchronize = device.synchronize
         else:
-            self._products, self._synchronize = capture(operands, device)
+            self._products, self._synchronize = capture(operands, device, work.precision)
 
     def run(self, indices):
         for _ in indices:
@@ -53,7 +53,7 @@ def multiply(matmul, operands):
         matmul(a, b, out=out)
 
 
-def capture(operands, device):
+def capture(operands, device, precision):
     """Return the products as the replay of a CUDA graph, and the function that waits for it."""
     try:
         import torch
@@ -61,7 +61,9 @@ def capture(operands, device):
         raise Missing("matrix products in a CUDA graph: torch is not installed") from error
     if not torch.cuda.is_available():
         raise Missing(f"matrix products in a CUDA graph: PyTorch {torch.__version__} finds no CUDA device")
-    torch.set_float32_matmul_precision("highest")
+    from .pytorch import PRECISIONS
+
+    torch.set_float32_matmul_precision(PRECISIONS[precision])
 
     def on_device(array):  # a transposed operand stays a transposed view
         transposed = not array.flags.c_contiguous

@@ -1,7 +1,7 @@
 """PyTorch: eager, compiled, and on CUDA captured into a graph.
 
-Matrix products are in full precision, never TF32. Compilation starts cold each time: the caches on disk are off, which
-hold what was compiled before.
+Matrix products are in TF32 only where the work says so. Compilation starts cold each time: the caches on disk are off,
+which hold what was compiled before.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from torch.nn.functional import cross_entropy
 
 from . import Missing, Party
 
-torch.set_float32_matmul_precision("highest")
+PRECISIONS = {"float32": "highest", "tf32": "high"}
+"""What PyTorch calls them."""
 
 with warnings.catch_warnings():  # PyTorch's compiler loads a module of PyTorch that warns of PyTorch
     warnings.filterwarnings("ignore", "`torch.jit.script_method` is deprecated", DeprecationWarning)
@@ -34,6 +35,7 @@ class PyTorchEager(Party):
     def __init__(self, work, device, seed=0):
         if device.name != "cpu" and not torch.cuda.is_available():
             raise Missing(f"PyTorch {torch.__version__} finds no CUDA device")
+        torch.set_float32_matmul_precision(PRECISIONS[work.precision])
         self.device = torch.device(device.name)
         self.lr = work.lr
         (self.x, self.t), (self.x_test, self.t_test) = (map(self._on_device, part) for part in work.data())

@@ -17,7 +17,7 @@ class XpnetCompiled(Party):
         (self.x, self.t), (self.x_test, self.t_test) = (map(device.asarray, part) for part in work.data())
         self.device = device
         self.network = work.build_network(device, seed)
-        self.step = self.network.compile(SGD(lr=work.lr), work.batch, self.backend)
+        self.step = self.network.compile(SGD(lr=work.lr), work.batch, self.backend, work.precision)
 
     def run(self, indices):
         self.losses = self.step.run(self.x, self.t, self.device.asarray(indices))
