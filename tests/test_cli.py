@@ -110,6 +110,7 @@ def test_train_takes_every_setting(xp, tmp_path):
     ("net", "title", "settings"),
     [
         ("simple-convnet", "SimpleConvNet, 433,890 parameters", {"hidden_size": 100, "weight_init_std": "he"}),
+        ("deep-convnet", "DeepConvNet, 123,552 parameters", {}),
         ("lenet5", "LeNet5, 61,706 parameters", {"weight_init_std": "he"}),
         ("mlp", "784-100-100-10 network, 89,610 parameters", {"hidden_size_list": [100, 100], "activation": "relu"}),
     ],
