@@ -216,6 +216,14 @@ class TestProducts:
             np.testing.assert_array_equal(asnumpy(kernels.matmul(a, b, sums=found)), product)
             np.testing.assert_array_equal(asnumpy(found), sums)
 
+    def test_what_cublaslt_cannot_do_is_left_to_the_module(self, cupy, monkeypatch, rng):
+        monkeypatch.setattr(kernels.dispatch._for_cuda().cublaslt, "_product", lambda *description: None)
+        a, b = (cupy.asarray(rng.random(shape)) for shape in ((2, 3), (3, 4)))
+        out, sums = cupy.empty((2, 4)), cupy.empty(4)
+        y = kernels.matmul(a, b, out, bias=b[0], sums=sums)
+        np.testing.assert_allclose(asnumpy(y), asnumpy(a) @ asnumpy(b) + asnumpy(b)[0])
+        np.testing.assert_allclose(asnumpy(sums), asnumpy(b).sum(axis=0))
+
     def test_stacks_columns_gaps_and_other_dtypes(self, device, rng):
         def array(*shape):
             return device.asarray(rng.standard_normal(shape))

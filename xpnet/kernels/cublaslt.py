@@ -17,7 +17,7 @@ import cupy
 from xpnet.kernels import Precision
 from xpnet.typing import Array
 
-__all__ = ["has_rows", "is_matrix", "multiply"]
+__all__ = ["UnsupportedError", "has_rows", "is_matrix", "multiply"]
 
 ALIGNMENT = 16
 """Byte boundary that is told of a matrix at most: what the widest loads take. A finer distinction would let the same
@@ -33,7 +33,12 @@ _DESC_TRANSA, _DESC_TRANSB, _DESC_EPILOGUE, _DESC_VECTOR = 3, 4, 7, 8
 _EPILOGUES = {"none": 1, "bias": 4, "sums": 256}  # the latter two by a vector: BIAS, BGRADA
 _LAYOUT_BATCH_COUNT, _LAYOUT_BATCH_STRIDE = 5, 6
 _PREF_WORKSPACE, _PREF_REDUCTIONS, _PREF_ALIGNMENTS = 1, 3, (5, 6, 7, 8)
+_NOT_SUPPORTED = 15
 _REPRODUCIBLE = 2 | 4  # sums of partial results by a kernel of their own, never in place, in the order of arrival
+
+
+class UnsupportedError(RuntimeError):
+    """cublasLt has no algorithm for a product."""
 
 
 class Operand(NamedTuple):
@@ -104,6 +109,11 @@ def multiply(
     -------
     bool
         Whether `bias` or `sums`, if given, is done: there is not an algorithm with it for every product.
+
+    Raises
+    ------
+    UnsupportedError
+        If there is not even one without; nothing is written then.
     """
     compute = precision if a.dtype == "float32" else str(a.dtype)
     count = out.shape[0] if out.ndim == 3 else 1
@@ -118,6 +128,8 @@ def multiply(
     if product is None:
         epilogue, pointers = "none", pointers[:3]
         product = _product(*describe, alignments[:3], epilogue)
+    if product is None:
+        raise UnsupportedError(f"cublasLt has no algorithm for a product of {a.shape} and {b.shape} in {compute}")
     product(cupy.cuda.get_current_stream().ptr, *pointers)
     return vector is None or epilogue != "none"
 
@@ -175,7 +187,7 @@ class _Product:
             *(c_int(1), byref(best), byref(found)),
         )
         if not found.value:
-            raise RuntimeError(f"cublasLt has no algorithm for a product of {count} x {a} and {b} in {compute}")
+            raise UnsupportedError("cublasLtMatmulAlgoGetHeuristic found nothing")
         self._algo = best.algo
 
     def __call__(self, stream: int, a: int, b: int, out: int, vector: int | None = None) -> None:
@@ -192,12 +204,10 @@ class _Product:
 
 @functools.cache
 def _product(*description: Any) -> Any:
-    """Return a `_Product`; None if it should take a vector, and there is no algorithm for that."""
+    """Return a `_Product`, or None if there is no algorithm for it."""
     try:
         return _Product(*description)
-    except RuntimeError:
-        if description[-1] == "none":
-            raise
+    except UnsupportedError:
         return None
 
 
@@ -240,4 +250,5 @@ def _library() -> ctypes.CDLL:
 def _call(name: str, *args: Any) -> None:
     status = getattr(_library(), name)(*args)
     if status:
-        raise RuntimeError(f"{name} failed with cuBLAS status {status}")
+        error = UnsupportedError if status == _NOT_SUPPORTED else RuntimeError
+        raise error(f"{name} failed with cuBLAS status {status}")

@@ -51,7 +51,10 @@ def matmul(a: Array, b: Array, out: Array | None = None, bias: Array | None = No
     done = False
     if a.size and b.size:
         a, b = (x if cublaslt.is_matrix(x) else cupy.ascontiguousarray(x) for x in (a, b))
-        done = cublaslt.multiply(a, b, result, kernels.precision(), bias, sums)
+        try:
+            done = cublaslt.multiply(a, b, result, kernels.precision(), bias, sums)
+        except cublaslt.UnsupportedError:
+            return NotImplemented
     else:
         result.fill(0)
     if bias is not None and not done:
