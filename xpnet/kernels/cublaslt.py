@@ -207,7 +207,10 @@ def _product(*description: Any) -> Any:
     """Return a `_Product`, or None if there is no algorithm for it."""
     try:
         return _Product(*description)
-    except UnsupportedError:
+    except RuntimeError as error:
+        # With a vector some products may be called invalid, rather than not supported.
+        if description[-1] == "none" and not isinstance(error, UnsupportedError):
+            raise
         return None
 
 
