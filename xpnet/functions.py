@@ -1,4 +1,4 @@
-"""Stateless maths on arrays of either module: activations, softmax, losses and label handling.
+"""Stateless maths on arrays of either module: activations, softmax, losses, windows as columns.
 
 Every function takes what ``numpy.asarray`` takes, works where its arguments are, and returns new arrays.
 The names are those of the book's ``functions`` module (chapters 3 and 4).
@@ -11,21 +11,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from xpnet.device import get_array_module, is_on_host
+from xpnet import labels
+from xpnet.device import get_array_module
 from xpnet.typing import Array, DTypeLike
 from xpnet.windows import Pair, Windows, as_pair, samples_first, samples_last
 
 __all__ = [
-    "check_labels",
-    "check_probabilities",
     "col2im",
     "cross_entropy_error",
     "erf",
     "floating",
-    "has_class_ids",
     "identity_function",
     "im2col",
-    "indicate_classes",
     "inverse_count",
     "mean_squared_error",
     "one_hot",
@@ -36,7 +33,6 @@ __all__ = [
     "softplus",
     "step_function",
     "sum_to_shape",
-    "valid_probabilities",
 ]
 
 
@@ -122,9 +118,8 @@ def softmax_cross_entropy(x: Array, t: Array, reduction: Literal["mean", "none"]
     x : (..., C)
         Scores.
     t : (..., C), or (...) integers
-        Labels, told apart by `has_class_ids`. On the host an id outside [0, C) is an error; on a CUDA device, where
-        looking would stall the queue, it makes the loss NaN.
-
+        Labels, told apart by `xpnet.labels.has_class_ids`. On the host an id outside [0, C) is an error; on a CUDA
+        device, where looking would stall the queue, it makes the loss NaN.
     reduction : {"mean", "none"}, default "mean"
         Whether to return the mean over the samples (NaN for none, as the mean of nothing), or each sample's own.
 
@@ -135,7 +130,7 @@ def softmax_cross_entropy(x: Array, t: Array, reduction: Literal["mean", "none"]
         Probabilities.
     """
     xp = get_array_module(x=x, t=t)
-    ids = has_class_ids(x, t)
+    ids = labels.has_class_ids(x, t)
     columns = _class_first(x)
     shifted = columns - columns.max(axis=0)
     e = xp.exp(shifted)
@@ -162,7 +157,8 @@ def cross_entropy_error(y: Array, t: Array) -> Array:
     """
     xp = get_array_module(y=y, t=t)
     y, t = xp.asarray(y), xp.asarray(t)
-    logs = xp.log(_pick(_class_first(y), t) + 1e-7) if has_class_ids(y, t) else (t * xp.log(y + 1e-7)).sum(axis=-1)
+    ids = labels.has_class_ids(y, t)
+    logs = xp.log(_pick(_class_first(y), t) + 1e-7) if ids else (t * xp.log(y + 1e-7)).sum(axis=-1)
     return logs.sum() * -inverse_count(logs.size)
 
 
@@ -216,78 +212,8 @@ def one_hot(t: Array, num_classes: int | None = None, dtype: DTypeLike = "float3
         if t.size == 0:
             raise ValueError("one_hot cannot count the classes of an empty t; pass num_classes")
         num_classes = int(t.max()) + 1
-    _check_ids(t, num_classes)
+    labels.check_ids(t, num_classes)
     return (t[..., None] == xp.arange(num_classes)).astype(dtype)
-
-
-def has_class_ids(x: Array, t: Array) -> bool:
-    """Tell labels given as integer class ids from labels given per class, by shape and dtype alone.
-
-    Parameters
-    ----------
-    x : (..., C)
-        Scores or probabilities.
-    t : (..., C) of any dtype, or (...) of integers
-        Labels per class (one-hot or probabilities), or class ids.
-
-    Raises
-    ------
-    ValueError
-        If `t` is neither.
-    """
-    return _is_class_ids(t, x.shape)
-
-
-def check_labels(t: Array, shape: tuple[int, ...]) -> None:
-    """Check labels for scores of the given shape, their values included: a look at every id.
-
-    Raises
-    ------
-    ValueError
-        If `t` is neither one-hot nor class ids for such scores, or an id lies outside [0, C).
-    """
-    if _is_class_ids(t, shape):
-        _check_ids(t, shape[-1])
-
-
-def indicate_classes(t: Array, num_classes: int, dtype: DTypeLike) -> Array:
-    """Return `one_hot` of labels that may lie on a CUDA device, where an id out of range makes its row NaN."""
-    xp = get_array_module(t)
-    if is_on_host(t):
-        return one_hot(t, num_classes, dtype)
-    hits = t[..., None] == xp.arange(num_classes)
-    return xp.where(hits.any(axis=-1, keepdims=True), hits.astype(dtype), math.nan)
-
-
-def valid_ids(ids: Array, number: int, name: str = "class ids") -> tuple[Array, Array | None]:
-    """Return ids in [0, number), and a mask of those that were there; on the host they must be, and the mask is None.
-
-    On a CUDA device, where looking stalls the queue, 0 takes the place of the others; what it leads to shall be NaN.
-
-    Raises
-    ------
-    ValueError
-        If an id on the host lies elsewhere.
-    """
-    if is_on_host(ids):
-        _check_ids(ids, number, name)
-        return ids, None
-    valid = (ids >= 0) & (ids < number)
-    return get_array_module(ids).where(valid, ids, 0), valid
-
-
-def check_probabilities(t: Array) -> None:
-    """Raise a ValueError if a target lies outside [0, 1]: a look at every one."""
-    if t.size and not (t.min() >= 0 and t.max() <= 1):
-        raise ValueError(f"targets t must lie in [0, 1], got values from {float(t.min())} to {float(t.max())}")
-
-
-def valid_probabilities(t: Array) -> Array:
-    """Return `t`, whose values must lie in [0, 1]; on a CUDA device, where looking stalls the queue, others are NaN."""
-    if is_on_host(t):
-        check_probabilities(t)
-        return t
-    return get_array_module(t).where((t >= 0) & (t <= 1), t, math.nan)
 
 
 def floating(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -392,22 +318,6 @@ def _filter_windows(owner: str, h: int, w: int, stride: int | Pair, pad: int | P
     return Windows((h, w), as_pair(owner, "stride", stride, 1), as_pair(owner, "pad", pad, 0))
 
 
-def _is_class_ids(t: Array, scores: tuple[int, ...]) -> bool:
-    if t.shape == scores:
-        return False
-    if t.shape == scores[:-1] and t.dtype.kind in "iu":
-        return True
-    hint = ""
-    if t.shape == scores[:-1]:
-        hint = "; class ids must be integers, see t.astype('int64')"
-    elif t.shape == (*scores[:-1], 1):
-        hint = "; drop its last axis with t[..., 0]"
-    raise ValueError(
-        f"labels t must be one-hot of shape {scores} or integer class ids of shape {scores[:-1]}, "
-        f"got shape {t.shape} of {t.dtype}{hint}"
-    )
-
-
 def _class_first(x: Array) -> Array:
     """Return x (..., C) as a contiguous (C, n): over few classes, NumPy reduces several times faster along columns."""
     return get_array_module(x).ascontiguousarray(x.reshape(-1, x.shape[-1]).T)
@@ -416,13 +326,6 @@ def _class_first(x: Array) -> Array:
 def _pick(columns: Array, t: Array) -> Array:
     """Return columns[t[n], n], one value per sample, for columns (C, n)."""
     xp = get_array_module(columns)
-    ids, valid = valid_ids(t.reshape(-1), len(columns))
+    ids, valid = labels.valid_ids(t.reshape(-1), len(columns))
     picked = columns[ids, xp.arange(len(ids))]
     return picked if valid is None else xp.where(valid, picked, math.nan)
-
-
-def _check_ids(t: Array, num_classes: int, name: str = "class ids") -> None:
-    # Read without its sign, a negative id is a large one: one pass finds both kinds of wrong.
-    if t.size and t.view(f"u{t.dtype.itemsize}").max() >= num_classes:
-        smallest, largest = int(t.min()), int(t.max())
-        raise ValueError(f"{name} must lie in [0, {num_classes}), got ids from {smallest} to {largest}")

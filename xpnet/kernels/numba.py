@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from xpnet import functions
+from xpnet import labels
 from xpnet.kernels import in_memory_order
 from xpnet.typing import Array
 from xpnet.windows import Windows
@@ -98,7 +98,7 @@ def softmax_cross_entropy(x: Array, t: Array, out: Array | None = None) -> Any:
     out = np.empty_like(x) if out is None else out
     if x.dtype.kind != "f" or x.ndim != 2 or t.ndim != 1 or not x.size or not _are_compact(x, t, out):
         return NotImplemented
-    functions.check_labels(t, x.shape)
+    labels.check_labels(t, x.shape)
     return x.dtype.type(_softmax_cross_entropy(x, t, out)), out
 
 

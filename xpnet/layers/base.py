@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from xpnet import functions
+from xpnet import labels
 from xpnet.device import Device, get_array_module
 from xpnet.typing import Array, DTypeLike
 
@@ -220,8 +220,8 @@ class Loss(Layer):
         if not self.classifies:
             raise TypeError(f"{type(self).__name__} ends a regression, which has a loss but no accuracy")
         xp = get_array_module(x=x, t=t)
-        labels = t if functions.has_class_ids(x, t) else xp.argmax(t, axis=-1)
-        return xp.argmax(x, axis=-1) == labels
+        ids = t if labels.has_class_ids(x, t) else xp.argmax(t, axis=-1)
+        return xp.argmax(x, axis=-1) == ids
 
     def check_labels(self, t: Array, shape: tuple[int, ...]) -> None:
         """Check labels for scores of the given shape once and for all; by default, class ids or one for each class.
@@ -231,7 +231,7 @@ class Loss(Layer):
         ValueError
             If they do not fit.
         """
-        functions.check_labels(t, shape)
+        labels.check_labels(t, shape)
 
     def backward(self, dout: Array | float = 1.0) -> Array:
         """Return dout * dL/dx."""
