@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from xpnet.layers import Affine, Layer, Relu
+from xpnet import kernels
+from xpnet.layers import Affine, Convolution, Flatten, Layer, Relu
 from xpnet.nets import Sequential, TwoLayerNet
 from xpnet.optimizers import SGD
 from xpnet.training.profile import profile_step
@@ -54,6 +55,21 @@ def test_products_are_counted_once_for_each_pass_that_has_one(device, data, monk
     profile = profile_step(Sequential(layers, device=device), SGD(0.1), *data, batch_size=8, steps=4)
     assert [part.products for part in profile.parts] == [0, 2, 0, 3, 3, 0, 0]  # the first needs no input gradient
     assert len(counted) == 1 + 8
+
+
+def test_products_of_a_convolution_in_blocks_are_all_counted(device, rng, monkeypatch):
+    from xpnet.training import profile as module
+
+    monkeypatch.setattr(module, "_median_seconds", lambda call, *_, **__: 1.0)
+    monkeypatch.setattr(kernels, "scratch_size", lambda x: 2 * 9 * 4 * 5 * x.itemsize)  # the columns of a row of places
+    layers = [Convolution.from_sizes(1, 2, 3, pad=1), Convolution.from_sizes(2, 3, 3, rng=0), Flatten()]
+    net = Sequential([*layers, Affine.from_sizes(27, 3, rng=0)], input_shape=(1, 5, 5), device=device)
+    x = device.asarray(rng.random((10, 1, 5, 5), dtype="float32"))
+    t = device.asarray(rng.integers(0, 3, 10))
+    products = {part.name: part.products for part in profile_step(net, SGD(0.1), x, t, batch_size=5, steps=4).parts}
+    # In 3 blocks of a row each: forward, dx and dW; and db, once. The first has half the channels.
+    assert products["Convolution2"] == 3 * 3 + 1
+    assert products["Affine1"] == 3
 
 
 def test_a_layer_of_ones_own_is_timed(device, data):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -145,8 +146,8 @@ def profile_step(
 
     def part(name: str) -> Part:
         products = [
-            _median_seconds(partial(kernels.matmul, a, b, out=out), device, repetitions=steps)
-            for a, b, out in timer.products.get(name, [])
+            _median_seconds(partial(kernels.matmul, a, b, out=out), device, repetitions=steps) * calls / steps
+            for (a, b, out), calls in timer.products(name)
         ]
         return Part(
             name, timer.per_step(name, "forward", steps), timer.per_step(name, "backward", steps), sum(products)
@@ -161,10 +162,15 @@ class _Timer:
     """Stands in for methods while the context lasts, and records what their calls take."""
 
     def __init__(self, device: Device) -> None:
-        self.products: dict[str, list[tuple[Array, Array, Array]]] = {}
         self._device = device
         self._seconds: dict[tuple[str, str], dict[Any, list[float]]] = {}  # by what is timed, and the argument's shape
         self._running: list[tuple[str, str]] = []
+        self._products: dict[Any, tuple[Array, Array, Array]] = {}  # by whose they are, and the operands' shapes
+        self._calls: Counter[Any] = Counter()
+
+    def products(self, name: str) -> list[tuple[tuple[Array, Array, Array], int]]:
+        """Return a layer's products, one of each kind, and how many there were of it."""
+        return [(arrays, self._calls[key]) for key, arrays in self._products.items() if key[0] == name]
 
     def per_step(self, name: str, direction: str, steps: int) -> float:
         """Return the median call times the calls per step: an interruption of one call does not count.
@@ -195,15 +201,14 @@ class _Timer:
         return mock.patch.object(owner, method, new=timed)
 
     def collecting_products(self) -> AbstractContextManager[Any]:
-        """Keep the arrays of every matrix product of a step, by the layer that computes it."""
-        matmul, seen = kernels.matmul, set()
+        """Count the matrix products, and keep the arrays of one of each kind, by the layer that computes them."""
+        matmul = kernels.matmul
 
         def collecting(a: Array, b: Array, *args: Any, **kwargs: Any) -> Array:
             result = matmul(a, b, *args, **kwargs)
             key = (*self._running[-1], a.shape, b.shape)
-            if key not in seen:
-                seen.add(key)
-                self.products.setdefault(key[0], []).append((a, b, result))
+            self._products.setdefault(key, (a, b, result))
+            self._calls[key] += 1
             return result
 
         return mock.patch.object(kernels, "matmul", new=collecting)
