@@ -216,6 +216,13 @@ class TestProducts:
             np.testing.assert_array_equal(asnumpy(kernels.matmul(a, b, sums=found)), product)
             np.testing.assert_array_equal(asnumpy(found), sums)
 
+    @pytest.mark.parametrize("length", [3, 5])
+    @pytest.mark.parametrize("end", ["bias", "sums"])
+    def test_a_vector_of_another_length_is_refused(self, device, monkeypatch, end, length):
+        a, b, vector = (device.xp.ones(shape, "float32") for shape in ((2, 3), (3, 4), (length,)))
+        with kernels.using(FASTEST), pytest.raises(ValueError):  # noqa: PT011 - the message is the array module's
+            kernels.matmul(a, b, device.xp.empty((2, 4), "float32"), **{end: vector})
+
     def test_what_cublaslt_cannot_do_is_left_to_the_module(self, cupy, monkeypatch, rng):
         monkeypatch.setattr(kernels.dispatch._for_cuda().cublaslt, "_product", lambda *description: None)
         a, b = (cupy.asarray(rng.random(shape)) for shape in ((2, 3), (3, 4)))

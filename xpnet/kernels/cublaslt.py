@@ -102,7 +102,7 @@ def multiply(
         See `is_matrix` and `has_rows`.
     precision : {"float32", "tf32"}
         Of float32: the inputs of each multiplication may be rounded to 10 bits (TF32), which is faster.
-    bias, sums : (N,), optional, one of them
+    bias, sums : (N,) of the same dtype, optional, one of them, and for two axes
         What to add to each row of `out`; where to write the sums of the columns of `b`.
 
     Returns
@@ -119,7 +119,7 @@ def multiply(
     count = out.shape[0] if out.ndim == 3 else 1
     operands = tuple(Operand.of(x) for x in (a, b, out))
     vector = sums if bias is None else bias
-    takes_vector = vector is not None and out.ndim == 2 and vector.dtype == a.dtype and vector.flags.c_contiguous
+    takes_vector = vector is not None and vector.flags.c_contiguous
     epilogue = "none" if not takes_vector else "sums" if bias is None else "bias"
     pointers = [x.data.ptr for x in (a, b, out, *([vector] if takes_vector else []))]
     alignments = tuple(min(pointer & -pointer, ALIGNMENT) for pointer in pointers)

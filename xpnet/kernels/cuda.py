@@ -41,7 +41,8 @@ def matmul(a: Array, b: Array, out: Array | None = None, bias: Array | None = No
     if a.ndim != b.ndim or a.ndim not in {2, 3} or a.dtype != b.dtype or a.dtype.kind != "f":
         return NotImplemented
     count = {1} if a.ndim == 2 else {len(a), len(b)}
-    if a.shape[-1] != b.shape[-2] or len(count - {1}) > 1 or (bias is not None and bias.dtype != a.dtype):
+    fits = a.shape[-1] == b.shape[-2] and len(count - {1}) <= 1
+    if not fits or any(v is not None and (v.dtype != a.dtype or v.shape != b.shape[1:]) for v in (bias, sums)):
         return NotImplemented  # the definition raises the error
     shape = (*((max(count),) if a.ndim == 3 else ()), a.shape[-2], b.shape[-1])
     if out is not None and out.dtype == a.dtype and out.shape == shape and cublaslt.has_rows(out):

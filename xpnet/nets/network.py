@@ -251,7 +251,7 @@ class Network:
             Samples per step.
         backend : {"numpy", "numba"}, optional
             What computes on the CPU beside the matrix products; by default Numba for networks with convolution or
-            pooling, where it is installed. There it saves up to a fifth of a step, elsewhere a few percent; it takes a
+            pooling, where it is installed. There it saves about a fifth of a step, elsewhere a few percent; it takes a
             quarter of a second and 80 MB to load, and the first time some seconds to compile.
         precision : {"float32", "tf32", "float16"}, default "float32"
             Of the matrix products on a CUDA device: with ``"tf32"`` their float32 inputs may be rounded to 10 bits,
