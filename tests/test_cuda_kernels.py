@@ -216,6 +216,10 @@ class TestProducts:
             np.testing.assert_array_equal(asnumpy(kernels.matmul(a, b, sums=found)), product)
             np.testing.assert_array_equal(asnumpy(found), sums)
 
+    def test_a_matrix_times_a_vector_takes_a_bias(self, device):
+        a, b = device.xp.ones((2, 3)), device.xp.ones(3)
+        np.testing.assert_array_equal(asnumpy(kernels.matmul(a, b, bias=device.xp.ones(2))), [4, 4])
+
     @pytest.mark.parametrize("length", [3, 5])
     @pytest.mark.parametrize("end", ["bias", "sums"])
     def test_a_vector_of_another_length_is_refused(self, device, monkeypatch, end, length):

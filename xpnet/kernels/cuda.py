@@ -35,7 +35,7 @@ LABELS = ("uint8", "int32", "int64")
 
 
 def matmul(a: Array, b: Array, out: Array | None = None, bias: Array | None = None, sums: Array | None = None) -> Any:
-    if (a.ndim, b.ndim, bias, sums) == (2, 1, None, None):
+    if (a.ndim, b.ndim) == (2, 1) and bias is None and sums is None:
         column = matmul(a, b[:, None], None if out is None else out[:, None])
         return column if column is NotImplemented else column[:, 0] if out is None else out
     if a.ndim != b.ndim or a.ndim not in {2, 3} or a.dtype != b.dtype or a.dtype.kind != "f":
