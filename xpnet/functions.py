@@ -131,16 +131,19 @@ def softmax_cross_entropy(x: Array, t: Array, reduction: Literal["mean", "none"]
     """
     xp = get_array_module(x=x, t=t)
     ids = labels.has_class_ids(x, t)
-    columns = _class_first(x)
-    shifted = columns - columns.max(axis=0)
-    e = xp.exp(shifted)
-    total = e.sum(axis=0)
+    columns = x.reshape(-1, x.shape[-1]).T.astype(floating(x.dtype), order="C")  # a copy, changed in place
+    columns -= columns.max(axis=0)
     if ids:
-        losses = xp.log(total) - _pick(shifted, t)
+        picked = _pick(columns, t)
     else:
-        losses = (_class_first(t.astype(e.dtype, copy=False)) * (xp.log(total) - shifted)).sum(axis=0)
+        shares = _class_first(t.astype(columns.dtype, copy=False))
+        picked, weight = (shares * columns).sum(axis=0), shares.sum(axis=0)
+    xp.exp(columns, out=columns)
+    total = columns.sum(axis=0)
+    columns /= total
+    losses = xp.log(total) - picked if ids else xp.log(total) * weight - picked
     loss = losses.sum() * inverse_count(losses.size) if reduction == "mean" else losses.reshape(x.shape[:-1])
-    return loss, (e / total).T.reshape(x.shape)
+    return loss, columns.T.reshape(x.shape)
 
 
 def cross_entropy_error(y: Array, t: Array) -> Array:

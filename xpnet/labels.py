@@ -59,7 +59,8 @@ def indicate_classes(t: Array, num_classes: int, dtype: DTypeLike) -> Array:
 def check_ids(t: Array, number: int, name: str = "class ids") -> None:
     """Raise a ValueError if an id lies outside [0, number): a look at every one."""
     # Read without its sign, a negative id is a large one: one pass finds both kinds of wrong.
-    if t.size and t.view(f"u{t.dtype.itemsize}").max() >= number:
+    unsigned = t if t.dtype.kind == "u" else t.view(f"u{t.dtype.itemsize}")
+    if t.size and unsigned.max() >= number:
         smallest, largest = int(t.min()), int(t.max())
         raise ValueError(f"{name} must lie in [0, {number}), got ids from {smallest} to {largest}")
 

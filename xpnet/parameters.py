@@ -61,6 +61,7 @@ class ParameterVector(MutableMapping[str, Array]):
         self.shapes = dict(shapes)
         self.device = device or Device("cpu")
         self.dtype = dtype
+        self._layout = (*self.shapes.items(), dtype, self.device)
         step = ALIGNMENT // dtype.itemsize
         starts, end = [], 0
         for shape in self.shapes.values():
@@ -94,11 +95,7 @@ class ParameterVector(MutableMapping[str, Array]):
 
     def has_layout_of(self, other: object) -> bool:
         """Tell whether `other` is a vector whose ``flat`` corresponds to this one's element by element."""
-        return other is self or (
-            isinstance(other, ParameterVector)
-            and (self.dtype, self.device) == (other.dtype, other.device)
-            and list(self.shapes.items()) == list(other.shapes.items())
-        )
+        return other is self or (isinstance(other, ParameterVector) and self._layout == other._layout)
 
     def __getitem__(self, name: str) -> Array:
         return self._views[name]

@@ -75,10 +75,10 @@ class Affine(Layer):
 
     def forward(self, x: Array, train: bool = True) -> Array:
         get_array_module(x=x, W=self.W)
-        if x.shape[1:] != self.W.shape[:1]:
-            self.output_shape(x.shape[1:])
-        self.x_shape = x.shape
-        self.x = x.reshape(x.shape[0], self.W.shape[0])
+        self.x, self.x_shape = x, x.shape
+        if self.x_shape[1:] != self.W.shape[:1]:
+            self.output_shape(self.x_shape[1:])
+            self.x = x.reshape(x.shape[0], self.W.shape[0])
         return kernels.matmul(self.x, self.W, self.out.get("y"), bias=self.b)
 
     def backward(self, dout: Array) -> Array:

@@ -158,16 +158,22 @@ class CompiledStep:
 
     def _batches(self, x: Array, t: Array, indices: Array) -> Iterator[tuple[Array, Array]]:
         dtype = self._worker._input_dtype(x.dtype)
+        size = self.batch_size
         sample = max(x[:1].size * dtype.itemsize, 1)
         room = GATHERED if is_on_host(x) else kernels.scratch_size(x)
-        at_a_time = max(min(room // (sample * self.batch_size), UNROLLED), 1)
+        at_a_time = max(min(room // (sample * size), UNROLLED), 1)
+        samples = self._buffer("x", (at_a_time * size, *x.shape[1:]), dtype)
+        labels = self._buffer("t", (at_a_time * size, *t.shape[1:]), t.dtype)
+        one_by_one = is_on_host(x) and x.dtype != dtype  # what is converted is used while it is in the cache
         for start in range(0, len(indices), at_a_time):
             index = indices[start : start + at_a_time].reshape(-1)
-            rows = at_a_time * self.batch_size
-            samples = kernels.gather(x, index, self._buffer("x", (rows, *x.shape[1:]), dtype)[: len(index)])
-            labels = kernels.gather(t, index, self._buffer("t", (rows, *t.shape[1:]), t.dtype)[: len(index)])
-            for i in range(0, len(index), self.batch_size):
-                yield samples[i : i + self.batch_size], labels[i : i + self.batch_size]
+            kernels.gather(t, index, labels[: len(index)])
+            if not one_by_one:
+                kernels.gather(x, index, samples[: len(index)])
+            for i in range(0, len(index), size):
+                if one_by_one:
+                    kernels.gather(x, index[i : i + size], samples[i : i + size])
+                yield samples[i : i + size], labels[i : i + size]
 
     def _buffer(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         buffer = self._gathered.get(name)
