@@ -35,9 +35,9 @@ bench: $(VENV)/.bench
 docs: $(VENV)/.dev
 	$(BIN)/pdoc --docformat numpy --output-directory build/docs xpnet '!xpnet.__main__'
 
-# The whole suite and the benchmarks on an NVIDIA GPU.
+# What needs an NVIDIA GPU, all of it or by parts.  make gpu-check ARGS="facts benchmarks"
 gpu-check:
-	PYTHON=$(BIN)/python scripts/gpu_check.sh
+	PYTHON=$(BIN)/python scripts/gpu_check.sh $(ARGS)
 
 # The libraries that xpnet is compared with. PyTorch's CPU build will do; installed beforehand, it is kept.
 PEERS ?= torch jax scikit-learn

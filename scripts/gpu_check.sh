@@ -1,32 +1,81 @@
 #!/usr/bin/env bash
-# Everything that needs an NVIDIA GPU, in one go: the whole test suite with CUDA required (a skipped test is a failure;
-# the pages are left out, which need a browser and no GPU), the kernels under compute-sanitizer where that is there, and
-# the benchmarks with their report. Writes text and JSON, with the GPU's facts, to benchmarks/results/<name of the GPU>/,
-# or to the folder given as argument.
+# Everything that needs an NVIDIA GPU, in parts; all of them by default, or those that are named:
 #
-# Needs, in the Python it is given (PYTHON, by default .venv/bin/python): xpnet[cli,plot,test,bench,oracle], CuPy, and of
-# the peers (torch, jax, scikit-learn) those that are to be compared with; and g++.
+#   facts       what launches, products and steps take (benchmarks/gpu_facts.py)
+#   tests       the whole suite with CUDA required: a skipped test is a failure; without the pages, which need a browser
+#   benchmarks  each module of benchmarks/ on the GPU with its peers, and the report of all
+#   full-run    `xpnet train` against the book's loop
+#   sanitizer   the kernels and captured steps under compute-sanitizer, where that is there
+#
+# What matters most comes first, and each part writes its own files, so that what was measured before time ran out stays.
+# Writes text and JSON, with the GPU's facts, to the folder OUT, by default benchmarks/results/<name of the GPU>.
+#
+# Needs, in the Python it is given (PYTHON, by default .venv/bin/python): what xpnet[cli,plot,test,bench,oracle] installs,
+# CuPy, and of the peers (torch, jax, scikit-learn) those that are to be compared with; and g++.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-.venv/bin/python}
+parts=("$@")
+[ $# -gt 0 ] || parts=(facts tests benchmarks full-run sanitizer)
 
-"$PYTHON" -m xpnet info --device cuda
+facts() {
+    "$PYTHON" benchmarks/gpu_facts.py --out "$OUT/gpu_facts.json"
+}
+
+tests() {
+    "$PYTHON" -m pytest --device cuda --no-skips -m 'not driverless' \
+        --ignore tests/test_graph_page.py --ignore tests/test_benchmark_page.py 2>&1 | tee "$OUT/tests.txt"
+}
+
+benchmarks() {
+    local status=0 module name results=()
+    for module in $(printf '%s\n' benchmarks/test_*.py | sort -r); do # training steps first
+        name=$(basename "$module" .py)
+        name=${name#test_}
+        "$PYTHON" -m pytest "$module" --device cuda -p no:cacheprovider --benchmark-json="$OUT/$name.json" 2>&1 |
+            tee "$OUT/$name.txt" || status=1
+        [ ! -s "$OUT/$name.json" ] || results+=("$OUT/$name.json")
+    done
+    "$PYTHON" scripts/benchmark_report.py "${results[@]}" --out "$OUT/benchmarks.html" --markdown "$OUT/benchmarks.md" ||
+        status=1
+    return "$status"
+}
+
+full-run() {
+    "$PYTHON" benchmarks/full_run.py --device cuda --out "$OUT/full_run.json" 2>&1 | tee "$OUT/full_run.txt"
+}
+
+sanitizer() {
+    if ! command -v compute-sanitizer >/dev/null; then
+        echo 'not run: there is no compute-sanitizer here'
+        return
+    fi
+    compute-sanitizer --error-exitcode 1 "$PYTHON" -m pytest --device cuda -q tests/test_cuda_kernels.py \
+        tests/test_captured.py 2>&1 | tee "$OUT/sanitizer.txt"
+}
+
+for part in "${parts[@]}"; do
+    case $part in
+        facts | tests | benchmarks | full-run | sanitizer) ;;
+        *)
+            echo "gpu_check.sh: error: no part is called '$part'; there are facts, tests, benchmarks, full-run, sanitizer" >&2
+            exit 2
+            ;;
+    esac
+done
+
+info=$("$PYTHON" -m xpnet info --device cuda)
 name=$("$PYTHON" -c 'from xpnet import Device, environment as e; print(e.describe_cuda(Device("cuda"))["gpu"])')
-out=${1:-benchmarks/results/$(tr -cs 'A-Za-z0-9\n' '-' <<<"$name")}
-mkdir -p "$out"
-"$PYTHON" -m xpnet info --device cuda >"$out/info.txt"
+OUT=${OUT:-benchmarks/results/$(tr -cs 'A-Za-z0-9\n' '-' <<<"$name")}
+mkdir -p "$OUT"
+tee "$OUT/info.txt" <<<"$info"
 
 status=0
-"$PYTHON" -m pytest --device cuda --no-skips -m 'not driverless' \
-    --ignore tests/test_graph_page.py --ignore tests/test_benchmark_page.py 2>&1 | tee "$out/tests.txt" || status=1
-if command -v compute-sanitizer >/dev/null; then
-    compute-sanitizer --error-exitcode 1 "$PYTHON" -m pytest --device cuda -q tests/test_cuda_kernels.py \
-        tests/test_captured.py 2>&1 | tee "$out/sanitizer.txt" || status=1
-fi
-"$PYTHON" benchmarks/gpu_facts.py --out "$out/gpu_facts.json" || status=1
-"$PYTHON" -m pytest benchmarks -p no:cacheprovider --benchmark-json="$out/benchmarks.json" 2>&1 |
-    tee "$out/benchmarks.txt" || status=1
-"$PYTHON" scripts/benchmark_report.py "$out/benchmarks.json" --out "$out/benchmarks.html" \
-    --markdown "$out/benchmarks.md" || status=1
-"$PYTHON" benchmarks/full_run.py --device cuda --out "$out/full_run.json" 2>&1 | tee "$out/full_run.txt" || status=1
+for part in "${parts[@]}"; do
+    echo "== $part"
+    "$part" || {
+        echo "== $part failed"
+        status=1
+    }
+done
 exit "$status"

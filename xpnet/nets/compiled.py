@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["CompiledStep"]
 
-GATHERED = 2**20
-"""Bytes of samples that are gathered at a time on the host, for several steps: fewer calls, and all in the cache."""
+GATHERED = 2**22
+"""Bytes that gathered samples take on the host, those of several steps.
+
+What a core writes must first leave the caches of those that read the step before. So a step's samples are not written
+over those of the last one, but over some that the other cores have dropped by then. Where two cores are far apart, a
+step of 784-50-10 takes a twelfth less time than with a quarter of this; where they share a cache, the same.
+"""
 
 
 class CompiledStep:
