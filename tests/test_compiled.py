@@ -8,8 +8,21 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from xpnet import Device, DeviceError, asnumpy
-from xpnet.layers import Affine, Elu, Gelu, Layer, LeakyRelu, Relu, Sigmoid, Silu, Softmax, Softplus, Tanh
+from xpnet import Device, DeviceError, asnumpy, get_array_module
+from xpnet.layers import (
+    Affine,
+    Elu,
+    Gelu,
+    Layer,
+    LeakyRelu,
+    Relu,
+    Residual,
+    Sigmoid,
+    Silu,
+    Softmax,
+    Softplus,
+    Tanh,
+)
 from xpnet.nets import Sequential, TwoLayerNet, compiled
 from xpnet.optimizers import SGD, Adam
 
@@ -78,6 +91,54 @@ def test_takes_the_very_steps_of_the_plain_path(device, rng, activation, dtype, 
     np.testing.assert_array_equal(np.concatenate(found), np.array(losses, dtype))
     np.testing.assert_array_equal(asnumpy(fast.params.flat), asnumpy(plain.params.flat))
     assert step.steps == 7
+
+
+class Normalized(Layer):
+    """A layer of a user's that reads in backward what forward returned: y = x / |x|, row by row."""
+
+    saved = ("y", "norm")
+
+    def forward(self, x, train=True):
+        xp = get_array_module(x)
+        self.norm = xp.sqrt((x * x).sum(axis=1, keepdims=True))
+        self.y = xp.divide(x, self.norm, out=self.out.get("y"))
+        return self.y
+
+    def backward(self, dout):
+        xp = get_array_module(dout)
+        across = dout - self.y * (dout * self.y).sum(axis=1, keepdims=True)
+        return xp.divide(across, self.norm, out=self.out.get("dx"))
+
+
+@pytest.mark.parametrize(
+    "layer", [Normalized, Tanh, Same, Relu, lambda: Residual(Relu(), Affine.from_sizes(6, 6, rng=2))]
+)
+def test_relu_writes_over_no_array_that_another_layer_reads(device, rng, layer):
+    def build():
+        first, last = Affine.from_sizes(6, 6, std=0.5, rng=0), Affine.from_sizes(6, 3, std=0.5, rng=1)
+        return Sequential([first, layer(), Relu(), layer(), last], device=device)
+
+    x, t = data(device, rng)
+    indices = device.asarray(rng.integers(0, 50, (6, 4)))
+    plain, fast, optimizer = build(), build(), SGD(0.1)
+    for index in indices:
+        optimizer.update(plain.params, plain.gradient(x[index], t[index]))
+    fast.compile(SGD(0.1), batch_size=4).run(x, t, indices)
+    np.testing.assert_array_equal(asnumpy(fast.params.flat), asnumpy(plain.params.flat))
+
+
+def test_relu_behind_an_affine_layer_has_no_arrays_of_its_own_but_its_mask(rng):
+    units, batch = 10_000, 4
+    net = Sequential([Affine.from_sizes(6, units, rng=0), Relu(), Affine.from_sizes(units, 3, rng=1)])
+    step = net.compile(SGD(0.1), batch)
+    tracemalloc.start()
+    try:
+        step.run(*data(net.device, rng), rng.integers(0, 50, (5, batch)))
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    scores_and_gradient, mask, optimizers = 2 * 4 * batch * units, batch * units, 2 * net.params.flat.nbytes
+    assert size < scores_and_gradient + mask + optimizers + 50_000
 
 
 def test_the_samples_of_many_steps_may_be_gathered_at_a_time_or_of_one(device, rng, monkeypatch):

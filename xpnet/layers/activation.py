@@ -33,6 +33,7 @@ class Relu(Layer):
 
     saved = ("mask",)
     samplewise = True
+    in_place = True
 
     def forward(self, x: Array, train: bool = True) -> Array:
         y, self.mask = kernels.relu(x, self.out.get("mask"), self.out.get("y"))

@@ -36,6 +36,7 @@ class Affine(Layer):
     parameter_names = ("W", "b")
     saved = ("x", "x_shape")
     samplewise = True
+    hands_over = True
     reach = {"W": {1: -1}, "b": {0: -1}}  # noqa: RUF012
 
     def __init__(self, W: Array, b: Array) -> None:

@@ -45,6 +45,12 @@ class Layer:
         leaves integers as they are.
     gains_by_numba : bool
         Whether a network with this layer gains so much by Numba that it is used where it is installed.
+    in_place : bool
+        Whether the arrays for results, ``y`` and ``dx`` of `out`, may be the very ones that forward and backward are
+        given.
+    hands_over : bool
+        Whether the layer, once it has returned an array, neither reads it again nor relies on it: the layer that is
+        given it may write over it (``in_place``) in a compiled step.
     reach : mapping of str to mapping of int to int
         For a parameter, which of its axes number the same thing as which axis of the output: ``{"W": {1: -1}}`` says
         that ``W[i, j]`` reaches ``y[..., j]`` and nothing else. With it numerical gradients perturb many coordinates
@@ -70,6 +76,8 @@ class Layer:
     samplewise: bool = False
     takes_ids: ClassVar[bool] = False
     gains_by_numba: ClassVar[bool] = False
+    in_place: ClassVar[bool] = False
+    hands_over: ClassVar[bool] = False
     reach: ClassVar[Mapping[str, Mapping[int, int]]] = {}
     parts: Mapping[str, Layer] = MappingProxyType({})
     out: Mapping[str, Array] = MappingProxyType({})

@@ -49,6 +49,7 @@ class Convolution(Layer):
     parameter_names = ("W", "b")
     saved = ("x", "x_shape", "columns", "held")
     samplewise = True
+    hands_over = True
     gains_by_numba = True
     reach = {"W": {0: 1}, "b": {0: 1}}  # noqa: RUF012
 

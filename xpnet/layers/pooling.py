@@ -19,6 +19,7 @@ class _Pooling(Layer):
     """What both kinds share: windows that move over each channel of each image."""
 
     samplewise = True
+    hands_over = True
 
     def __init__(self, pool_h: int, pool_w: int, stride: int | Pair = 2, pad: int | Pair = 0) -> None:
         owner = type(self).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -157,9 +158,22 @@ class CompiledStep:
             loss = self._step(x, t, numbers)
         for layer, arrays in made.items():
             arrays.update({name: getattr(layer, name) for name in layer.saved})
+        self._share_arrays(made)
+        for layer, arrays in made.items():
             layer.out = {**arrays, **layer.out}
         self._arrays = made
         return loss
+
+    def _share_arrays(self, made: dict[Layer, dict[str, Array]]) -> None:
+        """Let layers that can write over what they are given, where whoever gave it has no more use for it."""
+        shared: dict[int, Array] = {}
+        for front, behind in itertools.pairwise(self._worker._row() or []):
+            for giver, taker, name in ((front, behind, "y"), (behind, front, "dx")):
+                given, own = made[giver].get(name), made[taker].get(name)
+                if giver.hands_over and taker.in_place and given is not None and own is not None:
+                    shared[id(own)] = given
+        for arrays in made.values():  # the layer behind may have saved what it was given
+            arrays.update({name: shared.get(id(array), array) for name, array in arrays.items()})
 
     def _batches(self, x: Array, t: Array, indices: Array) -> Iterator[tuple[Array, Array]]:
         dtype = self._worker._input_dtype(x.dtype)
