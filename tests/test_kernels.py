@@ -113,6 +113,20 @@ class TestNumba:
         np.testing.assert_array_equal(fast_mask, mask)
         np.testing.assert_array_equal(*both(lambda: kernels.relu_gradient(x, mask)))
 
+    @given(matrices(), st.booleans())
+    def test_relu_and_its_gradient_in_place(self, matrices, same_object):
+        (x,) = matrices
+        y, mask = kernels.relu(x)
+        for backend in ("numpy", "numba"):
+            z, found = x.copy(order="K"), np.empty_like(mask)
+            with kernels.using(backend):
+                kernels.relu(z, found, z if same_object else z[:])
+                np.testing.assert_array_equal(z, y)
+                np.testing.assert_array_equal(found, mask)
+                z[...] = x
+                kernels.relu_gradient(z, mask, z if same_object else z[:])
+                np.testing.assert_array_equal(z, x * mask)
+
     def test_relu_keeps_nan(self):
         x = np.array([[np.nan, -1.0, 0.0, 2.0, np.inf, -np.inf]])
         for y, mask in both(lambda: kernels.relu(x)):

@@ -42,7 +42,10 @@ def relu(x: Array, mask: Array | None = None, out: Array | None = None) -> Any:
     vectors = in_memory_order(x, mask, out)
     if x.dtype.kind != "f" or vectors is None:
         return NotImplemented
-    _relu(*vectors)
+    if _are_one(x, out):
+        _relu_in_place(*vectors[:2])
+    else:
+        _relu(*vectors)
     return out, mask
 
 
@@ -54,12 +57,23 @@ def _relu(x, mask, out):
         out[i] = zero if x[i] <= zero else x[i]  # so that NaN stays NaN
 
 
+@compiled
+def _relu_in_place(x, mask):
+    zero = x.dtype.type(0)
+    for i in range(len(x)):
+        mask[i] = x[i] > zero
+        x[i] = zero if x[i] <= zero else x[i]
+
+
 def relu_gradient(dout: Array, mask: Array, out: Array | None = None) -> Any:
     out = np.empty_like(dout) if out is None else out
     vectors = in_memory_order(dout, mask, out)
     if vectors is None:
         return NotImplemented
-    _relu_gradient(*vectors)
+    if _are_one(dout, out):
+        _relu_gradient_in_place(*vectors[:2])
+    else:
+        _relu_gradient(*vectors)
     return out
 
 
@@ -67,6 +81,12 @@ def relu_gradient(dout: Array, mask: Array, out: Array | None = None) -> Any:
 def _relu_gradient(dout, mask, dx):
     for i in range(len(dout)):
         dx[i] = dout[i] * mask[i]
+
+
+@compiled
+def _relu_gradient_in_place(dout, mask):
+    for i in range(len(dout)):
+        dout[i] *= mask[i]
 
 
 def matmul(a: Array, b: Array, out: Array | None = None, bias: Array | None = None, sums: Array | None = None) -> Any:
@@ -235,3 +255,8 @@ def _place(pixel, inside, stride, pad, dilation, first, places):
 def _are_compact(*arrays: Array) -> bool:
     """Whether all are in C order: what the kernels are compiled for, and can be seen as rows."""
     return all([array.flags.c_contiguous for array in arrays])  # noqa: C419 - a list is faster than a generator
+
+
+def _are_one(x: Array, out: Array) -> bool:
+    """Whether both lie at the same place: a loop over two arrays, which are one, is not vectorized."""
+    return x is out or x.__array_interface__["data"] == out.__array_interface__["data"]
