@@ -15,8 +15,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-.venv/bin/python}
-parts=("$@")
-[ $# -gt 0 ] || parts=(facts tests benchmarks full-run sanitizer)
+all=(facts tests benchmarks full-run sanitizer)
+parts=("${@:-${all[@]}}")
 
 facts() {
     "$PYTHON" benchmarks/gpu_facts.py --out "$OUT/gpu_facts.json"
@@ -55,13 +55,10 @@ sanitizer() {
 }
 
 for part in "${parts[@]}"; do
-    case $part in
-        facts | tests | benchmarks | full-run | sanitizer) ;;
-        *)
-            echo "gpu_check.sh: error: no part is called '$part'; there are facts, tests, benchmarks, full-run, sanitizer" >&2
-            exit 2
-            ;;
-    esac
+    if [[ " ${all[*]} " != *" $part "* ]]; then
+        echo "gpu_check.sh: error: no part is called '$part'; there are ${all[*]}" >&2
+        exit 2
+    fi
 done
 
 info=$("$PYTHON" -m xpnet info --device cuda)

@@ -17,7 +17,10 @@ from xpnet.kernels import in_memory_order
 from xpnet.typing import Array
 from xpnet.windows import Windows
 
-compiled = njit(cache=True, nogil=True, error_model="numpy")
+SETTINGS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+compiled = njit(**SETTINGS)
+inlined = njit(**SETTINGS, inline="always")
+"""Compiled anew where it is called: a loop over two arrays that are one is vectorized only where that is known."""
 
 
 def gather(x: Array, index: Array, out: Array) -> Any:
@@ -49,7 +52,7 @@ def relu(x: Array, mask: Array | None = None, out: Array | None = None) -> Any:
     return out, mask
 
 
-@compiled
+@inlined
 def _relu(x, mask, out):
     zero = x.dtype.type(0)
     for i in range(len(x)):
@@ -59,10 +62,7 @@ def _relu(x, mask, out):
 
 @compiled
 def _relu_in_place(x, mask):
-    zero = x.dtype.type(0)
-    for i in range(len(x)):
-        mask[i] = x[i] > zero
-        x[i] = zero if x[i] <= zero else x[i]
+    _relu(x, mask, x)
 
 
 def relu_gradient(dout: Array, mask: Array, out: Array | None = None) -> Any:
@@ -77,7 +77,7 @@ def relu_gradient(dout: Array, mask: Array, out: Array | None = None) -> Any:
     return out
 
 
-@compiled
+@inlined
 def _relu_gradient(dout, mask, dx):
     for i in range(len(dout)):
         dx[i] = dout[i] * mask[i]
@@ -85,8 +85,7 @@ def _relu_gradient(dout, mask, dx):
 
 @compiled
 def _relu_gradient_in_place(dout, mask):
-    for i in range(len(dout)):
-        dout[i] *= mask[i]
+    _relu_gradient(dout, mask, dout)
 
 
 def matmul(a: Array, b: Array, out: Array | None = None, bias: Array | None = None, sums: Array | None = None) -> Any:
@@ -258,5 +257,5 @@ def _are_compact(*arrays: Array) -> bool:
 
 
 def _are_one(x: Array, out: Array) -> bool:
-    """Whether both lie at the same place: a loop over two arrays, which are one, is not vectorized."""
+    """Whether both lie at the same place."""
     return x is out or x.__array_interface__["data"] == out.__array_interface__["data"]
