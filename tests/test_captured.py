@@ -112,7 +112,7 @@ def test_launches_are_the_plain_steps_of_every_kind_of_layer(device, rng, sample
 
 def test_steps_are_captured_once_and_launched(cupy, rng):
     step = check_equal(Device("cuda"), rng, NETS["two layers"][1], (12,), OPTIMIZERS["adam"])
-    graphs = step._graphed._graphs
+    graphs = step._many._graphs
     assert {n: graph._graph.launched for n, graph in graphs.items()} == {1: 2, 3: 3}  # and three steps to warm up
 
 

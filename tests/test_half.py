@@ -107,7 +107,7 @@ def test_training_in_mixed_precision_follows_float32(device, rng, rule):
             asnumpy(half.buffers()[name]), asnumpy(buffer), rtol=0.1 if buffer.dtype.kind == "f" else 0, atol=0.05
         )
     if device.name != "cpu":
-        assert step._graphed._graphs.keys() == {1, captured.UNROLLED}
+        assert step._many._graphs.keys() == {1, captured.UNROLLED}
 
 
 def test_small_gradients_reach_the_parameters_thanks_to_the_scale(device, rng):
@@ -171,7 +171,7 @@ def test_graphs_are_the_steps_one_by_one(cupy, rng, monkeypatch):
         net = everything(device)
         step = net.compile(Adam(0.01), 8, precision="float16")
         if not graphed:
-            step._graphed = None
+            step._many = None
         losses = [asnumpy(step.run(x, t, part)) for part in (indices[:1], indices[1:9], indices[9:])]
         results.append([np.concatenate(losses), asnumpy(net.params.flat), float(step.scale)])
     for ours, theirs in zip(*results, strict=True):

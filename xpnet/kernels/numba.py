@@ -14,6 +14,7 @@ from numba import njit
 
 from xpnet import labels
 from xpnet.kernels import in_memory_order
+from xpnet.kernels.meeting import meet
 from xpnet.typing import Array
 from xpnet.windows import Windows
 
@@ -26,13 +27,12 @@ inlined = njit(**SETTINGS, inline="always")
 def gather(x: Array, index: Array, out: Array) -> Any:
     if x.dtype != "uint8" or out.dtype.kind != "f" or x.ndim < 2 or not out.size or not _are_compact(x, index, out):
         return NotImplemented
-    _gather_pixels(x.reshape(len(x), -1), index, out.reshape(len(out), -1))
+    gather_rows(x.reshape(len(x), -1), index, out.dtype.type(255), out.reshape(len(out), -1))
     return out
 
 
 @compiled
-def _gather_pixels(x, index, out):
-    white = out.dtype.type(255)
+def gather_rows(x, index, white, out):
     for n in range(len(index)):
         row = x[min(max(index[n], 0), len(x) - 1)]
         for i in range(len(row)):
@@ -126,13 +126,14 @@ def _softmax_cross_entropy(x, t, y):
     loss = 0.0
     for n in range(len(x)):
         largest = x[n].max()
+        right = x[n, t[n]] - largest  # read here, since y may be x
         total = x.dtype.type(0)
         for k in range(x.shape[1]):
             y[n, k] = np.exp(x[n, k] - largest)
             total += y[n, k]
         for k in range(x.shape[1]):
             y[n, k] /= total
-        loss += np.log(total) - (x[n, t[n]] - largest)
+        loss += np.log(total) - right
     return loss / len(x)
 
 
@@ -249,6 +250,96 @@ def _place(pixel, inside, stride, pad, dilation, first, places):
     offset = pixel + pad - inside * dilation
     place = offset // stride - first
     return place if offset % stride == 0 and 0 <= place < places else -1
+
+
+@compiled
+def take_steps(first, end, turns, layers, x, white, indices, labels, params, grads, scratch, masks, rates, losses):
+    """Take a thread's part in training steps of affine layers with ReLUs between them, and a softmax at their end.
+
+    Two threads call this at once, each for its half of the samples and, in the update, of the parameters; or one for
+    both. What they compute from stays in a core's own cache, where products that are shared out one by one fetch it
+    from the other's, again and again. They meet when both have their gradient, and when the parameters are changed.
+
+    Parameters
+    ----------
+    first, end : int
+        Of which halves, 0 and 1, this is the call; the thread is the first's.
+    turns : (2, LINE) int64
+        How often either thread came to a meeting; a thread that is not there is `meeting.GONE`.
+    layers : (L, 4) int64
+        Inputs, outputs, and where W and b begin in the vector of parameters.
+    x, white : (N, D), number
+        Samples, and what they are divided by.
+    indices, labels : (S, B) int64
+        Of the minibatches, and their class ids.
+    params, grads : (P,), and two of them
+        The vector of parameters, and of the gradient of either half; the first is the whole's in the end.
+    scratch, masks : (2, B * units)
+        Room for what the layers give, and for where ReLUs are on.
+    rates : (S,)
+        Learning rates of gradient descent; if empty, the parameters are left as they are.
+    losses : (2, S) float64
+        Set to the sum of either half's losses.
+    """
+    size, middle = indices.shape[1], len(params) // 2
+    for step in range(len(indices)):
+        if not len(rates):  # another rule changes the parameters between the steps
+            meet(turns, first)
+        for half in range(first, end):
+            samples = slice(half * (size // 2), size if half else size // 2)
+            losses[half, step] = _gradient(
+                layers, x, white, indices[step, samples], labels[step, samples], params, grads[half],
+                scratch[half], masks[half], size,
+            )  # fmt: skip
+        meet(turns, first)
+        for half in range(first, end):
+            part = slice(half * middle, len(params) if half else middle)
+            total, other = grads[0][part], grads[1][part]
+            if len(rates):
+                _descend_by_sum(params[part], total, other, rates[step])
+            else:
+                _add(total, other)
+        meet(turns, first)
+
+
+@compiled
+def _gradient(layers, x, white, index, labels, params, grads, scratch, masks, size):
+    """Set the gradient of the sum of some samples' losses divided by `size`, and return that sum."""
+    n, last, end = len(index), len(layers) - 1, len(index) * layers[0, 0]
+    y = scratch[:end].reshape(n, layers[0, 0])
+    gather_rows(x, index, white, y)
+    for number, (inputs, outputs, W, b) in enumerate(layers):
+        given, start, end = y, end, end + n * outputs
+        y = scratch[start:end].reshape(n, outputs)
+        np.dot(given, params[W : W + inputs * outputs].reshape(inputs, outputs), y)
+        _add_to_rows(y, params[b : b + outputs])
+        if number < last:
+            _relu_in_place(scratch[start:end], masks[start:end])
+    loss = _softmax_cross_entropy(y, labels, y) * n
+    _softmax_cross_entropy_gradient(y, labels, y.dtype.type(1 / size), y)
+    for number in range(last, -1, -1):
+        inputs, outputs, W, b = layers[number]
+        start, end = start - n * inputs, start
+        given = scratch[start:end].reshape(n, inputs)
+        _sum_rows(y, grads[b : b + outputs])
+        np.dot(given.T, y, grads[W : W + inputs * outputs].reshape(inputs, outputs))
+        if number:
+            np.dot(y, params[W : W + inputs * outputs].reshape(inputs, outputs).T, given)
+            _relu_gradient_in_place(scratch[start:end], masks[start:end])
+            y = given
+    return loss
+
+
+@compiled
+def _descend_by_sum(p, g, other, lr):
+    for i in range(len(p)):
+        p[i] -= lr * (g[i] + other[i])
+
+
+@compiled
+def _add(total, other):
+    for i in range(len(total)):
+        total[i] += other[i]
 
 
 def _are_compact(*arrays: Array) -> bool:

@@ -12,6 +12,7 @@ from xpnet.device import is_on_host
 from xpnet.interrupts import HeldInterrupts
 from xpnet.layers import Layer
 from xpnet.nets.captured import UNROLLED, GraphedSteps
+from xpnet.nets.halved import HalvedSteps
 from xpnet.optimizers import Optimizer
 from xpnet.typing import Array, DTypeLike
 
@@ -34,7 +35,9 @@ class CompiledStep:
 
     The same numbers as from ``net.loss_and_gradient`` and ``optimizer.update``, with fewer calls and allocations:
     layers write their results into the arrays that they made in the first step (`Layer.out`), a ReLU into those that it
-    is given, and on a CUDA device the samples of several steps are gathered at a time. Made by `Network.compile`.
+    is given, and on a CUDA device the samples of several steps are gathered at a time. There many steps are launched at
+    once (`GraphedSteps`); on the host, with Numba, two cores share those of a perceptron (`HalvedSteps`). Made by
+    `Network.compile`.
 
     Attributes
     ----------
@@ -57,10 +60,11 @@ class CompiledStep:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.precision = kernels.check_precision(precision, net.device, net.dtype)
+        on_host, halved = net.device.name == "cpu", HalvedSteps.suit(net, batch_size)
         self.backend = kernels.choose_backend(
             backend,
             "float16" if precision == "float16" else net.dtype,
-            net.device.name == "cpu" and any(layer.gains_by_numba for layer in net._all_layers().values()),
+            on_host and (halved or any(layer.gains_by_numba for layer in net._all_layers().values())),
         )
         self.net, self.optimizer, self.batch_size = net, optimizer, batch_size
         self.steps = 0
@@ -68,9 +72,12 @@ class CompiledStep:
         self._worker, self._worker_grads = net, self._grads  # whose layers compute, and where their gradients go
         self._arrays: dict[Layer, dict[str, Array]] = {}
         self._gathered: dict[str, Array] = {}
+        self._many: GraphedSteps | HalvedSteps | None = None  # takes many steps at once
+        if halved and self.backend == "numba":
+            self._many = HalvedSteps(net, optimizer, self._grads, batch_size, self._take)
         # A rule with an `update` of its own may do there what is not the same in each step.
-        can_graph = net.device.name != "cpu" and type(optimizer).update is Optimizer.update
-        self._graphed = GraphedSteps(net.device, self._take, optimizer) if can_graph else None
+        if not on_host and type(optimizer).update is Optimizer.update:
+            self._many = GraphedSteps(net.device, self._take, optimizer)
 
     def run(self, x: Array, t: Array, indices: Array, losses: Array | None = None) -> Array:
         """Take a step for each row of `indices`; return the loss of each minibatch before its step.
@@ -112,10 +119,10 @@ class CompiledStep:
 
             if losses is None:
                 losses = net.device.xp.zeros(len(indices), dtype=net.dtype)
-            if self._graphed:
-                self._graphed.run(x, t, indices, losses, on_taken)
+            if self._many:
+                self._many.run(x, t, indices, losses, on_taken)
             else:
-                self._take(x, t, indices, losses, on_taken=on_taken)
+                self._take(x, t, indices, losses, None, on_taken)
         return losses
 
     def _take(
@@ -124,7 +131,7 @@ class CompiledStep:
         t: Array,
         indices: Array,
         losses: Array,
-        numbers: Sequence[Array] | None = None,
+        numbers: Sequence[Array] | None,
         on_taken: Callable[[int], None] = lambda steps: None,
     ) -> None:
         """Take steps one by one, with the optimizer's numbers if they are given, else by its own `update`."""

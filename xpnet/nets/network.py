@@ -339,7 +339,7 @@ class Network:
         return math.prod(sample)
 
     def _row(self) -> list[Layer] | None:
-        """Return the layers, if `predict` runs them one after the other, else None."""
+        """Return the layers, if `predict` and `backward` run them one after the other, else None."""
         return None
 
     def _activation_patterns(self) -> list[Array]:
@@ -373,7 +373,7 @@ class Network:
 
     def _first_layers(self) -> list[Layer]:
         """Return the layers that are given the samples, as far as is known."""
-        return (self._row() or [])[:1]
+        return []
 
     def _bind(self) -> None:
         """Make the layers' parameters views of the vector, and the layers this network's own."""

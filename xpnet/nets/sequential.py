@@ -156,8 +156,12 @@ class Sequential(Network):
             hint = f"; these samples are flat, see load_mnist(flatten=False), or x.reshape(-1, {sizes})"
         raise ValueError(f"{type(self).__name__} expected x of shape (N, {sizes}), got {shape}{hint}")
 
-    def _row(self) -> list[Layer]:
-        return self._order
+    def _row(self) -> list[Layer] | None:
+        is_own = type(self).predict is Sequential.predict and type(self).backward is Sequential.backward
+        return self._order if is_own else None
+
+    def _first_layers(self) -> list[Layer]:
+        return self._order[:1]
 
     def _check_connections(self) -> None:
         for name, layer in self.layers.items():

@@ -1,0 +1,316 @@
+"""A perceptron's steps on two cores: the numbers of the plain path, whatever the number of threads, and no hanging."""
+
+import importlib
+import signal
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xpnet.layers import Affine, HingeWithLoss, Relu, Sigmoid, SoftmaxWithLoss
+from xpnet.nets import Sequential, TwoLayerNet
+from xpnet.nets.halved import LARGEST, WINDOW
+from xpnet.optimizers import SGD, Adam, AdamW, Momentum, StepLR
+
+for module in ("numba", "scipy"):
+    pytest.importorskip(module, reason=f"{module} is not installed")
+threadpoolctl = pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
+
+SAMPLES = 40
+
+
+def data(rng, inputs=6, dtype="float32"):
+    x = rng.integers(0, 256, (SAMPLES, inputs)) if dtype == "uint8" else rng.standard_normal((SAMPLES, inputs))
+    return x.astype(dtype), rng.integers(0, 3, SAMPLES)
+
+
+def net_of(*sizes, dtype="float32"):
+    return Sequential.mlp(sizes, std=0.5, dtype=dtype, seed=0)
+
+
+def compiled(net, rule, batch_size=4):
+    step = net.compile(rule, batch_size, backend="numba")
+    assert step._many is not None
+    return step
+
+
+def train_plainly(net, rule, x, t, indices):
+    losses = []
+    for index in indices:
+        loss, grads = net.loss_and_gradient(x[index], t[index])
+        rule.update(net.params, grads)
+        losses.append(loss)
+    return np.array(losses)
+
+
+def assert_same_training(net, step, plain, rule, x, t, indices):
+    dtype = net.dtype
+    expected = train_plainly(plain, rule, x, t, indices)
+    found = np.concatenate([step.run(x, t, part) for part in (indices[:1], indices[1:])])
+    assert found.dtype == dtype
+    assert step.steps == step.optimizer.steps == len(indices)
+    tolerance = {"rtol": 1e-3, "atol": 1e-5} if dtype == "float32" else {"rtol": 1e-9, "atol": 1e-12}
+    np.testing.assert_allclose(found, expected, **tolerance)
+    np.testing.assert_allclose(net.params.flat, plain.params.flat, **tolerance)
+
+
+RULES = {
+    "descent": lambda: SGD(0.1),
+    "a schedule": lambda: SGD(StepLR(0.1, 3)),
+    "momentum": lambda: Momentum(0.05),
+    "weight decay": lambda: SGD(0.1, weight_decay=0.1),
+    "clipped by norm": lambda: SGD(0.1, clip_norm=0.1),
+    "clipped by value": lambda: SGD(0.1, clip_value=0.01),
+    "Adam": lambda: Adam(0.01),
+    "AdamW": lambda: AdamW(0.01),
+}
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_takes_the_steps_of_the_plain_path(rng, dtype, rule):
+    x, t = data(rng, dtype=dtype)
+    net, plain = net_of(6, 8, 3, dtype=dtype), net_of(6, 8, 3, dtype=dtype)
+    indices = rng.integers(0, SAMPLES, (WINDOW + 3, 5))
+    assert_same_training(net, compiled(net, rule(), 5), plain, rule(), x, t, indices)
+
+
+@given(
+    hidden=st.lists(st.integers(1, 9), max_size=4),
+    batch_size=st.integers(2, 9),
+    dtype=st.sampled_from(["float32", "float64"]),
+    of_data=st.sampled_from(["uint8", None]),
+    steps=st.integers(0, 5),
+    seed=st.integers(0, 99),
+)
+@settings(deadline=None)
+def test_of_any_sizes(hidden, batch_size, dtype, of_data, steps, seed):
+    rng = np.random.default_rng(seed)
+    x, t = data(rng, 7, of_data or dtype)
+    net, plain = net_of(7, *hidden, 3, dtype=dtype), net_of(7, *hidden, 3, dtype=dtype)
+    indices = rng.integers(0, SAMPLES, (steps, batch_size))
+    expected = train_plainly(plain, SGD(0.05), x, t, indices)
+    found = compiled(net, SGD(0.05), batch_size).run(x, t, indices)
+    tolerance = {"rtol": 1e-3, "atol": 1e-4} if dtype == "float32" else {"rtol": 1e-9, "atol": 1e-11}
+    np.testing.assert_allclose(found, expected, **tolerance)
+    np.testing.assert_allclose(net.params.flat, plain.params.flat, **tolerance)
+
+
+@pytest.mark.parametrize("rule", [lambda: SGD(0.1), lambda: Momentum(0.1)])
+def test_one_thread_and_two_take_the_same_steps_to_the_bit(rng, rule):
+    x, t = data(rng, 30)
+    indices = rng.integers(0, SAMPLES, (20, 16))
+    nets = [net_of(30, 20, 3), net_of(30, 20, 3)]
+    losses = []
+    for net, threads in zip(nets, (1, 2), strict=True):
+        step = compiled(net, rule(), 16)
+        with threadpoolctl.threadpool_limits(threads):
+            losses.append(step.run(x, t, indices))
+    np.testing.assert_array_equal(*losses)
+    np.testing.assert_array_equal(*(net.params.flat for net in nets))
+
+
+def test_descent_in_the_compiled_function_is_that_of_the_rule_to_the_bit(rng):
+    class Descent(SGD):
+        """Not known to the compiled function."""
+
+    x, t = data(rng)
+    nets, indices = [net_of(6, 8, 3), net_of(6, 8, 3)], rng.integers(0, SAMPLES, (20, 4))
+    for net, rule in zip(nets, (SGD(0.1), Descent(0.1)), strict=True):
+        compiled(net, rule).run(x, t, indices)
+    np.testing.assert_array_equal(*(net.params.flat for net in nets))
+
+
+class OwnAffine(Affine):
+    def forward(self, x, train=True):
+        return 2 * super().forward(x, train)
+
+
+class Shifted(Sequential):
+    def predict(self, x, train=False):
+        return super().predict(x, train) + 1
+
+
+def test_is_there_for_perceptrons_that_fit_a_cores_cache():
+    def is_halved(net, batch_size=10, **settings):
+        return net.compile(SGD(), batch_size, **settings)._many is not None
+
+    assert is_halved(net_of(6, 8, 3))
+    assert is_halved(net_of(6, 8, 8, 8, 3, dtype="float64"))
+    assert is_halved(net_of(6, 3))
+    assert is_halved(TwoLayerNet(6, 8, 3))
+    assert not is_halved(net_of(6, 8, 3), backend="numpy")
+    assert not is_halved(net_of(6, 8, 3), precision="float16")
+    assert not is_halved(net_of(6, 8, 3), batch_size=1)
+    assert not is_halved(net_of(6, 8, 3, dtype="float16"))
+    assert not is_halved(net_of(LARGEST // 12, 3))
+    assert not is_halved(Sequential.mlp([6, 8, 3], "sigmoid"))
+    assert not is_halved(Sequential.mlp([6, 8, 3], loss=HingeWithLoss()))
+    assert not is_halved(Sequential([Affine.from_sizes(6, 3), Relu()]))
+    assert not is_halved(Sequential([Relu(), Affine.from_sizes(6, 3)]))
+    assert not is_halved(Sequential([Affine.from_sizes(6, 3), Sigmoid(), Affine.from_sizes(3, 3)]))
+    assert not is_halved(Sequential([OwnAffine.from_sizes(6, 3)]))
+    assert not is_halved(Shifted([Affine.from_sizes(6, 3)]))
+
+
+@pytest.mark.parametrize("missing", ["scipy", "threadpoolctl"])
+def test_numba_alone_computes_layer_by_layer(rng, monkeypatch, missing):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else find_spec(name))
+    net, plain = net_of(6, 8, 3), net_of(6, 8, 3)
+    assert net.compile(SGD(), 5).backend == "numpy"
+    step = net.compile(SGD(0.1), 5, backend="numba")
+    assert step._many is None
+    assert_same_training(net, step, plain, SGD(0.1), *data(rng), rng.integers(0, SAMPLES, (5, 5)))
+
+
+def one_hot(net, x, t):
+    return x, np.eye(3, dtype="float32")[t]
+
+
+def smoothed(net, x, t):
+    net.last_layer = SoftmaxWithLoss(label_smoothing=0.1)
+    return x, t
+
+
+def weighted(net, x, t):
+    net.last_layer = SoftmaxWithLoss(class_weight=np.array([1, 2, 3], "float32"))
+    return x, t
+
+
+def decaying(net, x, t):
+    net.weight_decay_lambda = 0.1
+    return x, t
+
+
+def strided(net, x, t):
+    return np.repeat(x, 2, axis=1)[:, ::2], t
+
+
+def integers(net, x, t):
+    return x.astype("int16"), t
+
+
+def watched(net, x, t):
+    forward = net.layers["Relu1"].forward
+    net.layers["Relu1"].forward = lambda *args: 0.5 * forward(*args)
+    return x, t
+
+
+@pytest.mark.parametrize("change", [one_hot, smoothed, weighted, decaying, strided, integers, watched])
+def test_what_the_compiled_function_does_not_know_goes_layer_by_layer(rng, change):
+    net, plain = net_of(6, 8, 3), net_of(6, 8, 3)
+    step = compiled(net, SGD(0.1), 5)  # and what is set behind this is seen
+    x, t = data(rng)
+    change(net, x, t)
+    x, t = change(plain, x, t)
+    assert_same_training(net, step, plain, SGD(0.1), x, t, rng.integers(0, SAMPLES, (5, 5)))
+
+
+def test_samples_may_be_images_and_read_only_and_indices_beyond_them(rng):
+    x, t = data(rng)
+    x.flags.writeable = False
+    nets = [net_of(6, 8, 3), net_of(6, 8, 3)]
+    indices = rng.integers(0, SAMPLES, (5, 4))
+    indices[2, 1] = SAMPLES - 1
+    expected = compiled(nets[0], SGD(0.1)).run(x, t, indices)
+    indices[2, 1] = SAMPLES + 7  # as in other steps, the last
+    found = compiled(nets[1], SGD(0.1)).run(x.reshape(-1, 1, 2, 3), t.astype("uint8"), indices.astype("int32"))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_wrong_data_are_refused_before_a_step_is_taken(rng):
+    net = net_of(6, 8, 3)
+    before, step, (x, t) = net.params.flat.copy(), compiled(net, SGD(0.1)), data(rng)
+    indices = rng.integers(0, SAMPLES, (5, 4))
+    with pytest.raises(ValueError, match=r"Affine1 expected x of shape \(N, 6\)"):
+        step.run(x[:, :5].copy(), t, indices)
+    with pytest.raises(ValueError, match=r"class ids must lie in \[0, 3\), got ids from 0 to 3"):
+        step.run(x, np.where(t == 2, 3, t), indices)
+    with pytest.raises(ValueError, match="class ids must lie"):
+        step.run(x, t - 1, indices)
+    with pytest.raises(IndexError):
+        step.run(x[:0], t[:0], indices)
+    np.testing.assert_array_equal(net.params.flat, before)
+    assert step.steps == step.optimizer.steps == 0
+    assert np.isfinite(step.run(x, t, indices)).all()
+
+
+def test_losses_of_a_diverging_training_are_not_finite(rng):
+    x, t = data(rng)
+    with np.errstate(all="ignore"):
+        losses = compiled(net_of(6, 8, 3), SGD(1e30)).run(x, t, rng.integers(0, SAMPLES, (9, 4)))
+    assert not np.isfinite(losses[-1])
+
+
+@pytest.mark.parametrize("rule", [lambda: SGD(0.1), lambda: Momentum(0.1)])
+def test_interrupted_it_is_left_as_after_a_whole_step(rng, rule):
+    x, t = data(rng)
+    indices = rng.integers(0, SAMPLES, (4 * WINDOW, 4))
+    net, plain = net_of(6, 8, 3), net_of(6, 8, 3)
+    step, losses = compiled(net, rule()), np.zeros(len(indices), "float32")
+    steps_of = step.optimizer._numbers
+
+    def numbers(ahead):
+        if step.optimizer.steps + ahead == WINDOW + 5:
+            signal.raise_signal(signal.SIGINT)
+        return steps_of(ahead)
+
+    step.optimizer._numbers = numbers
+    with pytest.raises(KeyboardInterrupt):
+        step.run(x, t, indices, losses)
+    assert WINDOW + 5 < step.steps <= 2 * WINDOW
+    assert step.optimizer.steps == step.steps
+    expected = train_plainly(plain, rule(), x, t, indices[: step.steps])
+    np.testing.assert_allclose(losses[: step.steps], expected, rtol=1e-3)
+    np.testing.assert_allclose(net.params.flat, plain.params.flat, rtol=1e-3, atol=1e-5)
+    assert (losses[2 * WINDOW :] == 0).all()
+
+
+def test_an_update_that_fails_leaves_no_thread_waiting(rng):
+    class Failing(SGD):
+        def rule(self, *args):
+            if self.steps == 3:
+                raise ZeroDivisionError
+            super().rule(*args)
+
+    x, t = data(rng)
+    threads = threading.active_count()
+    step = compiled(net_of(6, 8, 3), Failing(0.1))
+    with pytest.raises(ZeroDivisionError):
+        step.run(x, t, rng.integers(0, SAMPLES, (20, 4)))
+    assert step.steps == 3
+    assert threading.active_count() == threads
+
+
+def test_a_helper_that_fails_is_not_waited_for(rng, monkeypatch):
+    module = importlib.import_module("xpnet.kernels.numba")
+    take_steps = module.take_steps
+
+    def failing(first, *args):
+        if first == 1:
+            raise MemoryError
+        take_steps(first, *args)
+
+    monkeypatch.setattr(module, "take_steps", failing)
+    with pytest.raises(MemoryError):
+        compiled(net_of(6, 8, 3), SGD(0.1)).run(*data(rng), rng.integers(0, SAMPLES, (20, 4)))
+
+
+def test_networks_train_side_by_side_and_the_blas_has_its_threads_back(rng):
+    blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
+    before = [library.num_threads for library in blas.lib_controllers]
+    (x, t), indices = data(rng, 30), rng.integers(0, SAMPLES, (300, 8))
+    nets = [net_of(30, 20, 3) for _ in range(4)]
+    steps = [compiled(net, SGD(0.1), 8) for net in nets]
+    threads = [threading.Thread(target=step.run, args=(x, t, indices)) for step in steps[1:]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    steps[0].run(x, t, indices)
+    for net in nets[1:]:
+        np.testing.assert_array_equal(net.params.flat, nets[0].params.flat)
+    assert [library.num_threads for library in blas.lib_controllers] == before

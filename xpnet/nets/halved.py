@@ -1,0 +1,209 @@
+"""Training steps of perceptrons on two cores, each with its half of every minibatch."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpnet import labels
+from xpnet.layers import Affine, Relu, SoftmaxWithLoss
+from xpnet.optimizers import SGD, Optimizer
+from xpnet.parameters import ParameterVector
+from xpnet.typing import Array
+
+if TYPE_CHECKING:
+    from xpnet.nets.network import Network
+
+__all__ = ["HalvedSteps"]
+
+LARGEST = 2**22
+"""Bytes of parameters up to which this gains: two gradients are added, and should be in the caches for it."""
+
+WINDOW = 50
+"""Steps that the threads take between two moments at which Ctrl-C is heeded."""
+
+METHODS = {"forward", "backward", "backward_parameters"}
+"""What other steps call of a layer, and may have been replaced in one."""
+
+Steps = Callable[[Array, Array, Array, Array, None, Callable[[int], None]], None]
+"""Takes samples, labels, minibatches, losses to be written, no numbers, and what to call behind each step."""
+
+
+class HalvedSteps:
+    """Takes training steps of a perceptron on the host: two threads, each with its half of every minibatch.
+
+    Of affine layers with ReLUs between them and `SoftmaxWithLoss` at their end, as one function compiled by Numba
+    (`xpnet.kernels.numba.take_steps`). Where the BLAS may use one thread only, one takes the same steps, to the last
+    bit.
+
+    Parameters
+    ----------
+    net : Network
+        What is trained.
+    optimizer : Optimizer
+        The update rule. Plain gradient descent is part of the compiled function; other rules are called in each step.
+    grads : ParameterVector
+        Where the rule finds the gradient.
+    batch_size : int
+        Samples per step.
+    steps : function
+        Takes the steps that this is not made for, see `Steps`.
+    """
+
+    def __init__(
+        self, net: Network, optimizer: Optimizer, grads: ParameterVector, batch_size: int, steps: Steps
+    ) -> None:
+        self.net, self.optimizer, self.grads, self.steps = net, optimizer, grads, steps
+        self._layers = _table(net)
+        self._both_grads = grads.flat, net.params.zeros_like().flat
+        units = self._layers[0, 0] + self._layers[:, 1].sum()
+        self._scratch = np.empty((2, -(-batch_size // 2) * units), net.dtype)
+        self._masks = np.empty(self._scratch.shape, bool)
+
+    @staticmethod
+    def suit(net: Network, batch_size: int) -> bool:
+        """Tell whether there are such steps of a network, and what they need is installed."""
+        row = net._row() or []
+        return (
+            net.device.name == "cpu"
+            and net.dtype in ("float32", "float64")
+            and net.params.flat.nbytes <= LARGEST
+            and batch_size > 1
+            and len(row) % 2 == 1
+            and all(type(layer) is (Relu if i % 2 else Affine) for i, layer in enumerate(row))
+            and type(net.last_layer) is SoftmaxWithLoss
+            and all(map(importlib.util.find_spec, ("numba", "scipy", "threadpoolctl")))
+        )
+
+    def run(self, x: Array, t: Array, indices: Array, losses: Array, on_taken: Callable[[int], None]) -> None:
+        """Take a step for each row of `indices`, and say so each time that some were taken."""
+        if not self._takes(x, t):
+            self.steps(x, t, indices, losses, None, on_taken)
+            return
+        self.net.predict(x[:1], True)  # refuses samples that the network is not made for
+        x, indices = x.reshape(len(x), -1), np.ascontiguousarray(indices, np.int64)
+        with _one_blas_thread as threads, ThreadPoolExecutor(1) as pool:
+            for start in range(0, len(indices), WINDOW):
+                part = slice(start, start + WINDOW)
+                self._take(x, t, indices[part], losses[part], on_taken, pool if threads > 1 else None)
+
+    def _take(
+        self,
+        x: Array,
+        t: Array,
+        indices: Array,
+        losses: Array,
+        on_taken: Callable[[int], None],
+        pool: ThreadPoolExecutor | None,
+    ) -> None:
+        """Take some steps, with a thread of the pool or alone."""
+        from xpnet.kernels.meeting import GONE, LINE
+        from xpnet.kernels.numba import take_steps
+
+        net, rule, (steps, size) = self.net, self.optimizer, indices.shape
+        ids = t.take(indices, mode="clip").astype(np.int64)
+        labels.check_ids(ids, int(self._layers[-1, 1]))
+        white = net.dtype.type(255 if x.dtype == "uint8" else 1)
+        rates = np.array([rule._numbers(ahead)[0] for ahead in range(steps)] if _descends(rule) else [], net.dtype)
+        sums, turns = np.empty((2, steps)), np.zeros((2, LINE), np.int64)
+
+        def take(first: int, end: int, part: slice) -> None:
+            # fmt: off
+            take_steps(
+                first, end, turns, self._layers, x, white, indices[part], ids[part], net.params.flat, self._both_grads,
+                self._scratch, self._masks, rates, sums[:, part],
+            )
+            # fmt: on
+
+        def help_out() -> None:
+            try:
+                take(1, 2, slice(steps))
+            finally:  # or the other would wait for ever, should this fail
+                turns[1] = GONE
+
+        turns[1] = 0 if pool else GONE
+        helper = pool.submit(help_out) if pool else None
+        at_a_time = steps if len(rates) else 1
+        try:
+            for start in range(0, steps, at_a_time):
+                part = slice(start, start + at_a_time)
+                take(0, 1 if pool else 2, part)
+                losses[part] = sums[:, part].sum(axis=0) / size
+                if len(rates):
+                    rule.steps += steps
+                else:
+                    rule.update(net.params, self.grads)
+                on_taken(at_a_time)
+        finally:
+            turns[0] = GONE
+            if helper:
+                helper.result()
+
+    def _takes(self, x: Array, t: Array) -> bool:
+        """Tell whether the compiled function computes what the layers would, from these data and as they are set."""
+        net, loss = self.net, self.net.last_layer
+        return (
+            type(loss) is SoftmaxWithLoss
+            and x.dtype in ("uint8", net.dtype)
+            and x.flags.c_contiguous
+            and len(x) > 0
+            and t.ndim == 1
+            and t.dtype.kind in "iu"
+            and not (net.weight_decay_lambda or loss.label_smoothing or loss.class_weight is not None)
+            and not any(vars(layer).keys() & METHODS for layer in (*net.layers.values(), loss))
+        )
+
+
+def _table(net: Network) -> Array:
+    """Return inputs and outputs of the affine layers, and where W and b begin in the vector of parameters."""
+    flat, table = net.params.flat, []
+    for layer in net.layers.values():
+        if isinstance(layer, Affine):
+            starts = ((p.ctypes.data - flat.ctypes.data) // flat.itemsize for p in (layer.W, layer.b))
+            table.append((*layer.W.shape, *starts))
+    return np.array(table, np.int64)
+
+
+def _descends(rule: Optimizer) -> bool:
+    """Tell whether a rule is gradient descent and nothing else."""
+    if type(rule) is not SGD or "update" in vars(rule):
+        return False
+    return not (rule.momentum or rule.weight_decay or rule.clip_norm or rule.clip_value)
+
+
+class _OneBlasThread:
+    """Context in which the BLAS uses one thread; of several at a time, the last to end gives it back its threads."""
+
+    def __init__(self) -> None:
+        self._lock, self._users = threading.Lock(), 0
+
+    def __enter__(self) -> int:
+        """Return how many threads it may use otherwise."""
+        with self._lock:
+            if self._users == 0:
+                self._threads = min((library.num_threads for library in self._blas.lib_controllers), default=2)
+                self._limit = self._blas.limit(limits=1)
+            self._users += 1
+            return self._threads
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self._limit.restore_original_limits()
+
+    @functools.cached_property
+    def _blas(self) -> Any:
+        import scipy.linalg.cython_blas  # noqa: F401  # whose BLAS compiled products call: loaded, so that it is found
+        from threadpoolctl import ThreadpoolController
+
+        return ThreadpoolController().select(user_api="blas")
+
+
+_one_blas_thread = _OneBlasThread()
