@@ -3,6 +3,7 @@
 import importlib
 import signal
 import threading
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xpnet.layers import Affine, HingeWithLoss, Relu, Sigmoid, SoftmaxWithLoss
-from xpnet.nets import Sequential, TwoLayerNet
-from xpnet.nets.halved import LARGEST, WINDOW
+from xpnet.nets import Sequential, TwoLayerNet, halved
+from xpnet.nets.halved import EVALUATED, LARGEST, WINDOW
 from xpnet.optimizers import SGD, Adam, AdamW, Momentum, StepLR
 
 for module in ("numba", "scipy"):
@@ -83,19 +84,68 @@ def test_takes_the_steps_of_the_plain_path(rng, dtype, rule):
     dtype=st.sampled_from(["float32", "float64"]),
     of_data=st.sampled_from(["uint8", None]),
     steps=st.integers(0, 5),
+    small=st.sampled_from([halved.SMALL, 90, 25]),
     seed=st.integers(0, 99),
 )
 @settings(deadline=None)
-def test_of_any_sizes(hidden, batch_size, dtype, of_data, steps, seed):
+def test_of_any_sizes_and_in_blocks_of_any_number_of_columns(hidden, batch_size, dtype, of_data, steps, small, seed):
     rng = np.random.default_rng(seed)
     x, t = data(rng, 7, of_data or dtype)
     net, plain = net_of(7, *hidden, 3, dtype=dtype), net_of(7, *hidden, 3, dtype=dtype)
     indices = rng.integers(0, SAMPLES, (steps, batch_size))
     expected = train_plainly(plain, SGD(0.05), x, t, indices)
-    found = compiled(net, SGD(0.05), batch_size).run(x, t, indices)
+    with mock.patch.object(halved, "SMALL", small), mock.patch.object(halved._blas, "has_way_for_small", True):
+        step = compiled(net, SGD(0.05), batch_size)
+        found = step.run(x, t, indices)
+        assert step.accuracy(x, t) == pytest.approx(net.accuracy(x, t), abs=1.5 / SAMPLES)  # one may be on the edge
     tolerance = {"rtol": 1e-3, "atol": 1e-4} if dtype == "float32" else {"rtol": 1e-9, "atol": 1e-11}
     np.testing.assert_allclose(found, expected, **tolerance)
     np.testing.assert_allclose(net.params.flat, plain.params.flat, **tolerance)
+
+
+def test_the_first_product_is_split_only_where_small_ones_are_faster(monkeypatch):
+    def width(sizes, batch_size):
+        return compiled(net_of(*sizes), SGD(), batch_size)._many._network(batch_size // 2)[1]
+
+    monkeypatch.setattr(halved._blas, "has_way_for_small", True)
+    assert [width((784, 50, 10), batch_size) for batch_size in (2, 50, 100, 1000)] == [784, 784, 392, 784]
+    monkeypatch.setattr(halved._blas, "has_way_for_small", False)
+    assert width((784, 50, 10), 100) == 784
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3, 2 * EVALUATED, 2 * EVALUATED + 1])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_accuracy_is_the_networks(rng, samples, threads):
+    net = net_of(6, 8, 3)
+    x = rng.standard_normal((samples, 6)).astype("float32")
+    t = net.predict(x).argmax(axis=1)
+    wrong = samples // 3
+    t[:wrong] = (t[:wrong] + 1) % 3
+    step = compiled(net, SGD())
+    with threadpoolctl.threadpool_limits(threads):
+        assert step.accuracy(x, t) == (samples - wrong) / samples
+    assert step.accuracy(x, np.eye(3)[t]) == (samples - wrong) / samples  # layer by layer
+
+
+def test_accuracy_of_scores_that_are_not_finite_is_the_networks(rng):
+    x, t = data(rng)
+    x[::3] = np.nan
+    x[1::3] = np.inf
+    net = net_of(6, 8, 3)
+    with np.errstate(all="ignore"):
+        assert compiled(net, SGD()).accuracy(x, t) == net.accuracy(x, t)
+
+
+def test_accuracy_refuses_what_the_network_refuses(rng):
+    (x, t), step = data(rng), compiled(net_of(6, 8, 3), SGD())
+    assert np.isnan(step.accuracy(x[:0], t[:0]))
+    with pytest.raises(ValueError, match="as many labels as samples"):
+        step.accuracy(x, t[1:])
+    with pytest.raises(ValueError, match="Affine1 expected x"):
+        step.accuracy(x[:, :5].copy(), t)
+    step.net.to(dtype="float64")
+    with pytest.raises(RuntimeError, match="compile its step again"):
+        step.accuracy(x, t)
 
 
 @pytest.mark.parametrize("rule", [lambda: SGD(0.1), lambda: Momentum(0.1)])
@@ -286,7 +336,7 @@ def test_an_update_that_fails_leaves_no_thread_waiting(rng):
 
 
 def test_a_helper_that_fails_is_not_waited_for(rng, monkeypatch):
-    module = importlib.import_module("xpnet.kernels.numba")
+    module = importlib.import_module("xpnet.kernels.numba.rows")
     take_steps = module.take_steps
 
     def failing(first, *args):

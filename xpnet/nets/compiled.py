@@ -103,8 +103,7 @@ class CompiledStep:
         if indices.ndim != 2 or indices.shape[1] != self.batch_size:
             raise ValueError(f"indices must have the shape (S, {self.batch_size}), got {indices.shape}")
         net = self.net
-        if net.params is not self._params:
-            raise RuntimeError("the network has been moved to another device or dtype since; compile its step again")
+        self._check_not_moved()
         x, t = net._asarray("x", x), net._asarray("t", t)
         with (
             net.device.activate(),
@@ -124,6 +123,16 @@ class CompiledStep:
             else:
                 self._take(x, t, indices, losses, None, on_taken)
         return losses
+
+    def accuracy(self, x: Array, t: Array) -> float:
+        """Return `Network.accuracy`, computed as the steps are: by their backend, of perceptrons by two cores."""
+        self._check_not_moved()
+        with kernels.using(self.backend):
+            return (self._many if isinstance(self._many, HalvedSteps) else self.net).accuracy(x, t)
+
+    def _check_not_moved(self) -> None:
+        if self.net.params is not self._params:
+            raise RuntimeError("the network has been moved to another device or dtype since; compile its step again")
 
     def _take(
         self,

@@ -217,11 +217,11 @@ class Trainer:
     def _accuracy(self, x: Array, t: Array) -> float:
         device = self.network.device
         if device.holds(x):
-            return self.network.accuracy(x, t)
+            return self._step.accuracy(x, t)
         correct = 0.0
         for start in range(0, len(x), EVALUATED):
             part = slice(start, min(start + EVALUATED, len(x)))
-            accuracy = self.network.accuracy(device.asarray(x[part]), device.asarray(t[part]))
+            accuracy = self._step.accuracy(device.asarray(x[part]), device.asarray(t[part]))
             correct += accuracy * (part.stop - start)
         return correct / len(x)
 

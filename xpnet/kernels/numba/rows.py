@@ -1,0 +1,308 @@
+"""Loops over rows and vectors, and a perceptron's training step, which is made of them.
+
+In one module, since Numba's cache does not notice when what a function calls has changed in another.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xpnet import labels
+from xpnet.kernels import in_memory_order
+from xpnet.kernels.numba.compiling import are_compact, are_one, compiled, inlined
+from xpnet.kernels.numba.meeting import meet
+from xpnet.typing import Array
+
+
+def gather(x: Array, index: Array, out: Array) -> Any:
+    if x.dtype != "uint8" or out.dtype.kind != "f" or x.ndim < 2 or not out.size or not are_compact(x, index, out):
+        return NotImplemented
+    rows = x.reshape(len(x), -1)
+    _gather_blocks(rows, index, out.dtype.type(255), rows.shape[1], out.reshape(-1))
+    return out
+
+
+@compiled
+def _gather_blocks(x, index, white, width, out):
+    """Write some samples, divided by `white`, as blocks of so many columns, one behind the other."""
+    for n in range(len(index)):
+        row = x[min(max(index[n], 0), len(x) - 1)]
+        for first in range(0, len(row), width):
+            part = row[first : first + width]
+            place = first * len(index) + n * len(part)
+            there = out[place : place + len(part)]
+            for i in range(len(part)):
+                there[i] = out.dtype.type(part[i]) / white
+
+
+def relu(x: Array, mask: Array | None = None, out: Array | None = None) -> Any:
+    mask = np.empty_like(x, dtype=bool) if mask is None else mask
+    out = np.empty_like(x) if out is None else out
+    vectors = in_memory_order(x, mask, out)
+    if x.dtype.kind != "f" or vectors is None:
+        return NotImplemented
+    if are_one(x, out):
+        _relu_in_place(*vectors[:2])
+    else:
+        _relu(*vectors)
+    return out, mask
+
+
+@inlined
+def _relu(x, mask, out):
+    zero = x.dtype.type(0)
+    for i in range(len(x)):
+        mask[i] = x[i] > zero
+        out[i] = zero if x[i] <= zero else x[i]  # so that NaN stays NaN
+
+
+@compiled
+def _relu_in_place(x, mask):
+    _relu(x, mask, x)
+
+
+def relu_gradient(dout: Array, mask: Array, out: Array | None = None) -> Any:
+    out = np.empty_like(dout) if out is None else out
+    vectors = in_memory_order(dout, mask, out)
+    if vectors is None:
+        return NotImplemented
+    if are_one(dout, out):
+        _relu_gradient_in_place(*vectors[:2])
+    else:
+        _relu_gradient(*vectors)
+    return out
+
+
+@inlined
+def _relu_gradient(dout, mask, dx):
+    for i in range(len(dout)):
+        dx[i] = dout[i] * mask[i]
+
+
+@compiled
+def _relu_gradient_in_place(dout, mask):
+    _relu_gradient(dout, mask, dout)
+
+
+def matmul(a: Array, b: Array, out: Array | None = None, bias: Array | None = None, sums: Array | None = None) -> Any:
+    if bias is not None and out is not None and bias.shape == out.shape[1:] and are_compact(out, bias):
+        _add_to_rows(np.matmul(a, b, out), bias)
+        return out
+    if sums is not None and sums.shape == b.shape[1:] and are_compact(b, sums):
+        _sum_rows(b, sums)
+        return np.matmul(a, b, out)
+    return NotImplemented
+
+
+@compiled
+def _add_to_rows(x, b):
+    for n in range(len(x)):
+        for i in range(len(b)):
+            x[n, i] += b[i]
+
+
+@compiled
+def _sum_rows(x, out):
+    out[:] = 0
+    for n in range(len(x)):
+        for i in range(len(out)):
+            out[i] += x[n, i]
+
+
+def softmax_cross_entropy(x: Array, t: Array, out: Array | None = None) -> Any:
+    out = np.empty_like(x) if out is None else out
+    if x.dtype.kind != "f" or x.ndim != 2 or t.ndim != 1 or not x.size or not are_compact(x, t, out):
+        return NotImplemented
+    labels.check_labels(t, x.shape)
+    return x.dtype.type(_softmax_cross_entropy(x, t, out)), out
+
+
+@compiled
+def _softmax_cross_entropy(x, t, y):
+    loss = 0.0
+    for n in range(len(x)):
+        largest = x[n].max()
+        right = x[n, t[n]] - largest  # read here, since y may be x
+        total = x.dtype.type(0)
+        for k in range(x.shape[1]):
+            y[n, k] = np.exp(x[n, k] - largest)
+            total += y[n, k]
+        for k in range(x.shape[1]):
+            y[n, k] /= total
+        loss += np.log(total) - right
+    return loss / len(x)
+
+
+def softmax_cross_entropy_gradient(y: Array, t: Array, scale: Array | float, out: Array | None = None) -> Any:
+    out = np.empty_like(y) if out is None else out
+    if y.ndim != 2 or t.ndim != 1 or not isinstance(scale, float) or not are_compact(y, t, out):
+        return NotImplemented
+    _softmax_cross_entropy_gradient(y, t, y.dtype.type(scale), out)
+    return out
+
+
+@compiled
+def _softmax_cross_entropy_gradient(y, t, scale, dx):
+    for n in range(len(y)):
+        for k in range(y.shape[1]):
+            dx[n, k] = y[n, k] * scale
+        dx[n, t[n]] -= scale
+
+
+def descend(p: Array, direction: Array, lr: float, scratch: Array) -> Any:
+    if p.dtype != direction.dtype or p.dtype.kind != "f" or not are_compact(p, direction):
+        return NotImplemented
+    return _descend(p.reshape(-1), direction.reshape(-1), p.dtype.type(lr))
+
+
+@compiled
+def _descend(p, direction, lr):
+    for i in range(len(p)):
+        p[i] -= lr * direction[i]
+
+
+@compiled
+def take_steps(first, end, turns, network, data, indices, labels, rates, grads, room, losses):
+    """Take a thread's part in training steps of affine layers with ReLUs between them, and a softmax at their end.
+
+    Two threads call this at once, each for its half of the samples and, in the update, of the parameters; or one for
+    both. What they compute from stays in a core's own cache, where products that are shared out one by one fetch it
+    from the other's, again and again. They meet when both have their gradient, and when the parameters are changed.
+
+    Parameters
+    ----------
+    first, end : int
+        Of which halves, 0 and 1, this is the call; the thread is the first's.
+    turns : (2, LINE) int64
+        How often either thread came to a meeting; a thread that is not there is `meeting.GONE`.
+    network : tuple
+        Layers, (L, 4) int64: inputs, outputs, and where W and b begin in the vector of parameters. The width of the
+        blocks of columns into which samples are gathered. The vector.
+    data : tuple
+        Samples, (N, D), and what they are divided by.
+    indices, labels : (S, B) int64
+        Of the minibatches, and their class ids.
+    rates : (S,)
+        Learning rates of gradient descent; if empty, the parameters are left as they are.
+    grads : two vectors
+        For the gradient of either half; the first is the whole's in the end, if there are no rates.
+    room : tuple of (2, B / 2 * units)
+        For what the layers give, and for where ReLUs are on.
+    losses : (2, S) float64
+        Set to the sum of either half's losses.
+    """
+    params, size = network[2], indices.shape[1]
+    middle = len(params) // 2
+    for step in range(len(indices)):
+        if not len(rates):  # another rule changes the parameters between the steps
+            meet(turns, first)
+        for half in range(first, end):
+            part = slice(half * (size // 2), size if half else size // 2)
+            memory = room[0][half], room[1][half]
+            losses[half, step] = _gradient(
+                network, data, indices[step, part], labels[step, part], size, grads[half], memory
+            )
+        meet(turns, first)
+        for half in range(first, end):
+            part = slice(half * middle, len(params) if half else middle)
+            total, other = grads[0][part], grads[1][part]
+            if len(rates):
+                _descend_by_sum(params[part], total, other, rates[step])
+            else:
+                _add(total, other)
+        meet(turns, first)
+
+
+@compiled
+def count_correct(network, data, labels, room):
+    """Return how many of the samples have their largest score at their label; `room` is for those of a pass."""
+    layers, samples = network[0], len(data[0])
+    at_a_time = len(room[0]) // (layers[0, 0] + layers[:, 1].sum())
+    hits = 0
+    for start in range(0, samples, at_a_time):
+        index = np.arange(start, min(start + at_a_time, samples))
+        scores, _ = _scores(network, data, index, room)
+        for n in range(len(index)):
+            hits += scores[n].argmax() == labels[index[n]]
+    return hits
+
+
+@compiled
+def _scores(network, data, index, room):
+    """Return the scores of some samples, and where they end in the room: behind what all layers in front give."""
+    (layers, width, params), (values, masks) = network, room
+    n, last, end = len(index), len(layers) - 1, len(index) * layers[0, 0]
+    y = values[:end]
+    _gather_blocks(data[0], index, data[1], width, y)
+    for number, (inputs, outputs, W, b) in enumerate(layers):
+        start, end = end, end + n * outputs
+        given, y = y, values[start:end]
+        weights, scores = params[W : W + inputs * outputs].reshape(inputs, outputs), y.reshape(n, outputs)
+        if number:
+            np.dot(given.reshape(n, inputs), weights, scores)
+        else:
+            _multiply_blocks(given, width, weights, scores)
+        _add_to_rows(scores, params[b : b + outputs])
+        if number < last:
+            _relu_in_place(y, masks[start:end])
+    return scores, end
+
+
+@compiled
+def _gradient(network, data, index, labels, size, grads, room):
+    """Set the gradient of the sum of some samples' losses divided by `size`, and return that sum."""
+    (layers, width, params), (values, masks) = network, room
+    n = len(index)
+    y, end = _scores(network, data, index, room)
+    start = end - y.size
+    loss = _softmax_cross_entropy(y, labels, y) * n
+    _softmax_cross_entropy_gradient(y, labels, y.dtype.type(1 / size), y)
+    for number in range(len(layers) - 1, -1, -1):
+        inputs, outputs, W, b = layers[number]
+        start, end = start - n * inputs, start
+        given, weights = values[start:end], slice(W, W + inputs * outputs)
+        dW = grads[weights].reshape(inputs, outputs)
+        _sum_rows(y, grads[b : b + outputs])
+        if number:
+            rows = given.reshape(n, inputs)
+            np.dot(rows.T, y, dW)
+            np.dot(y, params[weights].reshape(inputs, outputs).T, rows)
+            _relu_gradient_in_place(given, masks[start:end])
+            y = rows
+        else:
+            _multiply_transposed_blocks(given, width, y, dW)
+    return loss
+
+
+@compiled
+def _multiply_blocks(x, width, W, out):
+    """Set `out` to x W, with x in blocks of columns, one behind the other."""
+    n, part = len(out), np.empty_like(out)
+    for first in range(0, len(W), width):
+        end = min(first + width, len(W))
+        np.dot(x[first * n : end * n].reshape(n, end - first), W[first:end], part if first else out)
+        if first:
+            _add(out.reshape(-1), part.reshape(-1))
+
+
+@compiled
+def _multiply_transposed_blocks(x, width, dout, out):
+    """Set `out` to x^T dout, with x in such blocks."""
+    n = len(dout)
+    for first in range(0, len(out), width):
+        end = min(first + width, len(out))
+        np.dot(x[first * n : end * n].reshape(n, end - first).T, dout, out[first:end])
+
+
+@compiled
+def _descend_by_sum(p, g, other, lr):
+    for i in range(len(p)):
+        p[i] -= lr * (g[i] + other[i])
+
+
+@compiled
+def _add(total, other):
+    for i in range(len(total)):
+        total[i] += other[i]
