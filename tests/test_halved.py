@@ -136,6 +136,16 @@ def test_accuracy_of_scores_that_are_not_finite_is_the_networks(rng):
         assert compiled(net, SGD()).accuracy(x, t) == net.accuracy(x, t)
 
 
+def test_a_networks_own_accuracy_is_asked(rng):
+    class TopTwo(Sequential):
+        def accuracy(self, x, t):
+            return float((self.predict(x).argsort(axis=1)[:, 1:] == t[:, None]).any(axis=1).mean())
+
+    x, t = data(rng)
+    net = TopTwo([Affine.from_sizes(6, 3, std=0.5, rng=0)])
+    assert compiled(net, SGD()).accuracy(x, t) == net.accuracy(x, t) > net_of(6, 3).accuracy(x, t)
+
+
 def test_accuracy_refuses_what_the_network_refuses(rng):
     (x, t), step = data(rng), compiled(net_of(6, 8, 3), SGD())
     assert np.isnan(step.accuracy(x[:0], t[:0]))
