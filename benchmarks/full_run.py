@@ -2,12 +2,14 @@
 
 Both train 784-50-10 on MNIST for 10,000 steps of 100 samples and evaluate 17 times on all 70,000 images. Each run is
 a process of its own, from start to exit, with its imports and its loading of the data (and for xpnet the writing of
-the run folder). The two take turns, so that a machine that slows down slows both; the ratio is taken pair by pair.
+the run folder), with the `numba` extra and without. They take turns, so that a machine that slows down slows all; the
+ratio to the book's is taken round by round.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import statistics
 import subprocess
@@ -15,6 +17,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from commands import xpnet_train
 
 from xpnet import Device, environment
 from xpnet.files import written_atomically
@@ -29,11 +33,10 @@ def timed(command: list[str]) -> tuple[float, str]:
     return time.perf_counter() - start, done.stdout
 
 
-def run_xpnet(device: str, steps: int) -> tuple[float, float]:
+def run_xpnet(device: str, steps: int, numba: bool) -> tuple[float, float]:
     """Run `xpnet train`; return its wall time and test accuracy."""
     with tempfile.TemporaryDirectory() as folder:
-        command = ["-m", "xpnet", "train", "--device", device, "--steps", str(steps), "--out", folder]
-        seconds, _ = timed([sys.executable, *command])
+        seconds, _ = timed(xpnet_train("--device", device, "--steps", str(steps), "--out", folder, numba=numba))
         (report,) = Path(folder).glob("*/run.json")
         return seconds, json.loads(report.read_text())["test_accuracy"]
 
@@ -53,19 +56,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where to write the figures as JSON")
     arguments = parser.parse_args()
 
-    ours, books = [], []
+    parties = ["xpnet"]
+    if arguments.device == "cpu" and importlib.util.find_spec("numba"):
+        parties.append("xpnet_numba")
+        run_xpnet("cpu", 1, numba=True)  # Numba compiles once, for all processes to come
+    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in (*parties, "book")}
     for _ in range(arguments.rounds):
-        ours.append(run_xpnet(arguments.device, arguments.steps))
-        books.append(run_book(arguments.steps))
-    figures = {
-        "xpnet_seconds": [seconds for seconds, _ in ours],
-        "book_seconds": [seconds for seconds, _ in books],
-        "ratio": [a / b for (a, _), (b, _) in zip(ours, books, strict=True)],
-        "xpnet_test_accuracy": [accuracy for _, accuracy in ours],
-        "book_test_accuracy": [accuracy for _, accuracy in books],
-    }
+        for name in parties:
+            runs[name].append(run_xpnet(arguments.device, arguments.steps, numba=name == "xpnet_numba"))
+        runs["book"].append(run_book(arguments.steps))
+    figures = {f"{name}_seconds": [seconds for seconds, _ in runs[name]] for name in runs}
+    for name in parties:
+        pairs = zip(runs[name], runs["book"], strict=True)
+        figures[f"{name}_ratio"] = [ours / books for (ours, _), (books, _) in pairs]
+    figures |= {f"{name}_test_accuracy": [accuracy for _, accuracy in runs[name]] for name in runs}
     for name, values in figures.items():
-        print(f"{name:<20} median {statistics.median(values):8.4f}  ({min(values):.4f} to {max(values):.4f})")
+        print(f"{name:<25} median {statistics.median(values):8.4f}  ({min(values):.4f} to {max(values):.4f})")
     result = {
         "benchmark": "full run",
         "steps": arguments.steps,

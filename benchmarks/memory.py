@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import peers
+from commands import xpnet_train
 from work import Work
 
 from xpnet import Device, environment
@@ -23,7 +24,8 @@ WORK = Work((784, 50, 10), batch=100, dtype="float32")
 
 PARTIES = ("xpnet", "xpnet, Numba", "PyTorch eager", "PyTorch compiled", "JAX jit", "JAX scanned", "scikit-learn")
 
-COMMAND = "xpnet train"
+COMMANDS = {"xpnet train": False, "xpnet train, Numba": True}
+"""What a user types, as xpnet is installed by default, and with the `numba` extra."""
 
 
 def train(name: str, steps: int) -> None:
@@ -37,15 +39,13 @@ def train(name: str, steps: int) -> None:
 def measure(name: str, steps: int) -> float:
     """Return the MiB that a process takes at most."""
     with tempfile.TemporaryDirectory() as folder:
-        if name == COMMAND:
-            command = ["-m", "xpnet", "train", "--steps", str(steps), "--out", folder]
+        if name in COMMANDS:
+            command = xpnet_train("--steps", str(steps), "--out", folder, numba=COMMANDS[name])
         else:
-            command = [__file__, "--party", name, "--steps", str(steps)]
+            command = [sys.executable, __file__, "--party", name, "--steps", str(steps)]
         wrapped = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=2)"
         wrapped += "; print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-        done = subprocess.run(
-            [sys.executable, "-c", wrapped, sys.executable, *command], check=True, stdout=subprocess.PIPE, text=True
-        )
+        done = subprocess.run([sys.executable, "-c", wrapped, *command], check=True, stdout=subprocess.PIPE, text=True)
     return int(done.stdout) / 2**10
 
 
@@ -60,7 +60,7 @@ def main() -> None:
         train(arguments.party, arguments.steps)
         return
     figures = {}
-    for name in (COMMAND, *PARTIES):
+    for name in (*COMMANDS, *PARTIES):
         try:
             figures[name] = [measure(name, arguments.steps // 10), measure(name, arguments.steps)]
         except subprocess.CalledProcessError as error:

@@ -177,10 +177,12 @@ def test_the_data_are_left_alone(device, rng):
     np.testing.assert_array_equal(asnumpy(t), before[1])
 
 
-def test_memory_does_not_grow_with_the_steps(rng):
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_memory_does_not_grow_with_the_steps(rng, backend):
+    pytest.importorskip(backend, reason=f"{backend} is not installed")
     net = TwoLayerNet(20, 10, 3, seed=0)
     x, t = rng.standard_normal((100, 20)).astype("float32"), rng.integers(0, 3, 100)
-    step, indices = net.compile(SGD(0.1), 10), rng.integers(0, 100, (200, 10))
+    step, indices = net.compile(SGD(0.1), 10, backend), rng.integers(0, 100, (200, 10))
     losses = step.run(x, t, indices)
     tracemalloc.start()
     try:

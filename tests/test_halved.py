@@ -14,6 +14,7 @@ from xpnet.layers import Affine, HingeWithLoss, Relu, Sigmoid, SoftmaxWithLoss
 from xpnet.nets import Sequential, TwoLayerNet, halved
 from xpnet.nets.halved import EVALUATED, LARGEST, WINDOW
 from xpnet.optimizers import SGD, Adam, AdamW, Momentum, StepLR
+from xpnet.training.profile import profile_step
 
 for module in ("numba", "scipy"):
     pytest.importorskip(module, reason=f"{module} is not installed")
@@ -213,6 +214,10 @@ def test_is_there_for_perceptrons_that_fit_a_cores_cache():
     assert not is_halved(Sequential([Affine.from_sizes(6, 3), Sigmoid(), Affine.from_sizes(3, 3)]))
     assert not is_halved(Sequential([OwnAffine.from_sizes(6, 3)]))
     assert not is_halved(Shifted([Affine.from_sizes(6, 3)]))
+
+
+def test_a_profile_says_so(rng):
+    assert " on cpu, halved between two cores: " in str(profile_step(net_of(6, 8, 3), SGD(), *data(rng), 4, steps=4))
 
 
 @pytest.mark.parametrize("missing", ["scipy", "threadpoolctl"])

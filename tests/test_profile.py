@@ -33,6 +33,7 @@ def test_its_table_has_a_row_for_each_part_and_the_share_of_the_products(device,
     assert [line.split()[0] for line in lines[2:8]] == [part.name for part in profile.parts]
     assert lines[9].split() == ["together", *lines[9].split()[1:]]
     assert f"8 samples on {device}" in lines[-1]
+    assert ("as a CUDA graph" in lines[-1]) == (device.name != "cpu")
     assert f"{profile.products / profile.step:.0%}" in lines[-1]
 
 

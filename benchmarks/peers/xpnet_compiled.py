@@ -29,7 +29,7 @@ class XpnetCompiled(Party):
         return {name: asnumpy(values).copy() for name, values in self.network.params.items()}
 
     def accuracy(self):
-        return self.network.accuracy(self.x_test, self.t_test)
+        return self.step.accuracy(self.x_test, self.t_test)
 
 
 class XpnetNumba(XpnetCompiled):

@@ -46,6 +46,8 @@ class GraphedSteps:
         Whose numbers the graphs are given.
     """
 
+    HOW = "as a CUDA graph"
+
     def __init__(self, device: Device, steps: Steps, optimizer: Optimizer) -> None:
         self.device, self.steps, self.optimizer = device, steps, optimizer
         cuda = device.xp.cuda

@@ -68,6 +68,8 @@ class HalvedSteps:
         Takes the steps that this is not made for, see `Steps`.
     """
 
+    HOW = "halved between two cores"
+
     def __init__(
         self, net: Network, optimizer: Optimizer, grads: ParameterVector, batch_size: int, steps: Steps
     ) -> None:

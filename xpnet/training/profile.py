@@ -59,12 +59,15 @@ class StepProfile:
         Samples per step.
     device : str
         Where.
+    how : str
+        How whole steps are taken, if not layer by layer, as the parts are: with two cores, or as a CUDA graph.
     """
 
     parts: tuple[Part, ...]
     step: float
     batch_size: int
     device: str
+    how: str = ""
 
     @property
     def products(self) -> float:
@@ -86,11 +89,12 @@ class StepProfile:
             f"{1e6 * self.products:,.1f}",
         )
         header = ("µs a step", "forward", "backward", "products alone")
+        where = ", ".join(filter(None, (self.device, self.how)))
         return "\n".join(
             [
                 format_table(header, rows, footer=totals, align="<>>>"),
                 "",
-                f"a whole step of {self.batch_size} samples on {self.device}: {1e6 * self.step:,.1f} µs, "
+                f"a whole step of {self.batch_size} samples on {where}: {1e6 * self.step:,.1f} µs, "
                 f"of which its matrix products alone are {self.products / self.step:.0%}",
             ]
         )
@@ -155,7 +159,7 @@ def profile_step(
 
     with device.activate(), kernels.using(precision=precision):
         parts = tuple(part(name) for name in ("gather", *(name for name, _ in layers), "update"))
-    return StepProfile(parts, whole, batch_size, str(device))
+    return StepProfile(parts, whole, batch_size, str(device), step._many.HOW if step._many else "")
 
 
 class _Timer:
