@@ -3,8 +3,8 @@
 A machine that others use too slows down and recovers within seconds. So the parties of a contest are not timed one
 after the other: each round gives every party a turn, and whatever happens to the machine happens to all of them.
 
-Worker threads of BLAS and OpenMP keep spinning for some 20 ms after the work is done, on cores that the next party
-needs. So a turn starts with a pause, and with a call that is not timed, after which the party's own threads are awake.
+Worker threads of BLAS and OpenMP keep spinning after the work is done, OpenBLAS's for 0.1 s, on cores that the next
+party needs. So a turn starts with a pause, and with a call that is not timed, after which its own threads are awake.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 
 Clock = Callable[[], float]
 
-PAUSE = 0.05
+PAUSE = 0.15
 """Seconds before each turn, in which the threads of the party before go to sleep."""
 
 TURN = 0.1

@@ -1,6 +1,8 @@
 """Backends compute what the kernels' definitions say."""
 
 import importlib.util
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -212,6 +214,22 @@ class TestNumba:
         in_a_block = Sequential([Residual(Convolution.from_sizes(1, 1, 3, pad=1))])
         assert in_a_block.compile(SGD(), 1).backend == "numba"
         assert images.compile(SGD(), 1, precision="float16").backend == "numpy"
+
+
+@needs_numba
+def test_numba_computes_where_nothing_can_be_kept_on_disk():
+    program = """
+from numba.core import caching
+caching._CacheImpl._locator_classes = []
+import numpy as np
+from xpnet import kernels
+with kernels.using("numba"):
+    print(kernels.relu(np.array([-1.0, 2.0]))[0])
+from xpnet.kernels.numba import compiling
+assert not compiling.SETTINGS["cache"]
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[0. 2.]\n", "")
 
 
 def test_asking_for_numba_without_it_names_the_remedy(monkeypatch):

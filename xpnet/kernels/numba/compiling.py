@@ -10,7 +10,17 @@ from xpnet.typing import Array
 
 __all__ = ["are_compact", "are_one", "compiled", "inlined"]
 
-SETTINGS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+
+def _may_cache() -> bool:
+    """Whether there is a place on disk, beside this file or in the user's cache, that can be written."""
+    try:
+        njit(cache=True)(_may_cache)  # which only asks
+    except RuntimeError:
+        return False
+    return True
+
+
+SETTINGS: dict[str, Any] = {"cache": _may_cache(), "nogil": True, "error_model": "numpy"}
 compiled = njit(**SETTINGS)
 inlined = njit(**SETTINGS, inline="always")
 """Compiled anew where it is called: a loop over two arrays that are one is vectorized only where that is known."""

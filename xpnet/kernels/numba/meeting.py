@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from xpnet.kernels.numba.compiling import compiled
 
 __all__ = ["GONE", "LINE", "meet"]
 
@@ -21,7 +23,7 @@ PATIENCE = 20_000
 _give_up_core = types.ExternalFunction("sched_yield" if os.name == "posix" else "SwitchToThread", types.int32())
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def meet(turns, thread):
     """Wait until the other thread has come here as often as this one.
 
