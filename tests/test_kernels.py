@@ -220,7 +220,7 @@ class TestNumba:
 def test_numba_computes_where_nothing_can_be_kept_on_disk():
     program = """
 from numba.core import caching
-caching._CacheImpl._locator_classes = []
+getattr(caching, "CacheImpl", getattr(caching, "_CacheImpl", None))._locator_classes = []
 import numpy as np
 from xpnet import kernels
 with kernels.using("numba"):
