@@ -238,6 +238,8 @@ class TestRunFolder:
         assert report["settings"] == {"lr": 0.5}
         assert report["steps"] == 30
         assert report["complete"]
+        assert report["backend"] == (run.backend if device.name == "cpu" else "cupy")
+        assert ("numba" in report["environment"]) or run.backend == "numpy"
         assert report["test_accuracy"] == run.test_acc_list[-1]
         assert report["environment"]["numpy"] == np.__version__
         assert report["environment"]["device"] == device.name

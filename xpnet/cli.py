@@ -179,7 +179,8 @@ def train(
             precision=precision,
         )
         folder = create_run_folder(out, net)  # before the work, which would be lost without it
-        console.print(f"{_title(network)}, {network.params.size:,} parameters, {dtype} on {chosen}", soft_wrap=True)
+        where = f"{chosen}, by Numba" if trainer.backend == "numba" else str(chosen)
+        console.print(f"{_title(network)}, {network.params.size:,} parameters, {dtype} on {where}", soft_wrap=True)
         trouble: BaseException | None = None
         try:
             trainer.train()

@@ -56,6 +56,7 @@ def save_run(folder: Path, trainer: Trainer, settings: Mapping[str, Any], *, plo
         {
             "settings": dict(settings),
             "steps": trainer.current_iter,
+            "backend": trainer.backend if trainer.network.device.name == "cpu" else "cupy",
             "complete": trainer.current_iter == trainer.max_iter,
             "train_accuracy": evaluations[-1].train_accuracy if evaluations else None,
             "test_accuracy": evaluations[-1].test_accuracy if evaluations else None,

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xpnet.device import Device, asnumpy
-from xpnet.kernels import Precision
+from xpnet.kernels import Backend, Precision
 from xpnet.nets import Network
 from xpnet.optimizers import Optimizer, get_optimizer
 from xpnet.training.callbacks import Callback, PrintProgress
@@ -124,6 +124,11 @@ class Trainer:
         if not network.device.holds(self.x_train):
             self._feed = HostFeed(network.device, self.x_train, self.t_train, mini_batch_size)
         self._seconds = 0.0
+
+    @property
+    def backend(self) -> Backend:
+        """What computes the steps on the CPU, see `Network.compile`."""
+        return self._step.backend
 
     @property
     def train_loss_list(self) -> list[float]:
