@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from xpnet.layers import Affine, HingeWithLoss, Relu, Sigmoid, SoftmaxWithLoss
 from xpnet.nets import Sequential, TwoLayerNet, halved
 from xpnet.nets.halved import EVALUATED, LARGEST, WINDOW
-from xpnet.optimizers import SGD, Adam, AdamW, Momentum, StepLR
+from xpnet.optimizers import SGD, Adam, AdamW, CosineAnnealing, Momentum, Nesterov, RMSprop, StepLR
 from xpnet.training.profile import profile_step
 
 for module in ("numba", "scipy"):
@@ -62,10 +62,13 @@ RULES = {
     "descent": lambda: SGD(0.1),
     "a schedule": lambda: SGD(StepLR(0.1, 3)),
     "momentum": lambda: Momentum(0.05),
+    "Nesterov's": lambda: Nesterov(0.05, weight_decay=0.01),
     "weight decay": lambda: SGD(0.1, weight_decay=0.1),
     "clipped by norm": lambda: SGD(0.1, clip_norm=0.1),
     "clipped by value": lambda: SGD(0.1, clip_value=0.01),
     "Adam": lambda: Adam(0.01),
+    "Adam with weight decay": lambda: Adam(CosineAnnealing(0.01, 40), weight_decay=0.01),
+    "RMSprop": lambda: RMSprop(0.001),
     "AdamW": lambda: AdamW(0.01),
 }
 
@@ -173,14 +176,34 @@ def test_one_thread_and_two_take_the_same_steps_to_the_bit(rng, rule):
     np.testing.assert_array_equal(*(net.params.flat for net in nets))
 
 
-def test_descent_in_the_compiled_function_is_that_of_the_rule_to_the_bit(rng):
-    class Descent(SGD):
-        """Not known to the compiled function."""
-
+@pytest.mark.parametrize("build", RULES.values(), ids=RULES)
+def test_a_rule_in_the_compiled_function_takes_its_own_steps_to_the_bit(rng, build):
+    known, rule = build(), build()
+    rule.__class__ = type("Own", (type(rule),), {})  # which is not known there
     x, t = data(rng)
     nets, indices = [net_of(6, 8, 3), net_of(6, 8, 3)], rng.integers(0, SAMPLES, (20, 4))
-    for net, rule in zip(nets, (SGD(0.1), Descent(0.1)), strict=True):
-        compiled(net, rule).run(x, t, indices)
+    for net, optimizer in zip(nets, (known, rule), strict=True):
+        step = compiled(net, optimizer)
+        step.run(x, t, indices[:5])
+        step.run(x, t, indices[5:])
+    np.testing.assert_array_equal(*(net.params.flat for net in nets))
+    assert known.state.keys() == rule.state.keys()
+    for quantity in known.state:
+        np.testing.assert_array_equal(known.state[quantity].flat, rule.state[quantity].flat)
+
+
+def test_a_rule_goes_on_from_what_it_remembers_and_from_new_settings(rng):
+    x, t = data(rng)
+    nets, indices = [net_of(6, 8, 3), net_of(6, 8, 3)], rng.integers(0, SAMPLES, (20, 4))
+    first, again = Adam(0.01), Adam(0.01)
+    step = compiled(nets[0], first)
+    step.run(x, t, indices[:9])
+    first.lr, first.beta1 = 0.002, 0.5
+    step.run(x, t, indices[9:])
+    compiled(nets[1], again).run(x, t, indices[:9])
+    new = Adam(0.002, beta1=0.5)
+    new.steps, new.state = again.steps, {name: dict(kept) for name, kept in again.state.items()}
+    compiled(nets[1], new).run(x, t, indices[9:])
     np.testing.assert_array_equal(*(net.params.flat for net in nets))
 
 

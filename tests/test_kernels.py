@@ -182,6 +182,27 @@ class TestNumba:
 
         np.testing.assert_array_equal(*both(descended))
 
+    @given(matrices(numbers=3), st.booleans())
+    def test_descend_with_momentum(self, matrices, nesterov):
+        def descended():
+            p, g, v = (a.copy(order="K") for a in matrices)
+            kernels.descend_with_momentum(p, g, v, 0.3, 0.9, nesterov, np.empty_like(p))
+            return p, v
+
+        for found, expected in zip(*both(descended), strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+    @given(matrices(numbers=4))
+    def test_descend_by_moments(self, matrices):
+        def descended():
+            p, g, m, v = (a.copy(order="K") for a in matrices)
+            v = np.abs(v)
+            kernels.descend_by_moments(p, g, m, v, 0.3, 1e-8, (0.9, 0.999), np.empty_like(p))
+            return p, m, v
+
+        for found, expected in zip(*both(descended), strict=True):
+            np.testing.assert_array_equal(found, expected)
+
     @given(st.sampled_from(["uint8", "int16", "float32"]), FLOATS, st.lists(st.integers(0, 8), max_size=5))
     def test_gather(self, dtype, out_dtype, index):
         x = (np.arange(9 * 6).reshape(9, 2, 3) % 251).astype(dtype)

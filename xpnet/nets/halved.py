@@ -13,7 +13,7 @@ import numpy as np
 
 from xpnet import labels
 from xpnet.layers import Affine, Relu, SoftmaxWithLoss
-from xpnet.optimizers import SGD, Optimizer
+from xpnet.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, Optimizer
 from xpnet.parameters import ParameterVector
 from xpnet.typing import Array
 
@@ -59,7 +59,7 @@ class HalvedSteps:
     net : Network
         What is trained.
     optimizer : Optimizer
-        The update rule. Plain gradient descent is part of the compiled function; other rules are called in each step.
+        The update rule. Gradient descent and Adam are part of the compiled function; others are called in each step.
     grads : ParameterVector
         Where the rule finds the gradient.
     batch_size : int
@@ -141,11 +141,12 @@ class HalvedSteps:
         net, rule, (steps, size) = self.net, self.optimizer, indices.shape
         ids = t.take(indices, mode="clip").astype(np.int64)
         labels.check_ids(ids, int(self._layers[-1, 1]))
-        rates = np.array([rule._numbers(ahead)[0] for ahead in range(steps)] if _descends(rule) else [], net.dtype)
+        compiled_rule = _as_compiled(rule, net.params, steps)
+        at_a_time = steps if compiled_rule[0] else 1
         network, sums, turns = self._network(self._samples), np.empty((2, steps)), np.zeros((2, LINE), np.int64)
 
         def take(first: int, end: int, part: slice) -> None:
-            mine = indices[part], ids[part], rates, self._both_grads, self._memory, sums[:, part]
+            mine = indices[part], ids[part], compiled_rule, self._both_grads, self._memory, sums[:, part]
             take_steps(first, end, turns, network, data, *mine)
 
         def help_out() -> None:
@@ -156,13 +157,12 @@ class HalvedSteps:
 
         turns[1] = 0 if pool else GONE
         helper = pool.submit(help_out) if pool else None
-        at_a_time = steps if len(rates) else 1
         try:
             for start in range(0, steps, at_a_time):
                 part = slice(start, start + at_a_time)
                 take(0, 1 if pool else 2, part)
                 losses[part] = sums[:, part].sum(axis=0) / size
-                if len(rates):
+                if compiled_rule[0]:
                     rule.steps += steps
                 else:
                     rule.update(net.params, self.grads)
@@ -214,11 +214,26 @@ def _table(net: Network) -> Array:
     return np.array(table, np.int64)
 
 
-def _descends(rule: Optimizer) -> bool:
-    """Tell whether a rule is gradient descent and nothing else."""
-    if type(rule) is not SGD or vars(rule).keys() & {"update", "rule", "coefficients"}:
-        return False
-    return not (rule.momentum or rule.weight_decay or rule.clip_norm or rule.clip_value)
+def _as_compiled(rule: Optimizer, params: ParameterVector, steps: int) -> tuple[int, Array, Array, tuple[Array, Array]]:
+    """Return what `take_steps` must know of a rule to apply it itself, so many times."""
+    from xpnet.kernels.numba.rows import DESCENT, MOMENTS, MOMENTUM, OTHER
+
+    which, coefficients, settings = OTHER, np.zeros((steps, 3)), np.zeros(4)
+    memory: list[Any] = [params, params]
+    if not (rule.clip_norm or rule.clip_value or vars(rule).keys() & {"update", "rule", "coefficients"}):
+        if isinstance(rule, SGD) and type(rule) in (SGD, Momentum, Nesterov):
+            which = MOMENTUM if rule.momentum else DESCENT
+            settings[2:] = rule.momentum, rule.nesterov
+        elif isinstance(rule, Adam) and type(rule) in (Adam, AdamW):
+            which = MOMENTS
+            settings[2:] = rule.beta1, rule.beta2
+    if which != OTHER:
+        settings[int(rule.decoupled)] = rule.weight_decay
+        for ahead in range(steps):
+            *numbers, coefficients[ahead, 2] = rule._numbers(ahead)
+            coefficients[ahead, : len(numbers)] = numbers
+        memory[: len(rule.state_names)] = (rule._remembered(quantity, params) for quantity in rule.state_names)
+    return which, coefficients, settings, (memory[0].flat, memory[1].flat)
 
 
 class _Blas:

@@ -8,6 +8,8 @@ contract: all but exponentials, and the sum of the losses, have NumPy's bits.
 from xpnet.kernels.numba.images import add_windows, max_pool, max_pool_gradient
 from xpnet.kernels.numba.rows import (
     descend,
+    descend_by_moments,
+    descend_with_momentum,
     gather,
     matmul,
     relu,
@@ -19,6 +21,8 @@ from xpnet.kernels.numba.rows import (
 __all__ = [
     "add_windows",
     "descend",
+    "descend_by_moments",
+    "descend_with_momentum",
     "gather",
     "matmul",
     "max_pool",

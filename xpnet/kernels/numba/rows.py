@@ -15,6 +15,9 @@ from xpnet.kernels.numba.compiling import are_compact, are_one, compiled, inline
 from xpnet.kernels.numba.meeting import meet
 from xpnet.typing import Array
 
+OTHER, DESCENT, MOMENTUM, MOMENTS = range(4)
+"""Which update rule `take_steps` is to apply; one that it does not know is left to the caller."""
+
 
 def gather(x: Array, index: Array, out: Array) -> Any:
     if x.dtype != "uint8" or out.dtype.kind != "f" or x.ndim < 2 or not out.size or not are_compact(x, index, out):
@@ -152,19 +155,53 @@ def _softmax_cross_entropy_gradient(y, t, scale, dx):
 
 
 def descend(p: Array, direction: Array, lr: float, scratch: Array) -> Any:
-    if p.dtype != direction.dtype or p.dtype.kind != "f" or not are_compact(p, direction):
+    return _update(_descend, p, (direction,), lr)
+
+
+def descend_with_momentum(p: Array, g: Array, v: Array, lr: float, kept: float, nesterov: bool, scratch: Array) -> Any:
+    return _update(_descend_with_momentum, p, (g, v), lr, kept, nesterov)
+
+
+def descend_by_moments(
+    p: Array, g: Array, m: Array, v: Array, lr: float, eps: float, betas: tuple[float, float], scratch: Array
+) -> Any:
+    return _update(_descend_by_moments, p, (g, m, v), lr, eps, *betas)
+
+
+def _update(loop: Any, p: Array, others: tuple[Array, ...], *numbers: float) -> Any:
+    if p.dtype.kind != "f" or any(x.dtype != p.dtype for x in others) or not are_compact(p, *others):
         return NotImplemented
-    return _descend(p.reshape(-1), direction.reshape(-1), p.dtype.type(lr))
+    return loop(p.reshape(-1), *(x.reshape(-1) for x in others), *numbers)
 
 
 @compiled
-def _descend(p, direction, lr):
+def _descend(p, g, lr):
+    lr = p.dtype.type(lr)
     for i in range(len(p)):
-        p[i] -= lr * direction[i]
+        p[i] -= lr * g[i]
 
 
 @compiled
-def take_steps(first, end, turns, network, data, indices, labels, rates, grads, room, losses):
+def _descend_with_momentum(p, g, v, lr, kept, nesterov):
+    lr, kept = p.dtype.type(lr), p.dtype.type(kept)
+    for i in range(len(p)):
+        v[i] = v[i] * kept + g[i]
+        p[i] -= (v[i] * kept + g[i] if nesterov else v[i]) * lr
+
+
+@compiled
+def _descend_by_moments(p, g, m, v, lr, eps, beta1, beta2):
+    lr, eps = p.dtype.type(lr), p.dtype.type(eps)
+    new1, new2 = p.dtype.type(1 - beta1), p.dtype.type(1 - beta2)
+    beta1, beta2 = p.dtype.type(beta1), p.dtype.type(beta2)
+    for i in range(len(p)):
+        m[i] = m[i] * beta1 + g[i] * new1
+        v[i] = v[i] * beta2 + g[i] * g[i] * new2
+        p[i] -= m[i] / (np.sqrt(v[i]) + eps) * lr
+
+
+@compiled
+def take_steps(first, end, turns, network, data, indices, labels, rule, grads, room, losses):
     """Take a thread's part in training steps of affine layers with ReLUs between them, and a softmax at their end.
 
     Two threads call this at once, each for its half of the samples and, in the update, of the parameters; or one for
@@ -184,10 +221,11 @@ def take_steps(first, end, turns, network, data, indices, labels, rates, grads, 
         Samples, (N, D), and what they are divided by.
     indices, labels : (S, B) int64
         Of the minibatches, and their class ids.
-    rates : (S,)
-        Learning rates of gradient descent; if empty, the parameters are left as they are.
+    rule : tuple
+        Which (`OTHER`, ...); its coefficients and the factor of a decoupled weight decay in each step, (S, 3); its
+        settings, (4,): of weight decay, and what else it takes; two vectors for what it remembers.
     grads : two vectors
-        For the gradient of either half; the first is the whole's in the end, if there are no rates.
+        For the gradient of either half; the first is the whole's in the end, if the rule is another.
     room : tuple of (2, B / 2 * units)
         For what the layers give, and for where ReLUs are on.
     losses : (2, S) float64
@@ -196,7 +234,7 @@ def take_steps(first, end, turns, network, data, indices, labels, rates, grads, 
     params, size = network[2], indices.shape[1]
     middle = len(params) // 2
     for step in range(len(indices)):
-        if not len(rates):  # another rule changes the parameters between the steps
+        if rule[0] == OTHER:  # which changes the parameters between the steps
             meet(turns, first)
         for half in range(first, end):
             part = slice(half * (size // 2), size if half else size // 2)
@@ -207,11 +245,8 @@ def take_steps(first, end, turns, network, data, indices, labels, rates, grads, 
         meet(turns, first)
         for half in range(first, end):
             part = slice(half * middle, len(params) if half else middle)
-            total, other = grads[0][part], grads[1][part]
-            if len(rates):
-                _descend_by_sum(params[part], total, other, rates[step])
-            else:
-                _add(total, other)
+            _add(grads[0][part], grads[1][part])
+            _apply(rule, step, part, params[part], grads[0][part])
         meet(turns, first)
 
 
@@ -297,9 +332,36 @@ def _multiply_transposed_blocks(x, width, dout, out):
 
 
 @compiled
-def _descend_by_sum(p, g, other, lr):
-    for i in range(len(p)):
-        p[i] -= lr * (g[i] + other[i])
+def _apply(rule, step, part, p, g):
+    """Change some of the parameters by their gradient."""
+    which, coefficients, settings, memory = rule
+    if which == OTHER:
+        return
+    (lr, eps, decay), (coupled, decoupled, kept, also) = coefficients[step], settings
+    if coupled:
+        _add_scaled(g, p, coupled)
+    if decoupled:
+        _scale(p, decay)
+    if which == DESCENT:
+        _descend(p, g, lr)
+    elif which == MOMENTUM:
+        _descend_with_momentum(p, g, memory[0][part], lr, kept, also > 0)
+    else:
+        _descend_by_moments(p, g, memory[0][part], memory[1][part], lr, eps, kept, also)
+
+
+@compiled
+def _add_scaled(total, other, scale):
+    scale = total.dtype.type(scale)
+    for i in range(len(total)):
+        total[i] += other[i] * scale
+
+
+@compiled
+def _scale(x, scale):
+    scale = x.dtype.type(scale)
+    for i in range(len(x)):
+        x[i] *= scale
 
 
 @compiled
