@@ -128,7 +128,8 @@ def test_accuracy_is_the_networks(rng, samples, threads):
     step = compiled(net, SGD())
     with threadpoolctl.threadpool_limits(threads):
         assert step.accuracy(x, t) == (samples - wrong) / samples
-    assert step.accuracy(x, np.eye(3)[t]) == (samples - wrong) / samples  # layer by layer
+        assert step.accuracy(x, np.eye(3)[t]) == (samples - wrong) / samples
+        assert step.accuracy(x, 0.4 + 0.2 * np.eye(3)[t]) == (samples - wrong) / samples
 
 
 def test_accuracy_of_scores_that_are_not_finite_is_the_networks(rng):
@@ -254,8 +255,16 @@ def test_numba_alone_computes_layer_by_layer(rng, monkeypatch, missing):
     assert_same_training(net, step, plain, SGD(0.1), *data(rng), rng.integers(0, SAMPLES, (5, 5)))
 
 
-def one_hot(net, x, t):
-    return x, np.eye(3, dtype="float32")[t]
+def shared_out(net, x, t):
+    shares = np.eye(3, dtype="float32")[t]
+    shares[5] = 0.5, 0.25, 0.25
+    return x, shares
+
+
+def not_quite_one_hot(net, x, t):
+    shares = np.eye(3, dtype="float32")[t]
+    shares[6], shares[7] = shares[6] + shares[7], 0
+    return x, shares
 
 
 def smoothed(net, x, t):
@@ -287,7 +296,28 @@ def watched(net, x, t):
     return x, t
 
 
-@pytest.mark.parametrize("change", [one_hot, smoothed, weighted, decaying, strided, integers, watched])
+@pytest.mark.parametrize("dtype", ["float32", "int64", "bool"])
+def test_one_hot_labels_are_class_ids(rng, dtype):
+    x, t = data(rng)
+    nets, indices = [net_of(6, 8, 3), net_of(6, 8, 3)], rng.integers(0, SAMPLES, (20, 4))
+    losses = [
+        compiled(net, SGD(0.1)).run(x, labels, indices)
+        for net, labels in zip(nets, (t, np.eye(3)[t].astype(dtype)), strict=True)
+    ]
+    np.testing.assert_array_equal(*losses)
+
+
+def test_a_label_of_several_classes_ends_it_where_it_comes(rng):
+    x, t = data(rng)
+    net, plain, (_, shares) = net_of(6, 8, 3), net_of(6, 8, 3), shared_out(None, x, t)
+    indices = rng.integers(6, SAMPLES, (3 * WINDOW, 4))
+    indices[2 * WINDOW - 1, 0] = 5
+    assert_same_training(net, compiled(net, SGD(0.1)), plain, SGD(0.1), x, shares, indices)
+
+
+@pytest.mark.parametrize(
+    "change", [shared_out, not_quite_one_hot, smoothed, weighted, decaying, strided, integers, watched]
+)
 def test_what_the_compiled_function_does_not_know_goes_layer_by_layer(rng, change):
     net, plain = net_of(6, 8, 3), net_of(6, 8, 3)
     step = compiled(net, SGD(0.1), 5)  # and what is set behind this is seen
@@ -319,6 +349,8 @@ def test_wrong_data_are_refused_before_a_step_is_taken(rng):
         step.run(x, np.where(t == 2, 3, t), indices)
     with pytest.raises(ValueError, match="class ids must lie"):
         step.run(x, t - 1, indices)
+    with pytest.raises(ValueError, match="labels t must be one-hot"):
+        step.run(x, np.eye(4)[t], indices)
     with pytest.raises(IndexError):
         step.run(x[:0], t[:0], indices)
     np.testing.assert_array_equal(net.params.flat, before)

@@ -13,6 +13,7 @@ __all__ = [
     "check_probabilities",
     "has_class_ids",
     "indicate_classes",
+    "indicated_classes",
     "valid_ids",
     "valid_probabilities",
 ]
@@ -54,6 +55,14 @@ def indicate_classes(t: Array, num_classes: int, dtype: DTypeLike) -> Array:
     ids, valid = valid_ids(t, num_classes)
     hits = (ids[..., None] == xp.arange(num_classes)).astype(dtype)
     return hits if valid is None else xp.where(valid[..., None], hits, math.nan)
+
+
+def indicated_classes(t: Array) -> Array | None:
+    """Return the class ids of one-hot labels (..., C) on the host; None if a row is no such label."""
+    ids = t.argmax(axis=-1)
+    # One is the largest of each row, and there is nothing else.
+    is_one_hot = bool((t.max(axis=-1) == 1).all()) and int((t != 0).sum()) == ids.size
+    return ids if is_one_hot else None
 
 
 def check_ids(t: Array, number: int, name: str = "class ids") -> None:

@@ -76,7 +76,7 @@ class HalvedSteps:
         self.net, self.optimizer, self.grads, self.steps = net, optimizer, grads, steps
         self._layers = _table(net)
         self._both_grads = grads.flat, net.params.zeros_like().flat
-        self._samples = -(-batch_size // 2)
+        self._samples, self._classes = -(-batch_size // 2), int(self._layers[-1, 1])
         self._memory = self._room(self._samples)
 
     @staticmethod
@@ -96,14 +96,9 @@ class HalvedSteps:
 
     def run(self, x: Array, t: Array, indices: Array, losses: Array, on_taken: Callable[[int], None]) -> None:
         """Take a step for each row of `indices`, and say so each time that some were taken."""
-        if not self._takes(x, t):
-            self.steps(x, t, indices, losses, None, on_taken)
-            return
-        data, indices = self._data(x), np.ascontiguousarray(indices, np.int64)
-        with _blas as threads, ThreadPoolExecutor(1) as pool:
-            for start in range(0, len(indices), WINDOW):
-                part = slice(start, start + WINDOW)
-                self._take(data, t, indices[part], losses[part], on_taken, pool if threads > 1 else None)
+        taken = self._take(x, t, indices, losses, on_taken) if self._takes(x, t) else 0
+        if taken < len(indices):
+            self.steps(x, t, indices[taken:], losses[taken:], None, on_taken)
 
     def accuracy(self, x: Array, t: Array) -> float:
         """Return the network's accuracy, of which either thread counts a half."""
@@ -113,8 +108,8 @@ class HalvedSteps:
         is_own = getattr(self.net.accuracy, "__func__", None) is not Network.accuracy
         if is_own or len(x) != len(t) or not self._takes(x, t):
             return self.net.accuracy(x, t)
-
-        (rows, white), ids, middle = self._data(x), t.astype(np.int64), len(x) // 2
+        ids = t.astype(np.int64) if t.ndim == 1 else t.argmax(axis=1)
+        (rows, white), middle = self._data(x), len(x) // 2
         network, room = self._network(EVALUATED), self._room(EVALUATED)
 
         def count(half: int) -> int:
@@ -125,11 +120,23 @@ class HalvedSteps:
             helped = pool.submit(count, 1) if threads > 1 else None
             return (count(0) + (helped.result() if helped else count(1))) / len(x)
 
-    def _take(
+    def _take(self, x: Array, t: Array, indices: Array, losses: Array, on_taken: Callable[[int], None]) -> int:
+        """Take steps as long as every label is one class; return how many."""
+        data, indices = self._data(x), np.ascontiguousarray(indices, np.int64)
+        with _blas as threads, ThreadPoolExecutor(1) as pool:
+            for start in range(0, len(indices), WINDOW):
+                part = slice(start, start + WINDOW)
+                ids = self._class_ids(t, indices[part])
+                if ids is None:
+                    return start
+                self._take_window(data, indices[part], ids, losses[part], on_taken, pool if threads > 1 else None)
+        return len(indices)
+
+    def _take_window(
         self,
         data: tuple[Array, Any],
-        t: Array,
         indices: Array,
+        ids: Array,
         losses: Array,
         on_taken: Callable[[int], None],
         pool: ThreadPoolExecutor | None,
@@ -139,8 +146,6 @@ class HalvedSteps:
         from xpnet.kernels.numba.rows import take_steps
 
         net, rule, (steps, size) = self.net, self.optimizer, indices.shape
-        ids = t.take(indices, mode="clip").astype(np.int64)
-        labels.check_ids(ids, int(self._layers[-1, 1]))
         compiled_rule = _as_compiled(rule, net.params, steps)
         at_a_time = steps if compiled_rule[0] else 1
         network, sums, turns = self._network(self._samples), np.empty((2, steps)), np.zeros((2, LINE), np.int64)
@@ -180,11 +185,18 @@ class HalvedSteps:
             and x.dtype in ("uint8", net.dtype)
             and x.flags.c_contiguous
             and len(x) > 0
-            and t.ndim == 1
-            and t.dtype.kind in "iu"
+            and (t.dtype.kind in "iu" if t.ndim == 1 else t.shape[1:] == (self._classes,))
             and not (net.weight_decay_lambda or loss.label_smoothing or loss.class_weight is not None)
             and not any(vars(layer).keys() & METHODS for layer in (*net.layers.values(), loss))
         )
+
+    def _class_ids(self, t: Array, indices: Array) -> Array | None:
+        """Return the class ids of samples; None if some are not of one class."""
+        labeled = t.take(indices, axis=0, mode="clip")
+        if t.ndim > 1:
+            return labels.indicated_classes(labeled)
+        labels.check_ids(labeled, self._classes)
+        return labeled.astype(np.int64)
 
     def _network(self, samples: int) -> tuple[Array, int, Array]:
         """Return what the compiled functions must know of the network to compute so many samples at a time."""
