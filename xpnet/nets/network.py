@@ -250,9 +250,9 @@ class Network:
         batch_size : int
             Samples per step.
         backend : {"numpy", "numba"}, optional
-            What computes on the CPU; by default Numba, where it is installed, for perceptrons (`HalvedSteps`), whose
-            steps take half the time with it, and for networks with convolution or pooling, which save about a fifth.
-            It takes half a second and 70 MB to load, and the first time some seconds to compile.
+            What computes on the CPU; by default Numba, where it is installed, for perceptrons (`HalvedSteps`), of which
+            small ones take half the time with it, and for networks with convolution or pooling, which save about a
+            fifth. It takes half a second and 70 MB to load, and the first time some seconds to compile.
         precision : {"float32", "tf32", "float16"}, default "float32"
             Of the matrix products on a CUDA device: with ``"tf32"`` their float32 inputs may be rounded to 10 bits,
             which is faster. With ``"float16"`` all layers of a float32 network compute in float16, see `MixedStep`.
