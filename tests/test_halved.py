@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xpnet.blas import blas
 from xpnet.layers import Affine, HingeWithLoss, Relu, Sigmoid, SoftmaxWithLoss
-from xpnet.nets import Sequential, TwoLayerNet, halved
+from xpnet.nets import Sequential, TwoLayerNet
 from xpnet.nets.halved import EVALUATED, LARGEST, WINDOW
 from xpnet.optimizers import SGD, Adam, AdamW, CosineAnnealing, Momentum, Nesterov, RMSprop, StepLR
 from xpnet.training.profile import profile_step
@@ -88,7 +89,7 @@ def test_takes_the_steps_of_the_plain_path(rng, dtype, rule):
     dtype=st.sampled_from(["float32", "float64"]),
     of_data=st.sampled_from(["uint8", None]),
     steps=st.integers(0, 5),
-    small=st.sampled_from([halved.SMALL, 90, 25]),
+    small=st.sampled_from([0, 10**6, 90, 25]),
     seed=st.integers(0, 99),
 )
 @settings(deadline=None)
@@ -98,7 +99,7 @@ def test_of_any_sizes_and_in_blocks_of_any_number_of_columns(hidden, batch_size,
     net, plain = net_of(7, *hidden, 3, dtype=dtype), net_of(7, *hidden, 3, dtype=dtype)
     indices = rng.integers(0, SAMPLES, (steps, batch_size))
     expected = train_plainly(plain, SGD(0.05), x, t, indices)
-    with mock.patch.object(halved, "SMALL", small), mock.patch.object(halved._blas, "has_way_for_small", True):
+    with mock.patch.object(blas, "small", small):
         step = compiled(net, SGD(0.05), batch_size)
         found = step.run(x, t, indices)
         assert step.accuracy(x, t) == pytest.approx(net.accuracy(x, t), abs=1.5 / SAMPLES)  # one may be on the edge
@@ -111,9 +112,9 @@ def test_the_first_product_is_split_only_where_small_ones_are_faster(monkeypatch
     def width(sizes, batch_size):
         return compiled(net_of(*sizes), SGD(), batch_size)._many._network(batch_size // 2)[1]
 
-    monkeypatch.setattr(halved._blas, "has_way_for_small", True)
+    monkeypatch.setattr(blas, "small", 10**6)
     assert [width((784, 50, 10), batch_size) for batch_size in (2, 50, 100, 1000)] == [784, 784, 392, 784]
-    monkeypatch.setattr(halved._blas, "has_way_for_small", False)
+    monkeypatch.setattr(blas, "small", 0)
     assert width((784, 50, 10), 100) == 784
 
 
@@ -420,8 +421,8 @@ def test_a_helper_that_fails_is_not_waited_for(rng, monkeypatch):
 
 
 def test_networks_train_side_by_side_and_the_blas_has_its_threads_back(rng):
-    blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
-    before = [library.num_threads for library in blas.lib_controllers]
+    libraries = threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
+    before = [library.num_threads for library in libraries]
     (x, t), indices = data(rng, 30), rng.integers(0, SAMPLES, (300, 8))
     nets = [net_of(30, 20, 3) for _ in range(4)]
     steps = [compiled(net, SGD(0.1), 8) for net in nets]
@@ -433,4 +434,4 @@ def test_networks_train_side_by_side_and_the_blas_has_its_threads_back(rng):
     steps[0].run(x, t, indices)
     for net in nets[1:]:
         np.testing.assert_array_equal(net.params.flat, nets[0].params.flat)
-    assert [library.num_threads for library in blas.lib_controllers] == before
+    assert [library.num_threads for library in libraries] == before

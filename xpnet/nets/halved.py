@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnet import labels
+from xpnet.blas import blas
 from xpnet.layers import Affine, Relu, SoftmaxWithLoss
 from xpnet.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, Optimizer
 from xpnet.parameters import ParameterVector
@@ -31,14 +30,8 @@ WINDOW = 50
 EVALUATED = 100
 """Samples that a thread predicts at a time."""
 
-SMALL = 10**6
-"""Multiplications of a product that OpenBLAS computes without copying the matrices first, on CPUs with AVX-512."""
-
 MOST_BLOCKS = 12
-"""Into how many such products the first is split at most: into two it takes a third less time, into twelve a tenth."""
-
-AVX512 = {"SkylakeX", "Cooperlake", "SapphireRapids"}
-"""OpenBLAS's names for such CPUs."""
+"""Into how many small products the first is split at most: into two it takes a third less time, into twelve a tenth."""
 
 METHODS = {"forward", "backward", "backward_parameters"}
 """What other steps call of a layer, and may have been replaced in one."""
@@ -116,14 +109,14 @@ class HalvedSteps:
             part = slice(middle, None) if half else slice(middle)
             return int(count_correct(network, (rows[part], white), ids[part], tuple(memory[half] for memory in room)))
 
-        with _blas as threads, ThreadPoolExecutor(1) as pool:
+        with blas as threads, ThreadPoolExecutor(1) as pool:
             helped = pool.submit(count, 1) if threads > 1 else None
             return (count(0) + (helped.result() if helped else count(1))) / len(x)
 
     def _take(self, x: Array, t: Array, indices: Array, losses: Array, on_taken: Callable[[int], None]) -> int:
         """Take steps as long as every label is one class; return how many."""
         data, indices = self._data(x), np.ascontiguousarray(indices, np.int64)
-        with _blas as threads, ThreadPoolExecutor(1) as pool:
+        with blas as threads, ThreadPoolExecutor(1) as pool:
             for start in range(0, len(indices), WINDOW):
                 part = slice(start, start + WINDOW)
                 ids = self._class_ids(t, indices[part])
@@ -201,9 +194,9 @@ class HalvedSteps:
     def _network(self, samples: int) -> tuple[Array, int, Array]:
         """Return what the compiled functions must know of the network to compute so many samples at a time."""
         inputs, outputs = (int(n) for n in self._layers[0, :2])
-        blocks = max(-(-samples * inputs * outputs // SMALL), 1)
-        in_blocks = blocks <= MOST_BLOCKS and _blas.has_way_for_small
-        return self._layers, -(-inputs // blocks) if in_blocks else inputs, self.net.params.flat
+        blocks = -(-samples * inputs * outputs // blas.small) if blas.small else 1
+        width = -(-inputs // blocks) if blocks <= MOST_BLOCKS else inputs
+        return self._layers, width, self.net.params.flat
 
     def _data(self, x: Array) -> tuple[Array, Any]:
         """Return samples as vectors, and what they are divided by."""
@@ -246,40 +239,3 @@ def _as_compiled(rule: Optimizer, params: ParameterVector, steps: int) -> tuple[
             coefficients[ahead, : len(numbers)] = numbers
         memory[: len(rule.state_names)] = (rule._remembered(quantity, params) for quantity in rule.state_names)
     return which, coefficients, settings, (memory[0].flat, memory[1].flat)
-
-
-class _Blas:
-    """Context in which the BLAS uses one thread; of several at a time, the last to end gives it back its threads."""
-
-    def __init__(self) -> None:
-        self._lock, self._users = threading.Lock(), 0
-
-    def __enter__(self) -> int:
-        """Return how many threads it may use otherwise."""
-        with self._lock:
-            if self._users == 0:
-                self._threads = min((library.num_threads for library in self._loaded.lib_controllers), default=2)
-                self._limit = self._loaded.limit(limits=1)
-            self._users += 1
-            return self._threads
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._users -= 1
-            if self._users == 0:
-                self._limit.restore_original_limits()
-
-    @functools.cached_property
-    def has_way_for_small(self) -> bool:
-        """Whether it is an OpenBLAS for AVX-512, which has a way of its own for small matrices."""
-        return any(library.info().get("architecture") in AVX512 for library in self._loaded.lib_controllers)
-
-    @functools.cached_property
-    def _loaded(self) -> Any:
-        import scipy.linalg.cython_blas  # noqa: F401  # whose BLAS compiled products call: loaded, so that it is found
-        from threadpoolctl import ThreadpoolController
-
-        return ThreadpoolController().select(user_api="blas")
-
-
-_blas = _Blas()
