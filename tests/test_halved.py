@@ -29,8 +29,8 @@ def data(rng, inputs=6, dtype="float32"):
     return x.astype(dtype), rng.integers(0, 3, SAMPLES)
 
 
-def net_of(*sizes, dtype="float32"):
-    return Sequential.mlp(sizes, std=0.5, dtype=dtype, seed=0)
+def net_of(*sizes, activation="relu", dtype="float32"):
+    return Sequential.mlp(sizes, activation, std=0.5, dtype=dtype, seed=0)
 
 
 def compiled(net, rule, batch_size=4):
@@ -85,6 +85,7 @@ def test_takes_the_steps_of_the_plain_path(rng, dtype, rule):
 
 @given(
     hidden=st.lists(st.integers(1, 9), max_size=4),
+    activation=st.sampled_from(["relu", "sigmoid", "tanh"]),
     batch_size=st.integers(2, 9),
     dtype=st.sampled_from(["float32", "float64"]),
     of_data=st.sampled_from(["uint8", None]),
@@ -93,10 +94,12 @@ def test_takes_the_steps_of_the_plain_path(rng, dtype, rule):
     seed=st.integers(0, 99),
 )
 @settings(deadline=None)
-def test_of_any_sizes_and_in_blocks_of_any_number_of_columns(hidden, batch_size, dtype, of_data, steps, small, seed):
+def test_of_any_sizes_and_in_blocks_of_any_number_of_columns(
+    hidden, activation, batch_size, dtype, of_data, steps, small, seed
+):
     rng = np.random.default_rng(seed)
     x, t = data(rng, 7, of_data or dtype)
-    net, plain = net_of(7, *hidden, 3, dtype=dtype), net_of(7, *hidden, 3, dtype=dtype)
+    net, plain = (net_of(7, *hidden, 3, activation=activation, dtype=dtype) for _ in range(2))
     indices = rng.integers(0, SAMPLES, (steps, batch_size))
     expected = train_plainly(plain, SGD(0.05), x, t, indices)
     with mock.patch.object(blas, "small", small):
@@ -232,11 +235,12 @@ def test_is_there_for_perceptrons_that_fit_a_cores_cache():
     assert not is_halved(net_of(6, 8, 3), batch_size=1)
     assert not is_halved(net_of(6, 8, 3, dtype="float16"))
     assert not is_halved(net_of(LARGEST // 12, 3))
-    assert not is_halved(Sequential.mlp([6, 8, 3], "sigmoid"))
+    assert is_halved(Sequential.mlp([6, 8, 8, 3], "sigmoid"))
+    assert not is_halved(Sequential.mlp([6, 8, 3], "gelu"))
     assert not is_halved(Sequential.mlp([6, 8, 3], loss=HingeWithLoss()))
     assert not is_halved(Sequential([Affine.from_sizes(6, 3), Relu()]))
     assert not is_halved(Sequential([Relu(), Affine.from_sizes(6, 3)]))
-    assert not is_halved(Sequential([Affine.from_sizes(6, 3), Sigmoid(), Affine.from_sizes(3, 3)]))
+    assert not is_halved(Sequential([Affine.from_sizes(6, 3), Sigmoid(), Sigmoid(), Affine.from_sizes(3, 3)]))
     assert not is_halved(Sequential([OwnAffine.from_sizes(6, 3)]))
     assert not is_halved(Shifted([Affine.from_sizes(6, 3)]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from xpnet import labels
 from xpnet.blas import blas
-from xpnet.layers import Affine, Relu, SoftmaxWithLoss
+from xpnet.layers import Affine, Relu, Sigmoid, SoftmaxWithLoss, Tanh
 from xpnet.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, Optimizer
 from xpnet.parameters import ParameterVector
 from xpnet.typing import Array
@@ -33,6 +34,9 @@ EVALUATED = 100
 MOST_BLOCKS = 12
 """Into how many small products the first is split at most: into two it takes a third less time, into twelve a tenth."""
 
+ACTIVATIONS = {Relu: "RELU", Sigmoid: "SIGMOID", Tanh: "TANH"}
+"""What may be between affine layers, and its name in `xpnet.kernels.numba.rows`."""
+
 METHODS = {"forward", "backward", "backward_parameters"}
 """What other steps call of a layer, and may have been replaced in one."""
 
@@ -43,9 +47,9 @@ Steps = Callable[[Array, Array, Array, Array, None, Callable[[int], None]], None
 class HalvedSteps:
     """Takes training steps of a perceptron on the host: two threads, each with its half of every minibatch.
 
-    Of affine layers with ReLUs between them and `SoftmaxWithLoss` at their end, as one function compiled by Numba
-    (`xpnet.kernels.numba.rows.take_steps`). Where the BLAS may use one thread only, so does this, and takes the same
-    steps to the last bit.
+    Of affine layers with ReLU, sigmoid or tanh between them and `SoftmaxWithLoss` at their end, as one function that
+    Numba compiles (`xpnet.kernels.numba.rows.take_steps`). Where the BLAS may use one thread only, so does this, and
+    takes the same steps to the last bit.
 
     Parameters
     ----------
@@ -82,7 +86,7 @@ class HalvedSteps:
             and net.params.flat.nbytes <= LARGEST
             and batch_size > 1
             and len(row) % 2 == 1
-            and all(type(layer) is (Relu if i % 2 else Affine) for i, layer in enumerate(row))
+            and all(type(layer) in (ACTIVATIONS if i % 2 else {Affine}) for i, layer in enumerate(row))
             and type(net.last_layer) is SoftmaxWithLoss
             and all(map(importlib.util.find_spec, ("numba", "scipy", "threadpoolctl")))
         )
@@ -107,7 +111,7 @@ class HalvedSteps:
 
         def count(half: int) -> int:
             part = slice(middle, None) if half else slice(middle)
-            return int(count_correct(network, (rows[part], white), ids[part], tuple(memory[half] for memory in room)))
+            return int(count_correct(network, (rows[part], white), ids[part], EVALUATED, room[half]))
 
         with blas as threads, ThreadPoolExecutor(1) as pool:
             helped = pool.submit(count, 1) if threads > 1 else None
@@ -203,19 +207,20 @@ class HalvedSteps:
         self.net.predict(x[:1], True)  # refuses what the network is not made for
         return x.reshape(len(x), -1), self.net.dtype.type(255 if x.dtype == "uint8" else 1)
 
-    def _room(self, samples: int) -> tuple[Array, Array]:
-        """Return arrays for what the layers give of so many samples, and where ReLUs are on, for either thread."""
-        values = np.empty((2, samples * int(self._layers[0, 0] + self._layers[:, 1].sum())), self.net.dtype)
-        return values, np.empty(values.shape, bool)
+    def _room(self, samples: int) -> Array:
+        """Return room for what the layers give of so many samples, for either thread."""
+        inputs, outputs = self._layers[0, 0], self._layers[:, 1]
+        return np.empty((2, samples * int(inputs + outputs.sum() + outputs.max())), self.net.dtype)
 
 
 def _table(net: Network) -> Array:
-    """Return inputs and outputs of the affine layers, and where W and b begin in the vector of parameters."""
-    flat, table = net.params.flat, []
-    for layer in net.layers.values():
-        if isinstance(layer, Affine):
-            starts = ((p.ctypes.data - flat.ctypes.data) // flat.itemsize for p in (layer.W, layer.b))
-            table.append((*layer.W.shape, *starts))
+    """Return inputs and outputs of the affine layers, where W and b are in the vector, and what is behind them."""
+    from xpnet.kernels.numba import rows
+
+    flat, row, table = net.params.flat, net._row() or [], []
+    for layer, behind in itertools.zip_longest(row[::2], row[1::2]):
+        starts = ((p.ctypes.data - flat.ctypes.data) // flat.itemsize for p in (layer.W, layer.b))
+        table.append((*layer.W.shape, *starts, getattr(rows, ACTIVATIONS.get(type(behind), "NONE"))))
     return np.array(table, np.int64)
 
 

@@ -18,6 +18,9 @@ from xpnet.typing import Array
 OTHER, DESCENT, MOMENTUM, MOMENTS = range(4)
 """Which update rule `take_steps` is to apply; one that it does not know is left to the caller."""
 
+RELU, SIGMOID, TANH, NONE = range(4)
+"""Which activation is behind an affine layer."""
+
 
 def gather(x: Array, index: Array, out: Array) -> Any:
     if x.dtype != "uint8" or out.dtype.kind != "f" or x.ndim < 2 or not out.size or not are_compact(x, index, out):
@@ -202,7 +205,7 @@ def _descend_by_moments(p, g, m, v, lr, eps, beta1, beta2):
 
 @compiled
 def take_steps(first, end, turns, network, data, indices, labels, rule, grads, room, losses):
-    """Take a thread's part in training steps of affine layers with ReLUs between them, and a softmax at their end.
+    """Take a thread's part in training steps of affine layers with activations between them, and a softmax at the end.
 
     Two threads call this at once, each for its half of the samples and, in the update, of the parameters; or one for
     both. What they compute from stays in a core's own cache, where products that are shared out one by one fetch it
@@ -215,8 +218,8 @@ def take_steps(first, end, turns, network, data, indices, labels, rule, grads, r
     turns : (2, LINE) int64
         How often either thread came to a meeting; a thread that is not there is `meeting.GONE`.
     network : tuple
-        Layers, (L, 4) int64: inputs, outputs, and where W and b begin in the vector of parameters. The width of the
-        blocks of columns into which samples are gathered. The vector.
+        Affine layers, (L, 5) int64: inputs, outputs, where W and b begin in the vector of parameters, and which
+        activation is behind it. The width of the blocks of columns into which samples are gathered. The vector.
     data : tuple
         Samples, (N, D), and what they are divided by.
     indices, labels : (S, B) int64
@@ -226,8 +229,8 @@ def take_steps(first, end, turns, network, data, indices, labels, rule, grads, r
         settings, (4,): of weight decay, and what else it takes; two vectors for what it remembers.
     grads : two vectors
         For the gradient of either half; the first is the whole's in the end, if the rule is another.
-    room : tuple of (2, B / 2 * units)
-        For what the layers give, and for where ReLUs are on.
+    room : (2, B / 2 * units)
+        For what the layers give of either half's samples, and once more for what the widest gives.
     losses : (2, S) float64
         Set to the sum of either half's losses.
     """
@@ -238,9 +241,8 @@ def take_steps(first, end, turns, network, data, indices, labels, rule, grads, r
             meet(turns, first)
         for half in range(first, end):
             part = slice(half * (size // 2), size if half else size // 2)
-            memory = room[0][half], room[1][half]
             losses[half, step] = _gradient(
-                network, data, indices[step, part], labels[step, part], size, grads[half], memory
+                network, data, indices[step, part], labels[step, part], size, grads[half], room[half]
             )
         meet(turns, first)
         for half in range(first, end):
@@ -251,11 +253,9 @@ def take_steps(first, end, turns, network, data, indices, labels, rule, grads, r
 
 
 @compiled
-def count_correct(network, data, labels, room):
-    """Return how many of the samples have their largest score at their label; `room` is for those of a pass."""
-    layers, samples = network[0], len(data[0])
-    at_a_time = len(room[0]) // (layers[0, 0] + layers[:, 1].sum())
-    hits = 0
+def count_correct(network, data, labels, at_a_time, room):
+    """Return how many of the samples have their largest score at their label, having predicted some at a time."""
+    samples, hits = len(data[0]), 0
     for start in range(0, samples, at_a_time):
         index = np.arange(start, min(start + at_a_time, samples))
         scores, _ = _scores(network, data, index, room)
@@ -267,48 +267,77 @@ def count_correct(network, data, labels, room):
 @compiled
 def _scores(network, data, index, room):
     """Return the scores of some samples, and where they end in the room: behind what all layers in front give."""
-    (layers, width, params), (values, masks) = network, room
-    n, last, end = len(index), len(layers) - 1, len(index) * layers[0, 0]
-    y = values[:end]
+    layers, width, params = network
+    n, end = len(index), len(index) * layers[0, 0]
+    y = room[:end]
     _gather_blocks(data[0], index, data[1], width, y)
-    for number, (inputs, outputs, W, b) in enumerate(layers):
-        start, end = end, end + n * outputs
-        given, y = y, values[start:end]
+    for number, (inputs, outputs, W, b, activation) in enumerate(layers):
+        given, y, end = y, room[end : end + n * outputs], end + n * outputs
         weights, scores = params[W : W + inputs * outputs].reshape(inputs, outputs), y.reshape(n, outputs)
         if number:
             np.dot(given.reshape(n, inputs), weights, scores)
         else:
             _multiply_blocks(given, width, weights, scores)
         _add_to_rows(scores, params[b : b + outputs])
-        if number < last:
-            _relu_in_place(y, masks[start:end])
+        _activate(activation, y)
     return scores, end
 
 
 @compiled
 def _gradient(network, data, index, labels, size, grads, room):
     """Set the gradient of the sum of some samples' losses divided by `size`, and return that sum."""
-    (layers, width, params), (values, masks) = network, room
+    layers, width, params = network
     n = len(index)
-    y, end = _scores(network, data, index, room)
-    start = end - y.size
-    loss = _softmax_cross_entropy(y, labels, y) * n
-    _softmax_cross_entropy_gradient(y, labels, y.dtype.type(1 / size), y)
+    dout, end = _scores(network, data, index, room)
+    start = end - dout.size
+    free = room[end:]
+    loss = _softmax_cross_entropy(dout, labels, dout) * n
+    _softmax_cross_entropy_gradient(dout, labels, dout.dtype.type(1 / size), dout)
     for number in range(len(layers) - 1, -1, -1):
-        inputs, outputs, W, b = layers[number]
+        inputs, outputs, W, b, _ = layers[number]
+        weights = slice(W, W + inputs * outputs)
         start, end = start - n * inputs, start
-        given, weights = values[start:end], slice(W, W + inputs * outputs)
-        dW = grads[weights].reshape(inputs, outputs)
-        _sum_rows(y, grads[b : b + outputs])
+        x, dW = room[start:end], grads[weights].reshape(inputs, outputs)
+        _sum_rows(dout, grads[b : b + outputs])
         if number:
-            rows = given.reshape(n, inputs)
-            np.dot(rows.T, y, dW)
-            np.dot(y, params[weights].reshape(inputs, outputs).T, rows)
-            _relu_gradient_in_place(given, masks[start:end])
-            y = rows
+            rows, dx = x.reshape(n, inputs), free[: n * inputs]
+            np.dot(rows.T, dout, dW)
+            np.dot(dout, params[weights].reshape(inputs, outputs).T, dx.reshape(n, inputs))
+            _multiply_by_slope(layers[number - 1, 4], x, dx)
+            dout = rows
         else:
-            _multiply_transposed_blocks(given, width, y, dW)
+            _multiply_transposed_blocks(x, width, dout, dW)
     return loss
+
+
+@compiled
+def _activate(activation, y):
+    """Let an activation change the scores in place."""
+    zero, one = y.dtype.type(0), y.dtype.type(1)
+    if activation == RELU:
+        for i in range(len(y)):
+            y[i] = zero if y[i] <= zero else y[i]
+    elif activation == SIGMOID:
+        for i in range(len(y)):
+            y[i] = one / (one + np.exp(-y[i]))
+    elif activation == TANH:
+        for i in range(len(y)):
+            y[i] = np.tanh(y[i])
+
+
+@compiled
+def _multiply_by_slope(activation, y, dout):
+    """Set y, what an activation gave, to its slope there times dout."""
+    one = y.dtype.type(1)
+    if activation == RELU:
+        for i in range(len(y)):
+            y[i] = dout[i] * (y[i] > 0)
+    elif activation == SIGMOID:
+        for i in range(len(y)):
+            y[i] = dout[i] * (y[i] * (one - y[i]))
+    else:
+        for i in range(len(y)):
+            y[i] = dout[i] * (one - y[i] * y[i])
 
 
 @compiled
