@@ -424,6 +424,24 @@ def test_a_helper_that_fails_is_not_waited_for(rng, monkeypatch):
         compiled(net_of(6, 8, 3), SGD(0.1)).run(*data(rng), rng.integers(0, SAMPLES, (20, 4)))
 
 
+def test_where_one_thread_is_interrupted_before_it_starts_the_other_changes_nothing(rng, monkeypatch):
+    module = importlib.import_module("xpnet.kernels.numba.rows")
+    take_steps = module.take_steps
+
+    def interrupted(first, *args):
+        if first == 0:  # as by a second Ctrl-C, which does not wait
+            raise KeyboardInterrupt
+        take_steps(first, *args)
+
+    net = net_of(6, 8, 3)
+    before, step = net.params.flat.copy(), compiled(net, SGD(0.1))
+    monkeypatch.setattr(module, "take_steps", interrupted)
+    with threadpoolctl.threadpool_limits(2), pytest.raises(KeyboardInterrupt):
+        step.run(*data(rng), rng.integers(0, SAMPLES, (20, 4)))
+    np.testing.assert_array_equal(net.params.flat, before)
+    assert step.steps == step.optimizer.steps == 0
+
+
 def test_networks_train_side_by_side_and_the_blas_has_its_threads_back(rng):
     libraries = threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
     before = [library.num_threads for library in libraries]

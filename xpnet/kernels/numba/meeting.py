@@ -33,14 +33,21 @@ def meet(turns, thread):
         How often either thread, 0 or 1, has come, in the first of its numbers.
     thread : int
         Which this is.
+
+    Returns
+    -------
+    bool
+        Whether the other has come; else it is `GONE`.
     """
     turn = turns[thread, 0] + 1
     _set_turn(turns[thread], turn)  # type: ignore[call-arg]  # Numba gives the first
-    looks = 0
-    while _turn(turns[1 - thread]) < turn:
+    looks, others = 0, _turn(turns[1 - thread])
+    while others < turn:
         looks += 1
         if looks % PATIENCE == 0:
             _give_up_core()
+        others = _turn(turns[1 - thread])
+    return others < GONE
 
 
 @intrinsic

@@ -244,7 +244,8 @@ def take_steps(first, end, turns, network, data, indices, labels, rule, grads, r
             losses[half, step] = _gradient(
                 network, data, indices[step, part], labels[step, part], size, grads[half], room[half]
             )
-        meet(turns, first)
+        if not meet(turns, first) and end - first == 1:
+            return  # without the other half's gradient
         for half in range(first, end):
             part = slice(half * middle, len(params) if half else middle)
             _add(grads[0][part], grads[1][part])
