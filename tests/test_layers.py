@@ -107,7 +107,7 @@ def frozen(layer):
 
 
 def frozen_within(layer):
-    for part in layer.within().values():
+    for part in layer.modules().values():
         part.frozen = True
     return layer
 
@@ -115,7 +115,7 @@ def frozen_within(layer):
 def parameter_gradients(layer):
     return {
         ".".join(filter(None, (place, name))): getattr(part, f"d{name}")
-        for place, part in layer.within().items()
+        for place, part in layer.modules().items()
         for name in part.parameter_names
     }
 

@@ -36,6 +36,8 @@ class ParameterVector(MutableMapping[str, Array]):
         The whole vector.
     shapes : dict of str to tuple of int
         As given.
+    layout : tuple
+        Names, shapes, dtype and device. The ``flat`` of two vectors with equal layouts correspond element by element.
     size : int
         Number of parameters, gaps not counted.
 
@@ -61,7 +63,7 @@ class ParameterVector(MutableMapping[str, Array]):
         self.shapes = dict(shapes)
         self.device = device or Device("cpu")
         self.dtype = dtype
-        self._layout = (*self.shapes.items(), dtype, self.device)
+        self.layout = (*self.shapes.items(), dtype, self.device)
         step = ALIGNMENT // dtype.itemsize
         starts, end = [], 0
         for shape in self.shapes.values():
@@ -92,10 +94,6 @@ class ParameterVector(MutableMapping[str, Array]):
     def asnumpy(self) -> dict[str, np.ndarray]:
         """Copy every array to the host, by name."""
         return {name: np.array(asnumpy(value)) for name, value in self.items()}
-
-    def has_layout_of(self, other: object) -> bool:
-        """Tell whether `other` is a vector whose ``flat`` corresponds to this one's element by element."""
-        return other is self or (isinstance(other, ParameterVector) and self._layout == other._layout)
 
     def __getitem__(self, name: str) -> Array:
         return self._views[name]

@@ -14,17 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xpnet.device import asnumpy, get_array_module, is_on_host
+from xpnet.gradient.differentiable import Differentiable
 from xpnet.gradient.numerical import central_differences
 from xpnet.layers import Layer, Residual
 from xpnet.typing import Array
-
-if TYPE_CHECKING:
-    from xpnet.nets import Network
 
 __all__ = ["Batched", "NotApplicable"]
 
@@ -51,7 +48,7 @@ class Batched:
 
     Parameters
     ----------
-    net : Network
+    net : Differentiable
         In float64; its parameters are perturbed in place, and restored.
     x, t : array
         A batch and its labels, on the network's device.
@@ -63,11 +60,11 @@ class Batched:
         Bytes that the copies may take at a time.
     """
 
-    def __init__(self, net: Network, x: Array, t: Array, h: float, rounding: float, memory: int) -> None:
+    def __init__(self, net: Differentiable, x: Array, t: Array, h: float, rounding: float, memory: int) -> None:
         self.net, self.x, self.t = net, x, t
         self.h, self.rounding = h, rounding
         self.memory = min(memory, CACHE) if is_on_host(x) else memory
-        row = net._row()
+        row = net.row
         self.is_row = row is not None
         self.inputs: dict[Layer, Array] = {}
         self.outputs: dict[Layer, Array] = {}

@@ -6,20 +6,18 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from xpnet.device import Device, asnumpy
+from xpnet.gradient.differentiable import Differentiable
 from xpnet.gradient.differences import METHODS, Differences, network_differences, rounding_of_differences
 from xpnet.gradient.directional import DirectionalDerivatives, directional_derivatives
 from xpnet.gradient.numerical import MEMORY, STEP
 from xpnet.parameters import ParameterVector
 from xpnet.tables import format_table
 from xpnet.typing import Array, Seed
-
-if TYPE_CHECKING:
-    from xpnet.nets import Network
 
 __all__ = ["GradientCheck", "ParameterCheck", "gradient_check"]
 
@@ -134,7 +132,7 @@ class GradientCheck:
 
 
 def gradient_check(
-    net: Network,
+    net: Differentiable,
     x: Array,
     t: Array,
     *,
@@ -152,7 +150,7 @@ def gradient_check(
 
     Parameters
     ----------
-    net : Network
+    net : Differentiable
         The network to check.
     x : (N, ...)
         A batch; two or three samples are enough, and the time grows with them.
@@ -183,9 +181,9 @@ def gradient_check(
         raise ValueError(f"method must be 'batched', 'loop' or 'directional', got {method!r}")
     if samples < 1:
         raise ValueError(f"samples must be at least 1, got {samples}")
-    exact = net.frozen_copy("float64")
+    exact = net.deterministic_copy("float64")
     device = net.device
-    x, t = exact._as_input(x), exact._asarray("t", t)
+    x, t = exact.as_input(x), exact.as_array("t", t)
     backprop = exact.gradient(x, t)
     rounding = rounding_of_differences(exact, x, t, h)
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from xpnet.gradient.batched import Batched, NotApplicable
+from xpnet.gradient.differentiable import Differentiable
 from xpnet.gradient.numerical import MEMORY, STEP, central_differences
 from xpnet.typing import Array
-
-if TYPE_CHECKING:
-    from xpnet.nets import Network
 
 __all__ = ["METHODS", "Differences", "network_differences", "rounding_of_differences"]
 
@@ -42,7 +40,7 @@ class Differences:
 
 
 def network_differences(
-    net: Network, x: Array, t: Array, h: float = STEP, *, method: str = "batched", memory: int = MEMORY
+    net: Differentiable, x: Array, t: Array, h: float = STEP, *, method: str = "batched", memory: int = MEMORY
 ) -> dict[str, Differences]:
     """Return the numerical gradient of each parameter.
 
@@ -61,8 +59,8 @@ def network_differences(
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
-    net = net.frozen_copy("float64")
-    x, t = net._as_input(x), net._asarray("t", t)  # once, not in each of the many forward passes
+    net = net.deterministic_copy("float64")
+    x, t = net.as_input(x), net.as_array("t", t)  # once, not in each of the many forward passes
 
     def loss(_: Array) -> Array:
         return net.loss(x, t, train=True)
@@ -70,7 +68,7 @@ def network_differences(
     found = {}
     with net.device.activate():
         batched = Batched(net, x, t, h, rounding_of_differences(net, x, t, h), memory) if method == "batched" else None
-        for slot in net._slots:
+        for slot in net.slots:
             reason = ""
             if batched is not None:
                 try:
@@ -79,12 +77,12 @@ def network_differences(
                     continue
                 except NotApplicable as error:
                     reason = str(error)
-            values, straddles = central_differences(loss, net.params[slot.name], h, net._activation_patterns)
+            values, straddles = central_differences(loss, net.params[slot.name], h, net.activation_patterns)
             found[slot.name] = Differences(values, straddles, "loop", reason)
     return found
 
 
-def rounding_of_differences(net: Network, x: Array, t: Array, h: float) -> float:
+def rounding_of_differences(net: Differentiable, x: Array, t: Array, h: float) -> float:
     """Return what rounding may add to a central difference of the loss: two losses, divided by 2h.
 
     Each is good to a few units in the last place of the numbers that it is computed from: of a confident network, the

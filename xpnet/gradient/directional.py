@@ -9,15 +9,12 @@ directions miss it with a probability that is a power of a small number.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xpnet.gradient.differentiable import Differentiable
 from xpnet.parameters import ParameterVector
 from xpnet.typing import Array, Seed
-
-if TYPE_CHECKING:
-    from xpnet.nets import Network
 
 __all__ = ["DirectionalDerivatives", "directional_derivatives"]
 
@@ -48,13 +45,13 @@ class DirectionalDerivatives:
 
 
 def directional_derivatives(
-    net: Network, grads: ParameterVector, x: Array, t: Array, h: float, samples: int, seed: Seed
+    net: Differentiable, grads: ParameterVector, x: Array, t: Array, h: float, samples: int, seed: Seed
 ) -> dict[str, DirectionalDerivatives]:
     """Return the derivatives of the network's loss along `samples` random directions of each parameter.
 
     Parameters
     ----------
-    net : Network
+    net : Differentiable
         In float64; its parameters are perturbed in place, and restored.
     grads : ParameterVector
         The gradient to compare with.
@@ -89,14 +86,14 @@ def directional_derivatives(
 
 
 def _derivative(
-    net: Network, parameter: Array, original: Array, direction: Array, grad: Array, x: Array, t: Array, h: float
+    net: Differentiable, parameter: Array, original: Array, direction: Array, grad: Array, x: Array, t: Array, h: float
 ) -> tuple[float, float, float, bool]:
     for step in (h * factor for factor in SHRINKING):
         upper, lower = original + step * direction, original - step * direction
         parameter[...] = upper
-        loss_upper, pattern_upper = float(net.loss(x, t, train=True)), net._activation_patterns()
+        loss_upper, pattern_upper = float(net.loss(x, t, train=True)), net.activation_patterns()
         parameter[...] = lower
-        loss_lower, pattern_lower = float(net.loss(x, t, train=True)), net._activation_patterns()
+        loss_lower, pattern_lower = float(net.loss(x, t, train=True)), net.activation_patterns()
         straddles = any(bool((a != b).any()) for a, b in zip(pattern_upper, pattern_lower, strict=True))
         if not straddles:
             break

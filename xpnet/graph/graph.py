@@ -107,7 +107,7 @@ class Graph:
             for source, grad in zip(value.inputs, value._input_grads, strict=False):
                 if grad is not None:  # ids have none
                     source._grad = grad if source._grad is None else source._grad + grad
-            for mine, its in zip(value.layer.within().values(), value.shared.within().values(), strict=True):
+            for mine, its in zip(value.layer.modules().values(), value.shared.modules().values(), strict=True):
                 for name in mine.parameter_names:
                     owner, computed = (its, f"d{name}"), getattr(mine, f"d{name}")
                     collected[owner] = collected[owner] + computed if owner in collected else computed

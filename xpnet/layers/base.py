@@ -35,9 +35,9 @@ class Layer:
     buffer_names : tuple of str
         Names of attributes, arrays, that forward changes in training and a later call reads: running averages, say.
         They move and are saved along with the parameters, and are not learnt.
-    frozen : bool
-        Whether forward shall leave its buffers as they are, so that it computes the same function at each call, with
-        the same random numbers. Gradient checks freeze the copy that they work on.
+    fixed_buffers : bool
+        Whether forward leaves its buffers as they are, so that it computes the same function at each call, with the
+        same random numbers. Gradient checks fix the buffers of the copy that they work on.
     samplewise : bool
         Whether a sample's output depends on that sample alone, not on the others of the batch, and on nothing random.
     takes_ids : bool
@@ -72,7 +72,7 @@ class Layer:
     inputs: ClassVar[int] = 1
     saved: ClassVar[tuple[str, ...]] = ()
     buffer_names: ClassVar[tuple[str, ...]] = ()
-    frozen: bool = False
+    fixed_buffers: bool = False
     samplewise: bool = False
     takes_ids: ClassVar[bool] = False
     gains_by_numba: ClassVar[bool] = False
@@ -136,7 +136,7 @@ class Layer:
     def to(self, device: Device | str, dtype: DTypeLike | None = None) -> None:
         """Move parameters and buffers to `device`, and to `dtype` if given; what forward had saved is dropped."""
         device = Device(device)
-        for layer in self.within().values():
+        for layer in self.modules().values():
             for name in (*layer.parameter_names, *layer.buffer_names):
                 value = getattr(layer, name)
                 setattr(layer, name, device.asarray(value, dtype if value.dtype.kind == "f" else None))
@@ -144,20 +144,20 @@ class Layer:
 
     def forget(self) -> None:
         """Drop what forward saved, and the parameters' gradients."""
-        for layer in self.within().values():
+        for layer in self.modules().values():
             for name in (*layer.saved, *(f"d{name}" for name in layer.parameter_names)):
                 layer.__dict__.pop(name, None)
 
     def share_parameters(self, owner: Layer) -> None:
         """Take the parameters of another layer, of which this is a copy, for one's own: the very arrays."""
-        for mine, its in zip(self.within().values(), owner.within().values(), strict=True):
+        for mine, its in zip(self.modules().values(), owner.modules().values(), strict=True):
             vars(mine).update({name: getattr(its, name) for name in its.parameter_names})
 
-    def within(self, name: str = "") -> dict[str, Layer]:
+    def modules(self, name: str = "") -> dict[str, Layer]:
         """Return this layer, under the given name, and all parts, in order, under names such as ``name.Affine1``."""
         found: dict[str, Layer] = {name: self}
         for key, part in self.parts.items():
-            found |= part.within(f"{name}.{key}" if name else key)
+            found |= part.modules(f"{name}.{key}" if name else key)
         return found
 
     def activation_pattern(self) -> Array | None:
@@ -170,7 +170,7 @@ class Layer:
 
     def _named(self, attribute: str) -> list[tuple[str, Layer, str]]:
         """Return the names that layers have in a tuple of theirs, in full, and whose and what they are."""
-        layers = self.within().items()
+        layers = self.modules().items()
         return [
             (f"{name}.{key}" if name else key, layer, key)
             for name, layer in layers

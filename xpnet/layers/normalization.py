@@ -78,7 +78,7 @@ class BatchNormalization(Layer):
             mean = values.mean(axis=axes, keepdims=True)
             centred = values - mean
             var = xp.square(centred).mean(axis=axes, keepdims=True)
-            if not self.frozen:
+            if not self.fixed_buffers:
                 self._average(self.running_mean, mean)
                 self._average(self.running_var, var * (n / max(n - 1, 1)))
         else:

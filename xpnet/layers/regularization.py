@@ -73,7 +73,7 @@ class Dropout(Layer):
         if not device.holds(self.state):  # a layer that works alone
             self.state = device.asarray(self.state)
         stream = _mix(self.state.copy())
-        if not self.frozen:
+        if not self.fixed_buffers:
             self.state += _STEP
         elements = device.xp.arange(x.size, dtype="uint64")
         elements *= _STEP

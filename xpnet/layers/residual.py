@@ -7,6 +7,7 @@ import math
 from typing import Self
 
 from xpnet.device import get_array_module
+from xpnet.kernels import call
 from xpnet.layers.base import Layer, check_free, name_by_class
 from xpnet.typing import Array
 
@@ -57,7 +58,7 @@ class Residual(Layer):
     def forward(self, x: Array, train: bool = True) -> Array:
         y = x
         for layer in self.parts.values():
-            y = layer.forward(y, train)
+            y = call(layer, "forward", y, train)
         self._expect_same_shape(x.shape, y.shape)
         self.x_shape = x.shape
         return get_array_module(y=y, x=x).add(y, x, out=self.out.get("y"))
@@ -66,7 +67,7 @@ class Residual(Layer):
         self._expect_dout(dout, self.x_shape)
         dx = dout
         for layer in reversed([*self.parts.values()]):
-            dx = layer.backward(dx)
+            dx = call(layer, "backward", dx)
         return get_array_module(dx=dx, dout=dout).add(dx, dout, out=self.out.get("dx"))
 
     def activation_pattern(self) -> Array | None:

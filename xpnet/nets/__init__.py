@@ -1,6 +1,5 @@
 """Networks: layers, their parameters in one vector, and a loss."""
 
-from xpnet.nets.compiled import CompiledStep
 from xpnet.nets.convolutional import DeepConvNet, LeNet5, SimpleConvNet
 from xpnet.nets.graph_network import GraphNetwork
 from xpnet.nets.multi_layer_net import MultiLayerNet, MultiLayerNetExtend
@@ -9,7 +8,6 @@ from xpnet.nets.sequential import Sequential
 from xpnet.nets.two_layer_net import TwoLayerNet
 
 __all__ = [
-    "CompiledStep",
     "DeepConvNet",
     "GraphNetwork",
     "LeNet5",

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from xpnet.device import Device
 from xpnet.graph import Constant, Graph, Input, Value
+from xpnet.kernels import call
 from xpnet.layers import Layer, Loss
 from xpnet.layers.base import name_by_class
 from xpnet.nets.network import Network
@@ -79,14 +80,12 @@ class GraphNetwork(Network):
     def predict(self, x: Array, train: bool = False) -> Array:
         with self.device.activate():
             values: list[Any] = [None] * self._size
-            values[self._input] = self._as_input(x)
+            values[self._input] = self.as_input(x)
             for i, constant in self._constants:
                 values[i] = constant
             for layer, _, sources, _, target in self._calls:
-                if len(sources) == 1:
-                    values[target] = layer.forward(values[sources[0]], train)
-                else:
-                    values[target] = layer.forward(*[values[i] for i in sources])
+                inputs = [values[i] for i in sources]
+                values[target] = call(layer, "forward", *inputs, *([train] if len(inputs) == 1 else []))
             return values[-1]
 
     def backward(self, dout: Array) -> None:
@@ -96,16 +95,17 @@ class GraphNetwork(Network):
             grad = grads[target]
             if not any(needs_gradient):
                 if layer.parameters():
-                    layer.backward_parameters(grad)
+                    call(layer, "backward_parameters", grad)
                 continue
-            computed = layer.backward(grad)
+            computed = call(layer, "backward", grad)
             for i, needed, part in zip(
                 sources, needs_gradient, computed if isinstance(computed, tuple) else (computed,), strict=True
             ):
                 if needed:
                     grads[i] = part if grads[i] is None else grads[i] + part
 
-    def _row(self) -> list[Layer] | None:
+    @property
+    def row(self) -> list[Layer] | None:
         straight = all(call.sources == (call.target - 1,) and call.layer is call.owner for call in self._calls)
         return list(self.layers.values()) if straight else None
 
@@ -117,20 +117,20 @@ class GraphNetwork(Network):
         for layer, owner, *_ in self._calls:
             if layer is not owner:
                 layer.share_parameters(owner)
-                layer._name = owner._name
+                layer.place = owner.place
         on_device = self.device.asarray
         self._constants = [(i, on_device(c, self.dtype) if getattr(c, "shape", ()) else c) for i, c in self._constants]
 
-    def _collect_gradients(self, grads: ParameterVector) -> None:
-        super()._collect_gradients(grads)
+    def collect_gradients(self, grads: ParameterVector) -> None:
+        super().collect_gradients(grads)
         for layer, owner, *_ in self._calls:
             if layer is not owner:
-                copies = dict(zip(owner.within().values(), layer.within().values(), strict=True))
-                for slot in self._slots:
+                copies = dict(zip(owner.modules().values(), layer.modules().values(), strict=True))
+                for slot in self.slots:
                     if slot.layer in copies:
                         grads[slot.name] += getattr(copies[slot.layer], slot.gradient)
 
-    def _activation_patterns(self) -> list[Array]:
+    def activation_patterns(self) -> list[Array]:
         patterns = (layer.activation_pattern() for layer in (*(call.layer for call in self._calls), self.last_layer))
         return [pattern for pattern in patterns if pattern is not None]
 

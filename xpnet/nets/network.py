@@ -1,29 +1,30 @@
-"""What every network can do, whatever the shape of its graph."""
+"""Networks: layers with their parameters in one vector, ended by a loss."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
 from xpnet import kernels
 from xpnet.device import Device, DeviceError, asnumpy, get_device, is_on_host
 from xpnet.files import written_atomically
-from xpnet.gradient.differences import network_differences
-from xpnet.gradient.numerical import MEMORY
+from xpnet.kernels import call
 from xpnet.layers import Layer, Loss
 from xpnet.layers.base import check_free
-from xpnet.nets.compiled import CompiledStep
-from xpnet.nets.mixed import MixedStep
+from xpnet.nets.assembly import common_dtype, number_parameters, running_order
 from xpnet.optimizers import Optimizer
 from xpnet.parameters import ParameterVector
 from xpnet.typing import Array, DTypeLike
+
+if TYPE_CHECKING:
+    from xpnet.steps import TrainingStep
 
 __all__ = ["Network"]
 
@@ -31,19 +32,14 @@ EVALUATION_BATCH = 1000
 """Samples that `accuracy` predicts at a time at most; of a convolutional network only so many as stay in the cache."""
 
 
-class _Slot(NamedTuple):
-    """The one record of whose parameter is called what: of a layer, by its attribute, and in the network's vector."""
-
-    layer: Layer
-    attribute: str
-    gradient: str
-    name: str
+NOTHING: Mapping[str, Array] = MappingProxyType({})
 
 
 class Network:
     """Layers with their parameters in one vector, ended by a loss.
 
-    A subclass says how the layers are connected, in `predict` and `backward`.
+    The layers run in a row, each fed by the one before. A subclass that connects them in another way overrides
+    `predict` and `backward`.
 
     Parameters
     ----------
@@ -65,9 +61,14 @@ class Network:
         The loss; also under the book's spelling, ``lastLayer``.
     params : ParameterVector
         Parameters by name: the layer's own name for it, and a running number (``W1``, ``b1``, ``W2`` ...).
+    slots : list of Slot
+        The parameters in order: whose they are, and what they are called.
+    input_shape : tuple of int or None
+        Shape of one sample, where the network insists on it.
     """
 
     params: ParameterVector
+    input_shape: tuple[int, ...] | None = None
     weight_decay_lambda: float = 0.0
     """Strength of the penalty on weights, L <- L + lambda / 2 * sum of W^2 over all parameters ``W...`` (section
     6.4.2)."""
@@ -86,16 +87,21 @@ class Network:
         if not isinstance(loss, Loss):
             raise TypeError(f"loss must be an xpnet.layers.Loss, got {type(loss).__name__}")
         self._check_connections()
-        self._slots = _number_parameters(self._all_layers().values())
-        arrays = {slot.name: getattr(slot.layer, slot.attribute) for slot in self._slots}
+        self.slots = number_parameters(self.modules().values())
+        arrays = {slot.name: getattr(slot.layer, slot.attribute) for slot in self.slots}
         if device is None:
             device = get_device(next(iter(arrays.values()))) if arrays else Device("cpu")
         if dtype is None:
-            dtype = _common_dtype(arrays)
+            dtype = common_dtype(arrays)
         self.params = ParameterVector({name: array.shape for name, array in arrays.items()}, dtype, Device(device))
         self.params.update(arrays)
         for layer in (*self.layers.values(), loss):
             layer.to(self.device, self.dtype)
+        self._order = row = running_order(self.layers.values())
+        # Backward ends at the first layer with parameters: nobody reads the gradient of the network's input.
+        first = next((i for i, layer in enumerate(row) if layer.parameters()), len(row))
+        self._first = row[first : first + 1]
+        self._behind_first = row[:first:-1] if self._first else []
         self._bind()
 
     @property
@@ -124,11 +130,18 @@ class Network:
         train : bool, default False
             Whether layers behave as in a training step.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define predict(x, train=False)")
+        with self.device.activate():
+            x = self.as_input(x)
+            for layer in self._order:
+                x = call(layer, "forward", x, train)
+            return x
 
     def backward(self, dout: Array) -> None:
         """Run the layers' backward passes for `dout`, the gradient of the scores, down to the parameters."""
-        raise NotImplementedError(f"{type(self).__name__} must define backward(dout)")
+        for layer in self._behind_first:
+            dout = call(layer, "backward", dout)
+        for layer in self._first:
+            call(layer, "backward_parameters", dout)
 
     def loss(self, x: Array, t: Array, train: bool = False) -> Array:
         """Return the mean loss over a batch, a scalar that stays on the device (``float()`` fetches it).
@@ -143,7 +156,7 @@ class Network:
             As in `predict`.
         """
         with self.device.activate():
-            return self._loss_of(self.predict(x, train), self._asarray("t", t))
+            return self.loss_of(self.predict(x, train), self.as_array("t", t))
 
     def accuracy(self, x: Array, t: Array) -> float:
         """Return the share of samples that are classified right (`Loss.correct`); NaN for no samples.
@@ -160,7 +173,7 @@ class Network:
         TypeError
             If the network's loss is one of regression.
         """
-        x, t = self._asarray("x", x), self._asarray("t", t)
+        x, t = self.as_array("x", x), self.as_array("t", t)
         if len(x) != len(t):
             raise ValueError(f"accuracy expected as many labels as samples, got {len(t)} for {len(x)}")
         if len(x) == 0:
@@ -168,7 +181,7 @@ class Network:
         xp = self.device.xp
         with self.device.activate():
             correct, number = xp.zeros((), dtype="int64"), 0
-            sample = self._widest(x.shape[1:]) * self.dtype.itemsize
+            sample = self._largest(x.shape[1:]) * self.dtype.itemsize
             at_a_time = max(min(EVALUATION_BATCH, kernels.scratch_size(x) // max(sample, 1)), 1)
             for start in range(0, len(x), at_a_time):
                 y = self.predict(x[start : start + at_a_time])
@@ -197,20 +210,24 @@ class Network:
         """Return the loss of a batch and its gradient, from one forward and one backward pass; see `gradient`."""
         if out is None:
             out = self.params.zeros_like()
-        elif not self.params.has_layout_of(out):
+        elif self.params.layout != getattr(out, "layout", None):
             raise ValueError(f"out must have the layout of params, {self.params}, got {out}")
-        with self.device.activate():
-            loss = self.loss(x, t, train=True)
-            self._direct_results(out)
-            try:
-                self.backward(self.last_layer.backward())
-                self._collect_gradients(out)
-            finally:
-                self._direct_results(None)
-        return loss, out
+        with self.device.activate(), self.writing_to(self.gradient_arrays(out)):
+            return self.backpropagate(x, self.as_array("t", t), out), out
+
+    def backpropagate(self, x: Array, t: Array, grads: ParameterVector) -> Array:
+        """Run both passes for a batch on the device, write the gradient into `grads`, and return the loss.
+
+        The core of a training step, without checks of its arguments. Layers that know `gradient_arrays` write there
+        (`writing_to`); what others computed is copied.
+        """
+        loss = self.loss_of(self.predict(x, True), t)
+        self.backward(call(self.last_layer, "backward"))
+        self.collect_gradients(grads)
+        return loss
 
     def numerical_gradient(
-        self, x: Array, t: Array, method: Literal["batched", "loop"] = "batched", memory: int = MEMORY
+        self, x: Array, t: Array, method: Literal["batched", "loop"] = "batched", memory: int = 2**28
     ) -> ParameterVector:
         """Return the gradient of the loss by central differences, at every coordinate of every parameter.
 
@@ -229,6 +246,8 @@ class Network:
         memory : int, default 256 MB
             Bytes that batched differences may take at a time.
         """
+        from xpnet.gradient.differences import network_differences
+
         grads = self.params.zeros_like()
         for name, differences in network_differences(self, x, t, method=method, memory=memory).items():
             grads[name] = differences.values
@@ -240,38 +259,11 @@ class Network:
         batch_size: int,
         backend: kernels.Backend | None = None,
         precision: kernels.Precision = "float32",
-    ) -> CompiledStep:
-        """Return a training step that allocates its arrays once, see `CompiledStep`; what `Trainer` runs.
+    ) -> TrainingStep:
+        """Return training steps that reuse their arrays, see `xpnet.steps.compile_step`; `Trainer` runs them."""
+        from xpnet.steps import compile_step
 
-        Parameters
-        ----------
-        optimizer : Optimizer
-            The update rule.
-        batch_size : int
-            Samples per step.
-        backend : {"numpy", "numba"}, optional
-            What computes on the CPU; by default Numba, where it is installed, for perceptrons (`HalvedSteps`), of which
-            small ones take half the time with it, and for networks with convolution or pooling, which save about a
-            fifth. It takes half a second and 70 MB to load, and the first time some seconds to compile.
-        precision : {"float32", "tf32", "float16"}, default "float32"
-            Of the matrix products on a CUDA device: with ``"tf32"`` their float32 inputs may be rounded to 10 bits,
-            which is faster. With ``"float16"`` all layers of a float32 network compute in float16, see `MixedStep`.
-
-        Examples
-        --------
-        >>> from xpnet.nets import TwoLayerNet
-        >>> from xpnet.optimizers import SGD
-        >>> rng = np.random.default_rng(0)
-        >>> x = rng.standard_normal((1000, 20))
-        >>> t = (x[:, 0] > 0).astype(int)
-        >>> step = TwoLayerNet(20, 10, 2, "he", seed=0).compile(SGD(lr=0.5), batch_size=50)
-        >>> losses = step.run(x, t, rng.integers(0, 1000, (200, 50)))
-        >>> bool(losses[-1] < 0.2 * losses[0])
-        True
-        """
-        if precision == "float16":
-            return MixedStep(self, optimizer, batch_size, backend)
-        return CompiledStep(self, optimizer, batch_size, backend, precision)
+        return compile_step(self, optimizer, batch_size, backend, precision)
 
     def to(self, device: Device | str | None = None, dtype: DTypeLike | None = None) -> Self:
         """Move the network to another device or dtype, in place, and return it."""
@@ -286,12 +278,16 @@ class Network:
         """Return a network of its own with the same layers and parameters."""
         return copy.deepcopy(self)
 
-    def frozen_copy(self, dtype: DTypeLike) -> Self:
-        """Return a copy that computes the same function each time, also in training (`Layer.frozen`)."""
+    def deterministic_copy(self, dtype: DTypeLike) -> Self:
+        """Return a copy that computes the same function each time, also in training (`Layer.fixed_buffers`)."""
         net = self.copy().to(dtype=dtype)
-        for layer in net._all_layers().values():
-            layer.frozen = True
+        for layer in net.modules().values():
+            layer.fixed_buffers = True
         return net
+
+    def modules(self) -> dict[str, Layer]:
+        """Return the layers by name, each with its parts behind it: ``"Residual1"``, ``"Residual1.Affine1"`` ..."""
+        return {key: part for name, layer in self.layers.items() for key, part in layer.modules(name).items()}
 
     def buffers(self) -> dict[str, Array]:
         """Return the layers' buffers (`Layer.buffer_names`), such as ``"BatchNormalization1.running_mean"``."""
@@ -327,28 +323,25 @@ class Network:
             buffer[...] = self.device.asarray(arrays.pop(name), buffer.dtype)
         self.params.update(arrays)
 
-    def _all_layers(self) -> dict[str, Layer]:
-        """Return the layers by name, each with its parts behind it: ``"Residual1"``, ``"Residual1.Affine1"`` ..."""
-        return {key: part for name, layer in self.layers.items() for key, part in layer.within(name).items()}
+    @property
+    def row(self) -> list[Layer] | None:
+        """The layers in the order in which they run; None if `predict` or `backward` are a subclass's own."""
+        is_row = type(self).predict is Network.predict and type(self).backward is Network.backward
+        return self._order if is_row else None
 
-    def _check_connections(self) -> None:
-        """Raise a ValueError if the layers do not fit together, before any of them is touched."""
-
-    def _widest(self, sample: tuple[int, ...]) -> int:
-        """Return how many numbers a sample of this shape takes where it takes most of them, as far as is known."""
-        return math.prod(sample)
-
-    def _row(self) -> list[Layer] | None:
-        """Return the layers, if `predict` and `backward` run them one after the other, else None."""
-        return None
-
-    def _activation_patterns(self) -> list[Array]:
-        """Return which side of their kinks the units were on in the last forward pass, layer by layer, and the loss."""
+    def activation_patterns(self) -> list[Array]:
+        """Return each layer's `Layer.activation_pattern` of the last forward pass, and the loss's."""
         patterns = (layer.activation_pattern() for layer in (*self.layers.values(), self.last_layer))
         return [pattern for pattern in patterns if pattern is not None]
 
-    def _asarray(self, name: str, x: Any) -> Array:
-        """Check that an argument is on the network's device; on the CPU, make an array of what is not one."""
+    def as_array(self, name: str, x: Any) -> Array:
+        """Check that an argument is on the network's device; on the CPU, make an array of what is not one.
+
+        Raises
+        ------
+        DeviceError
+            If it is elsewhere.
+        """
         if not self.device.holds(x):
             where = "on the host" if is_on_host(x) else f"on {get_device(x)}"
             raise DeviceError(
@@ -357,59 +350,60 @@ class Network:
             )
         return np.asarray(x) if is_on_host(x) else x
 
-    def _as_input(self, x: Any) -> Array:
-        """Check x and bring it to the network's dtype, so that what comes out has it on every path."""
-        x = self._asarray("x", x)
-        dtype = self._input_dtype(x.dtype)
-        return x if x.dtype == dtype else kernels.as_floats(x, dtype)
+    def as_input(self, x: Any) -> Array:
+        """Check samples, and bring them to the network's dtype, so that all that follows has it."""
+        x = self.as_array("x", x)
+        dtype = self.input_dtype(x.dtype)
+        if x.dtype != dtype:
+            x = kernels.as_floats(x, dtype)
+        if self.input_shape is not None and x.shape[1:] != self.input_shape:
+            self._refuse(x.shape, self.input_shape)
+        return x
 
-    def _input_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
-        """Return what samples of a dtype are brought to: the network's dtype, but for ids, which stay as they are."""
+    def input_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """Return the dtype that samples are brought to: the network's own, but ids for an embedding keep theirs."""
         if dtype == self.dtype or (dtype.kind in "iu" and any(layer.takes_ids for layer in self._first_layers())):
             return dtype
         if dtype.kind not in "fiub":
             raise TypeError(f"x must hold real numbers, got dtype {dtype}")
         return self.dtype
 
-    def _first_layers(self) -> list[Layer]:
-        """Return the layers that are given the samples, as far as is known."""
-        return []
+    def gradient_arrays(self, grads: ParameterVector) -> dict[Layer, dict[str, Array]]:
+        """Return the views of `grads` that the layers' gradients go to, by layer and name: ``"dW"`` ..."""
+        arrays: dict[Layer, dict[str, Array]] = {layer: {} for layer in (*self.modules().values(), self.last_layer)}
+        for slot in self.slots:
+            arrays[slot.layer][slot.gradient] = grads[slot.name]
+        return arrays
 
-    def _bind(self) -> None:
-        """Make the layers' parameters views of the vector, and the layers this network's own."""
-        for name, layer in self._all_layers().items():
-            layer._name = name
-        for slot in self._slots:
-            setattr(slot.layer, slot.attribute, self.params[slot.name])
+    @contextlib.contextmanager
+    def writing_to(self, arrays: Mapping[Layer, Mapping[str, Array]]) -> Iterator[None]:
+        """Context in which layers write their results into the given arrays (`Layer.out`)."""
+        try:
+            for layer, out in arrays.items():
+                layer.out = out
+            yield
+        finally:
+            for layer in arrays:
+                layer.out = NOTHING
 
-    def _direct_results(
-        self, grads: ParameterVector | None, arrays: Mapping[Layer, Mapping[str, Array]] = MappingProxyType({})
-    ) -> None:
-        """Let the layers write their gradients into `grads`, and other results into `arrays`; None: nowhere."""
-        out = {layer: dict(arrays.get(layer, {})) for layer in (*self._all_layers().values(), self.last_layer)}
-        if grads is not None:
-            for slot in self._slots:
-                out[slot.layer][slot.gradient] = grads[slot.name]
-        for layer, results in out.items():
-            layer.out = results
-
-    def _loss_of(self, scores: Array, t: Array) -> Array:
-        """Return the loss of scores, and of the weights where they decay."""
-        loss = self.last_layer.forward(scores, t)
+    def loss_of(self, scores: Array, t: Array) -> Array:
+        """Return the loss of scores, with the penalty on weights that decay."""
+        loss = call(self.last_layer, "forward", scores, t)
         if not self.weight_decay_lambda:
             return loss
         squares = sum(kernels.squared_norm(W) for W in self._decaying(self.params))
         return loss + squares * (0.5 * self.weight_decay_lambda)
 
-    def _collect_gradients(self, grads: ParameterVector) -> None:
-        """Copy the gradients of those layers that did not write them into place, and add those of the weight decay."""
-        for slot in self._slots:
-            computed = getattr(slot.layer, slot.gradient)
-            if computed is not grads[slot.name]:
-                grads[slot.name] = computed
-        self._add_decay(grads)
+    def collect_gradients(self, grads: ParameterVector) -> None:
+        """Copy the gradients that layers did not write into place, and add those of the weight decay."""
+        for layer, _, gradient, name in self.slots:
+            computed = getattr(layer, gradient)
+            if computed is not layer.out.get(gradient):
+                grads[name] = computed
+        self.add_weight_decay(grads)
 
-    def _add_decay(self, grads: ParameterVector) -> None:
+    def add_weight_decay(self, grads: ParameterVector) -> None:
+        """Add the gradient of the penalty on weights, lambda W, in place."""
         if self.weight_decay_lambda:
             for W, dW in zip(self._decaying(self.params), self._decaying(grads), strict=True):
                 dW += W * self.weight_decay_lambda
@@ -417,25 +411,34 @@ class Network:
     def _decaying(self, vector: ParameterVector) -> list[Array]:
         return [values for name, values in vector.items() if name.startswith("W")]
 
+    def _check_connections(self) -> None:
+        """Raise a ValueError if the layers do not fit together, before any of them is touched."""
+
+    def _largest(self, sample: tuple[int, ...]) -> int:
+        """Return the largest known number of values that a layer holds for one sample of this shape."""
+        return math.prod(sample)
+
+    def _first_layers(self) -> list[Layer]:
+        """Return the layers that are given the samples."""
+        return self._order[:1]
+
+    def _refuse(self, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+        sizes = ", ".join(map(str, expected))
+        hint = ""
+        if shape == expected:
+            hint = "; a single sample needs a batch axis: x[None]"
+        elif shape[1:] == (math.prod(expected),):
+            hint = f"; these samples are flat, see load_mnist(flatten=False), or x.reshape(-1, {sizes})"
+        raise ValueError(f"{type(self).__name__} expected x of shape (N, {sizes}), got {shape}{hint}")
+
+    def _bind(self) -> None:
+        """Make the layers' parameters views of the vector, and the layers this network's own."""
+        for name, layer in self.modules().items():
+            layer.place = name
+        for slot in self.slots:
+            setattr(slot.layer, slot.attribute, self.params[slot.name])
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Copying and unpickling make arrays of the layers' views; tie them to the new vector again.
         self.__dict__.update(state)
         self._bind()
-
-
-def _number_parameters(layers: Iterable[Layer]) -> list[_Slot]:
-    counts: Counter[str] = Counter()
-    slots = []
-    for layer in layers:
-        for attribute in layer.parameter_names:
-            counts[attribute] += 1
-            slots.append(_Slot(layer, attribute, f"d{attribute}", f"{attribute}{counts[attribute]}"))
-    return slots
-
-
-def _common_dtype(arrays: Mapping[str, Array]) -> DTypeLike:
-    dtypes = {str(array.dtype) for array in arrays.values()}
-    if len(dtypes) > 1:
-        found = ", ".join(f"{name} {array.dtype}" for name, array in arrays.items())
-        raise ValueError(f"the layers' parameters have different dtypes ({found}); pass dtype=")
-    return dtypes.pop() if dtypes else "float32"

@@ -1,4 +1,4 @@
-"""The straight line: any stack of layers, each fed by the one before."""
+"""Any stack of layers, each fed by the one before, with a look at whether they fit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from xpnet.device import Device
-from xpnet.layers import Affine, Layer, Loss, Pooling, Relu, SoftmaxWithLoss
+from xpnet.layers import Affine, Layer, Loss, SoftmaxWithLoss
 from xpnet.layers.activation import ActivationName, activation_layer
 from xpnet.layers.base import name_by_class
 from xpnet.nets.network import Network
@@ -68,11 +68,6 @@ class Sequential(Network):
             raise ValueError("a Sequential needs at least one layer")
         self.input_shape = None if input_shape is None else tuple(input_shape)
         super().__init__(named, loss or SoftmaxWithLoss(), device=device, dtype=dtype)
-        self._order = row = _pooled_first(list(named.values()))
-        # Where backward ends, at the first layer with parameters, and the way there; both empty if there is none.
-        first = next((i for i, layer in enumerate(row) if layer.parameters()), len(row))
-        self._first = row[first : first + 1]
-        self._behind_first = row[:first:-1] if self._first else []
 
     @staticmethod
     def mlp(
@@ -111,21 +106,6 @@ class Sequential(Network):
         layers = perceptron(sizes, activation, activation if std is None else std, device.rng(seed), dtype)
         return Sequential(layers, loss, device=device)
 
-    def predict(self, x: Array, train: bool = False) -> Array:
-        with self.device.activate():
-            x = self._as_input(x)
-            if self.input_shape is not None and x.shape[1:] != self.input_shape:
-                self._refuse(x.shape, self.input_shape)
-            for layer in self._order:
-                x = layer.forward(x, train)
-            return x
-
-    def backward(self, dout: Array) -> None:
-        for layer in self._behind_first:
-            dout = layer.backward(dout)
-        for layer in self._first:  # nobody reads the gradient of the network's input
-            layer.backward_parameters(dout)
-
     def summary(self, input_shape: tuple[int, ...] | None = None) -> str:
         """Return a table of the layers, their output shapes and numbers of parameters.
 
@@ -144,24 +124,8 @@ class Sequential(Network):
             ("layer", "output shape", "parameters"), rows, footer=("total", "", f"{self.params.size:,}"), align="<<>"
         )
 
-    def _widest(self, sample: tuple[int, ...]) -> int:
+    def _largest(self, sample: tuple[int, ...]) -> int:
         return max(map(math.prod, (sample, *self._output_shapes(sample).values())))
-
-    def _refuse(self, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
-        sizes = ", ".join(map(str, expected))
-        hint = ""
-        if shape == expected:
-            hint = "; a single sample needs a batch axis: x[None]"
-        elif shape[1:] == (math.prod(expected),):
-            hint = f"; these samples are flat, see load_mnist(flatten=False), or x.reshape(-1, {sizes})"
-        raise ValueError(f"{type(self).__name__} expected x of shape (N, {sizes}), got {shape}{hint}")
-
-    def _row(self) -> list[Layer] | None:
-        is_own = type(self).predict is Sequential.predict and type(self).backward is Sequential.backward
-        return self._order if is_own else None
-
-    def _first_layers(self) -> list[Layer]:
-        return self._order[:1]
 
     def _check_connections(self) -> None:
         for name, layer in self.layers.items():
@@ -185,19 +149,6 @@ class Sequential(Network):
                 shapes[name] = shape
             previous = name
         return shapes
-
-
-def _pooled_first(row: list[Layer]) -> list[Layer]:
-    """Return the order in which to run the layers: a ReLU behind the max pooling that follows it.
-
-    The largest of max(x, 0) is max(largest x, 0), and where it is positive the same pixel is the largest: values and
-    gradients are the same to the last bit, and the ReLU has a fraction of the work.
-    """
-    row = list(row)
-    for i, (layer, behind) in enumerate(pairwise(list(row))):
-        if type(layer) is Relu and type(behind) is Pooling:
-            row[i : i + 2] = behind, layer
-    return row
 
 
 def perceptron(

@@ -158,23 +158,36 @@ class Optimizer:
         DeviceError
             If parameters and gradients are on different devices.
         """
-        self._apply(params, grads, self._numbers(0))
+        self.apply(params, grads, self.numbers(0))
         self.steps += 1
 
     def _lr_at(self, t: int) -> float:
         return rate_at(self._lr, t) if callable(self._lr) else self._lr
 
-    def _numbers(self, ahead: int) -> tuple[float, ...]:
-        """Return all that changes from update to update, so many updates from now.
+    def numbers(self, ahead: int) -> tuple[float, ...]:
+        """Return all numbers that change from update to update: the rule's coefficients, then a factor.
 
-        The rule's coefficients, and behind them the factor of decoupled weight decay.
+        The factor, 1 - lr * weight_decay, is that of decoupled weight decay.
+
+        Parameters
+        ----------
+        ahead : int
+            Updates from now; 0 is the next one.
         """
         t = self.steps + ahead
         lr = self._lr_at(t)
         return (*self.coefficients(lr, t + 1), 1.0 - lr * self.weight_decay)
 
-    def _apply(self, params: Mapping[str, Array], grads: Mapping[str, Array], numbers: Sequence[Array | float]) -> None:
-        """Change `params` as in an update with these numbers, which may be arrays on the device."""
+    def apply(self, params: Mapping[str, Array], grads: Mapping[str, Array], numbers: Sequence[Array | float]) -> None:
+        """Change `params` as an update with the given `numbers` does; `steps` stays as it is.
+
+        Parameters
+        ----------
+        params, grads
+            As in `update`.
+        numbers : sequence of float, or of arrays without axes on the device
+            Such as `numbers` returned.
+        """
         *coefficients, decay = numbers
         with _device(params).activate():
             work = self._work(params, grads)
@@ -186,9 +199,14 @@ class Optimizer:
                         p *= decay
                     self.rule(p, direction, state, coefficients, a)
 
+    def fixed_settings(self) -> dict[str, Any]:
+        """Return the settings, by name, that are the same in each update; the learning rate is not."""
+        settings = {name: value for name, value in vars(self).items() if isinstance(value, (int, float, type(None)))}
+        return {name: value for name, value in settings.items() if name not in {"steps", "_lr"}}
+
     def _work(self, params: Mapping[str, Array], grads: Mapping[str, Array]) -> list[tuple[Array, list[_Block]]]:
         """Return what to go over: the two flat vectors where there are such, else array by array."""
-        if isinstance(params, ParameterVector) and params.has_layout_of(grads):
+        if isinstance(params, ParameterVector) and params.layout == getattr(grads, "layout", None):
             return [(grads.flat, self._blocks_of(params))]  # type: ignore[attr-defined]
         missing = params.keys() - grads.keys()
         if missing:
@@ -197,7 +215,7 @@ class Optimizer:
             if p.shape != grads[name].shape:
                 raise ValueError(f"{name!r} has shape {p.shape}, its gradient {grads[name].shape}")
             get_array_module(**{f"params[{name!r}]": p, f"grads[{name!r}]": grads[name]})
-        kept = [self._remembered(quantity, params) for quantity in self.state_names]
+        kept = [self.remembered(quantity, params) for quantity in self.state_names]
         return [
             (grads[name], [_Block(..., p, [vector[name] for vector in kept], _empty_like(p), _empty_like(p))])
             for name, p in params.items()
@@ -207,7 +225,7 @@ class Optimizer:
         """Return the blocks of a flat vector: those of the update before, where nothing has changed."""
         seen = [params, *(self.state.get(quantity) for quantity in self.state_names)]
         if self._seen != seen:  # compared by identity, as ParameterVectors are
-            kept: list[Any] = [self._remembered(quantity, params) for quantity in self.state_names]
+            kept: list[Any] = [self.remembered(quantity, params) for quantity in self.state_names]
             flat = params.flat
             size = min(BLOCK // flat.itemsize, flat.size) if is_on_host(flat) else flat.size
             a, b = _empty_like(flat[:size]), _empty_like(flat[:size])
@@ -218,8 +236,14 @@ class Optimizer:
                 self._blocks.append(_Block(part, flat[part], [vector.flat[part] for vector in kept], a[:n], b[:n]))
         return self._blocks
 
-    def _remembered(self, quantity: str, params: Mapping[str, Array]) -> Mapping[str, Array]:
-        """Return what is remembered, laid out as the parameters: made, or moved, where it is not yet."""
+    def remembered(self, quantity: str, params: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Return a quantity of `state_names`, laid out as the parameters: made, or moved, where it is not yet.
+
+        Raises
+        ------
+        ValueError
+            If it is there for parameters of other names or shapes.
+        """
         kept = self.state.get(quantity)
         if kept is not None and _is_laid_out_as(kept, params):
             return kept
@@ -282,7 +306,7 @@ def _device(params: Mapping[str, Array]) -> Device:
 
 def _is_laid_out_as(kept: Mapping[str, Array], params: Mapping[str, Array]) -> bool:
     if isinstance(params, ParameterVector):
-        return params.has_layout_of(kept)
+        return params.layout == getattr(kept, "layout", None)
     device = _device(params)
     return kept.keys() == params.keys() and all(
         device.holds(kept[name]) and (kept[name].shape, kept[name].dtype) == (p.shape, p.dtype)

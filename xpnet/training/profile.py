@@ -6,16 +6,15 @@ import copy
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
 from xpnet import kernels
 from xpnet.device import Device
+from xpnet.kernels import Call, observing
 from xpnet.nets import Network
 from xpnet.optimizers import Optimizer
 from xpnet.tables import format_table
@@ -60,14 +59,14 @@ class StepProfile:
     device : str
         Where.
     how : str
-        How whole steps are taken, if not layer by layer, as the parts are: with two cores, or as a CUDA graph.
+        How whole steps are driven (`Runner.name`); the parts are always timed one by one.
     """
 
     parts: tuple[Part, ...]
     step: float
     batch_size: int
     device: str
-    how: str = ""
+    how: str
 
     @property
     def products(self) -> float:
@@ -89,12 +88,11 @@ class StepProfile:
             f"{1e6 * self.products:,.1f}",
         )
         header = ("µs a step", "forward", "backward", "products alone")
-        where = ", ".join(filter(None, (self.device, self.how)))
         return "\n".join(
             [
                 format_table(header, rows, footer=totals, align="<>>>"),
                 "",
-                f"a whole step of {self.batch_size} samples on {where}: {1e6 * self.step:,.1f} µs, "
+                f"a whole step of {self.batch_size} samples on {self.device}, {self.how}: {1e6 * self.step:,.1f} µs, "
                 f"of which its matrix products alone are {self.products / self.step:.0%}",
             ]
         )
@@ -133,19 +131,13 @@ def profile_step(
     indices = device.asarray(device.rng(0).integers(0, len(x), (steps, batch_size)))
     step.run(x, t, indices)
     whole = _median_seconds(lambda: step.run(x, t, indices), device, repetitions=5) / steps
+    how = step.runners[0].name
 
-    layers = [*step._worker.layers.items(), ("loss", network.last_layer)]
-    timer = _Timer(device)
-    with ExitStack() as stack:
-        for name, layer in layers:
-            stack.enter_context(timer.timing(layer, "forward", (name, "forward")))
-            for method in ("backward", "backward_parameters"):
-                if hasattr(layer, method):
-                    stack.enter_context(timer.timing(layer, method, (name, "backward")))
-        stack.enter_context(timer.timing(optimizer, "update", ("update", "forward")))
-        stack.enter_context(timer.timing(kernels, "gather", ("gather", "forward")))
-        stack.enter_context(timer.collecting_products())
-        stack.enter_context(mock.patch.object(step, "_many", None))  # their parts cannot be timed
+    step.runners = step.runners[-1:]  # one by one: of others the parts cannot be timed
+    step.run(x, t, indices)  # warm
+    layers = {**step.gradient.net.layers, "loss": network.last_layer}
+    timer = _Timer(device, {layer: name for name, layer in layers.items()} | {optimizer: "update", None: "gather"})
+    with observing(timer):
         step.run(x, t, indices)
 
     def part(name: str) -> Part:
@@ -158,19 +150,45 @@ def profile_step(
         )
 
     with device.activate(), kernels.using(precision=precision):
-        parts = tuple(part(name) for name in ("gather", *(name for name, _ in layers), "update"))
-    return StepProfile(parts, whole, batch_size, str(device), step._many.HOW if step._many else "")
+        parts = tuple(part(name) for name in ("gather", *layers, "update"))
+    return StepProfile(parts, whole, batch_size, str(device), how)
 
 
 class _Timer:
-    """Stands in for methods while the context lasts, and records what their calls take."""
+    """An observer that records what calls of layers, of the update and of the gathering take.
 
-    def __init__(self, device: Device) -> None:
-        self._device = device
+    Parameters
+    ----------
+    device : Device
+        Where they run.
+    names : dict of object to str
+        Whose calls are timed, and what they are called; of kernels (None) `gather` alone.
+    """
+
+    def __init__(self, device: Device, names: dict[Any, str]) -> None:
+        self._device, self._names = device, names
         self._seconds: dict[tuple[str, str], dict[Any, list[float]]] = {}  # by what is timed, and the argument's shape
         self._running: list[tuple[str, str]] = []
         self._products: dict[Any, tuple[Array, Array, Array]] = {}  # by whose they are, and the operands' shapes
         self._calls: Counter[Any] = Counter()
+
+    def __call__(self, call: Call) -> Any:
+        if call.owner is None and call.name == "matmul":
+            return self._count_product(call)
+        if call.owner not in self._names or (call.owner is None and call.name != "gather"):
+            return call.run()
+        key = self._names[call.owner], "backward" if call.name in {"backward", "backward_parameters"} else "forward"
+        self._running.append(key)
+        self._device.synchronize()
+        start = time.perf_counter()
+        try:
+            return call.run()
+        finally:
+            self._device.synchronize()
+            seconds = time.perf_counter() - start
+            shape = getattr(call.args[0], "shape", None) if call.args else None
+            self._seconds.setdefault(key, {}).setdefault(shape, []).append(seconds)
+            self._running.pop()
 
     def products(self, name: str) -> list[tuple[tuple[Array, Array, Array], int]]:
         """Return a layer's products, one of each kind, and how many there were of it."""
@@ -184,38 +202,13 @@ class _Timer:
         durations = self._seconds.get((name, direction), {}).values()
         return sum(float(np.median(alike)) * len(alike) for alike in durations) / steps
 
-    def timing(self, owner: Any, method: str, key: tuple[str, str]) -> AbstractContextManager[Any]:
-        function: Callable[..., Any] = getattr(owner, method)
-
-        def timed(*args: Any) -> Any:
-            if self._running == [key]:  # backward, that calls the same layer's backward_parameters
-                return function(*args)
-            self._running.append(key)
-            self._device.synchronize()
-            start = time.perf_counter()
-            try:
-                return function(*args)
-            finally:
-                self._device.synchronize()
-                seconds = time.perf_counter() - start
-                shape = getattr(args[0], "shape", None) if args else None
-                self._seconds.setdefault(key, {}).setdefault(shape, []).append(seconds)
-                self._running.pop()
-
-        return mock.patch.object(owner, method, new=timed)
-
-    def collecting_products(self) -> AbstractContextManager[Any]:
-        """Count the matrix products, and keep the arrays of one of each kind, by the layer that computes them."""
-        matmul = kernels.matmul
-
-        def collecting(a: Array, b: Array, *args: Any, **kwargs: Any) -> Array:
-            result = matmul(a, b, *args, **kwargs)
-            key = (*self._running[-1], a.shape, b.shape)
-            self._products.setdefault(key, (a, b, result))
-            self._calls[key] += 1
-            return result
-
-        return mock.patch.object(kernels, "matmul", new=collecting)
+    def _count_product(self, call: Call) -> Any:
+        result = call.run()
+        a, b = call.args[:2]
+        key = (*self._running[-1], a.shape, b.shape)
+        self._products.setdefault(key, (a, b, result))
+        self._calls[key] += 1
+        return result
 
 
 def _median_seconds(call: Callable[[], object], device: Device, repetitions: int) -> float:

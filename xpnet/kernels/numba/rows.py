@@ -12,7 +12,7 @@ import numpy as np
 from xpnet import labels
 from xpnet.kernels import in_memory_order
 from xpnet.kernels.numba.compiling import are_compact, are_one, compiled, inlined
-from xpnet.kernels.numba.meeting import meet
+from xpnet.kernels.numba.barrier import wait
 from xpnet.typing import Array
 
 OTHER, DESCENT, MOMENTUM, MOMENTS = range(4)
@@ -31,8 +31,8 @@ def gather(x: Array, index: Array, out: Array) -> Any:
 
 
 @compiled
-def _gather_blocks(x, index, white, width, out):
-    """Write some samples, divided by `white`, as blocks of so many columns, one behind the other."""
+def _gather_blocks(x, index, divisor, width, out):
+    """Write some samples, divided by `divisor`, as blocks of so many columns, one behind the other."""
     for n in range(len(index)):
         row = x[min(max(index[n], 0), len(x) - 1)]
         for first in range(0, len(row), width):
@@ -40,7 +40,7 @@ def _gather_blocks(x, index, white, width, out):
             place = first * len(index) + n * len(part)
             there = out[place : place + len(part)]
             for i in range(len(part)):
-                there[i] = out.dtype.type(part[i]) / white
+                there[i] = out.dtype.type(part[i]) / divisor
 
 
 def relu(x: Array, mask: Array | None = None, out: Array | None = None) -> Any:
@@ -204,76 +204,72 @@ def _descend_by_moments(p, g, m, v, lr, eps, beta1, beta2):
 
 
 @compiled
-def take_steps(first, end, turns, network, data, indices, labels, rule, grads, room, losses):
-    """Take a thread's part in training steps of affine layers with activations between them, and a softmax at the end.
+def take_steps(first, end, arrivals, perceptron, samples, indices, labels, rule, grads, buffers, losses):
+    """Take a thread's part in training steps of a perceptron that ends in a softmax with cross entropy.
 
     Two threads call this at once, each for its half of the samples and, in the update, of the parameters; or one for
-    both. What they compute from stays in a core's own cache, where products that are shared out one by one fetch it
-    from the other's, again and again. They meet when both have their gradient, and when the parameters are changed.
+    both. What a thread computes from stays in its core's own cache, where products that are shared out one by one fetch
+    it from the other's, again and again. Two barriers: when both have their gradient, and when the parameters are
+    changed.
 
     Parameters
     ----------
     first, end : int
-        Of which halves, 0 and 1, this is the call; the thread is the first's.
-    turns : (2, LINE) int64
-        How often either thread came to a meeting; a thread that is not there is `meeting.GONE`.
-    network : tuple
-        Affine layers, (L, 5) int64: inputs, outputs, where W and b begin in the vector of parameters, and which
-        activation is behind it. The width of the blocks of columns into which samples are gathered. The vector.
-    data : tuple
-        Samples, (N, D), and what they are divided by.
+        The halves, of 0 and 1, that this call computes; the thread is the first's.
+    arrivals : (2, LINE) int64
+        The state of the barrier; a thread that is not there is `barrier.GONE`.
+    perceptron : Perceptron
+    samples : Samples
     indices, labels : (S, B) int64
-        Of the minibatches, and their class ids.
-    rule : tuple
-        Which (`OTHER`, ...); its coefficients and the factor of a decoupled weight decay in each step, (S, 3); its
-        settings, (4,): of weight decay, and what else it takes; two vectors for what it remembers.
+        The minibatches, and their class ids.
+    rule : Rule
     grads : two vectors
-        For the gradient of either half; the first is the whole's in the end, if the rule is another.
-    room : (2, B / 2 * units)
-        For what the layers give of either half's samples, and once more for what the widest gives.
+        For the gradient of either half; the first is the whole's in the end, if the rule is `OTHER`.
+    buffers : (2, B / 2 * units)
+        For the outputs of all layers for either half's samples, and once more for the widest.
     losses : (2, S) float64
         Set to the sum of either half's losses.
     """
-    params, size = network[2], indices.shape[1]
+    params, size = perceptron.params, indices.shape[1]
     middle = len(params) // 2
     for step in range(len(indices)):
-        if rule[0] == OTHER:  # which changes the parameters between the steps
-            meet(turns, first)
+        if rule.kind == OTHER:  # which changes the parameters between the steps
+            wait(arrivals, first)
         for half in range(first, end):
             part = slice(half * (size // 2), size if half else size // 2)
             losses[half, step] = _gradient(
-                network, data, indices[step, part], labels[step, part], size, grads[half], room[half]
+                perceptron, samples, indices[step, part], labels[step, part], size, grads[half], buffers[half]
             )
-        if not meet(turns, first) and end - first == 1:
+        if not wait(arrivals, first) and end - first == 1:
             return  # without the other half's gradient
         for half in range(first, end):
             part = slice(half * middle, len(params) if half else middle)
             _add(grads[0][part], grads[1][part])
             _apply(rule, step, part, params[part], grads[0][part])
-        meet(turns, first)
+        wait(arrivals, first)
 
 
 @compiled
-def count_correct(network, data, labels, at_a_time, room):
-    """Return how many of the samples have their largest score at their label, having predicted some at a time."""
-    samples, hits = len(data[0]), 0
-    for start in range(0, samples, at_a_time):
-        index = np.arange(start, min(start + at_a_time, samples))
-        scores, _ = _scores(network, data, index, room)
+def count_correct(perceptron, samples, labels, at_a_time, buffer):
+    """Return how many of the samples have their largest score at their label; some are predicted at a time."""
+    hits = 0
+    for start in range(0, len(samples.rows), at_a_time):
+        index = np.arange(start, min(start + at_a_time, len(samples.rows)))
+        scores, _ = _scores(perceptron, samples, index, buffer)
         for n in range(len(index)):
             hits += scores[n].argmax() == labels[index[n]]
     return hits
 
 
 @compiled
-def _scores(network, data, index, room):
-    """Return the scores of some samples, and where they end in the room: behind what all layers in front give."""
-    layers, width, params = network
+def _scores(perceptron, samples, index, buffer):
+    """Return the scores of some samples, and where they end in the buffer: behind the outputs of all layers before."""
+    layers, width, params = perceptron
     n, end = len(index), len(index) * layers[0, 0]
-    y = room[:end]
-    _gather_blocks(data[0], index, data[1], width, y)
+    y = buffer[:end]
+    _gather_blocks(samples.rows, index, samples.divisor, width, y)
     for number, (inputs, outputs, W, b, activation) in enumerate(layers):
-        given, y, end = y, room[end : end + n * outputs], end + n * outputs
+        given, y, end = y, buffer[end : end + n * outputs], end + n * outputs
         weights, scores = params[W : W + inputs * outputs].reshape(inputs, outputs), y.reshape(n, outputs)
         if number:
             np.dot(given.reshape(n, inputs), weights, scores)
@@ -285,20 +281,20 @@ def _scores(network, data, index, room):
 
 
 @compiled
-def _gradient(network, data, index, labels, size, grads, room):
+def _gradient(perceptron, samples, index, labels, size, grads, buffer):
     """Set the gradient of the sum of some samples' losses divided by `size`, and return that sum."""
-    layers, width, params = network
+    layers, width, params = perceptron
     n = len(index)
-    dout, end = _scores(network, data, index, room)
+    dout, end = _scores(perceptron, samples, index, buffer)
     start = end - dout.size
-    free = room[end:]
+    free = buffer[end:]
     loss = _softmax_cross_entropy(dout, labels, dout) * n
     _softmax_cross_entropy_gradient(dout, labels, dout.dtype.type(1 / size), dout)
     for number in range(len(layers) - 1, -1, -1):
         inputs, outputs, W, b, _ = layers[number]
         weights = slice(W, W + inputs * outputs)
         start, end = start - n * inputs, start
-        x, dW = room[start:end], grads[weights].reshape(inputs, outputs)
+        x, dW = buffer[start:end], grads[weights].reshape(inputs, outputs)
         _sum_rows(dout, grads[b : b + outputs])
         if number:
             rows, dx = x.reshape(n, inputs), free[: n * inputs]
@@ -364,20 +360,19 @@ def _multiply_transposed_blocks(x, width, dout, out):
 @compiled
 def _apply(rule, step, part, p, g):
     """Change some of the parameters by their gradient."""
-    which, coefficients, settings, memory = rule
-    if which == OTHER:
+    if rule.kind == OTHER:
         return
-    (lr, eps, decay), (coupled, decoupled, kept, also) = coefficients[step], settings
+    (lr, eps, decay), (coupled, decoupled, kept, also) = rule.coefficients[step], rule.settings
     if coupled:
         _add_scaled(g, p, coupled)
     if decoupled:
         _scale(p, decay)
-    if which == DESCENT:
+    if rule.kind == DESCENT:
         _descend(p, g, lr)
-    elif which == MOMENTUM:
-        _descend_with_momentum(p, g, memory[0][part], lr, kept, also > 0)
+    elif rule.kind == MOMENTUM:
+        _descend_with_momentum(p, g, rule.state[0][part], lr, kept, also > 0)
     else:
-        _descend_by_moments(p, g, memory[0][part], memory[1][part], lr, eps, kept, also)
+        _descend_by_moments(p, g, rule.state[0][part], rule.state[1][part], lr, eps, kept, also)
 
 
 @compiled

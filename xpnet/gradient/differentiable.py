@@ -1,0 +1,49 @@
+"""What a numerical gradient needs of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from xpnet.device import Device
+from xpnet.layers import Layer, Loss
+from xpnet.parameters import ParameterVector
+from xpnet.typing import Array, DTypeLike
+
+__all__ = ["Differentiable", "Parameter"]
+
+
+class Parameter(Protocol):
+    """A parameter of a network: its layer, the layer's attribute, and the name in the network's vector."""
+
+    @property
+    def layer(self) -> Layer: ...
+    @property
+    def attribute(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+
+
+class Differentiable(Protocol):
+    """A loss over parameters in one vector, such as that of an `xpnet.nets.Network`, which describes the members."""
+
+    params: ParameterVector
+    last_layer: Loss
+
+    @property
+    def device(self) -> Device: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def slots(self) -> Sequence[Parameter]: ...
+    @property
+    def row(self) -> list[Layer] | None: ...
+    def deterministic_copy(self, dtype: DTypeLike) -> Self: ...
+    def as_array(self, name: str, x: Any) -> Array: ...
+    def as_input(self, x: Any) -> Array: ...
+    def predict(self, x: Array, train: bool = False) -> Array: ...
+    def loss(self, x: Array, t: Array, train: bool = False) -> Array: ...
+    def gradient(self, x: Array, t: Array) -> ParameterVector: ...
+    def activation_patterns(self) -> list[Array]: ...

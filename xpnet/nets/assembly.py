@@ -1,0 +1,71 @@
+"""Assembly of a network from layers: names of parameters, their common dtype, the order in which layers run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import NamedTuple
+
+from xpnet.layers import Layer, Pooling, Relu
+from xpnet.typing import Array, DTypeLike
+
+__all__ = ["Slot", "common_dtype", "number_parameters", "running_order"]
+
+
+class Slot(NamedTuple):
+    """One parameter of a network: an attribute of a layer, and a name in the network's vector.
+
+    Attributes
+    ----------
+    layer : Layer
+        The owner.
+    attribute, gradient : str
+        The layer's attributes for the parameter and its gradient: ``"W"`` and ``"dW"``.
+    name : str
+        The parameter's name in the network: ``"W1"``.
+    """
+
+    layer: Layer
+    attribute: str
+    gradient: str
+    name: str
+
+
+def number_parameters(layers: Iterable[Layer]) -> list[Slot]:
+    """Name the parameters of layers, in order: each attribute's name and a running number."""
+    counts: Counter[str] = Counter()
+    slots = []
+    for layer in layers:
+        for attribute in layer.parameter_names:
+            counts[attribute] += 1
+            slots.append(Slot(layer, attribute, f"d{attribute}", f"{attribute}{counts[attribute]}"))
+    return slots
+
+
+def common_dtype(arrays: Mapping[str, Array]) -> DTypeLike:
+    """Return the dtype of all parameters; float32 if there are none.
+
+    Raises
+    ------
+    ValueError
+        If the dtypes differ.
+    """
+    dtypes = {str(array.dtype) for array in arrays.values()}
+    if len(dtypes) > 1:
+        found = ", ".join(f"{name} {array.dtype}" for name, array in arrays.items())
+        raise ValueError(f"the layers' parameters have different dtypes ({found}); pass dtype=")
+    return dtypes.pop() if dtypes else "float32"
+
+
+def running_order(layers: Iterable[Layer]) -> list[Layer]:
+    """Return the order in which to run a row of layers: a ReLU behind the max pooling that follows it.
+
+    The largest of max(x, 0) is max(largest x, 0). Where it is positive, the same pixel is the largest. So values and
+    gradients are the same to the last bit, and the ReLU has a fraction of the work.
+    """
+    row = list(layers)
+    for i, (layer, behind) in enumerate(pairwise(list(row))):
+        if type(layer) is Relu and type(behind) is Pooling:
+            row[i : i + 2] = behind, layer
+    return row

@@ -1,0 +1,14 @@
+"""Training steps: how a gradient is got from one minibatch, and how steps are driven.
+
+Two questions are separate, and answered by objects that are put together in one place, `compile_step`.
+
+- A `Gradient` computes the gradient of a minibatch: in full precision (`step.FullPrecision`), or in float16
+  (`mixed.MixedPrecision`).
+- A `Runner` drives steps: one by one (`step.OneByOne`), as a CUDA graph that wraps the first (`cuda_graph.CudaGraph`),
+  or a perceptron's by two threads in one compiled function (`two_threads.TwoThreads`).
+"""
+
+from xpnet.steps.compiling import compile_step
+from xpnet.steps.step import Gradient, Minibatches, Runner, TrainingStep
+
+__all__ = ["Gradient", "Minibatches", "Runner", "TrainingStep", "compile_step"]

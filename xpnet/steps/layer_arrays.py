@@ -1,0 +1,52 @@
+"""Arrays that layers make in their first step, and write into in all that follow."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from xpnet.kernels import Call, observing
+from xpnet.layers import Layer
+from xpnet.nets import Network
+from xpnet.typing import Array
+
+__all__ = ["LayerArrays", "recorded_arrays"]
+
+LayerArrays = dict[Layer, dict[str, Array]]
+"""What `Layer.out` is to be, for each layer of a network."""
+
+RESULTS = {"forward": "y", "backward": "dx"}
+"""The name in `Layer.out` of what a method returns."""
+
+
+@contextlib.contextmanager
+def recorded_arrays(net: Network) -> Iterator[LayerArrays]:
+    """Context of one step, at whose end the yielded mapping holds the arrays that the layers made.
+
+    These are what forward and backward returned, and what forward saved. A layer that can write over what it is given
+    gets the array of the layer that gave it, where that layer has no more use for it (`Layer.in_place`,
+    `Layer.hands_over`).
+    """
+    layers = (*net.modules().values(), net.last_layer)
+    made: LayerArrays = {layer: {} for layer in layers}
+
+    def record(call: Call) -> Any:
+        result = call.run()
+        if call.owner in made and call.name in RESULTS:
+            made[call.owner][RESULTS[call.name]] = result
+        return result
+
+    with observing(record):
+        yield made
+    for layer, arrays in made.items():
+        arrays.update({name: getattr(layer, name) for name in layer.saved})
+    shared: dict[int, Array] = {}
+    for front, behind in itertools.pairwise(net.row or []):
+        for giver, taker, name in ((front, behind, "y"), (behind, front, "dx")):
+            given, own = made[giver].get(name), made[taker].get(name)
+            if giver.hands_over and taker.in_place and given is not None and own is not None:
+                shared[id(own)] = given
+    for arrays in made.values():  # the layer behind may have saved what it was given
+        arrays.update({name: shared.get(id(array), array) for name, array in arrays.items()})

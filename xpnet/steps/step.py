@@ -1,0 +1,346 @@
+"""A training step: gather a minibatch, compute its gradient, update the parameters."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from xpnet import kernels
+from xpnet.device import is_on_host
+from xpnet.interrupts import HeldInterrupts
+from xpnet.kernels import call
+from xpnet.nets import Network
+from xpnet.optimizers import Optimizer
+from xpnet.parameters import ParameterVector
+from xpnet.steps.layer_arrays import LayerArrays, recorded_arrays
+from xpnet.typing import Array, DTypeLike
+
+__all__ = ["FullPrecision", "Gradient", "Minibatches", "OneByOne", "Runner", "TrainingStep", "update"]
+
+GATHERED = 2**23
+"""Size in bytes of the buffer for gathered samples on the host: those of several steps.
+
+What a core writes must first leave the caches of those that read it in the step before. So a step's samples are written
+where the other cores have no longer any: a step of 784-50-10 on two cores that share no cache takes a tenth less time
+than with an eighth of this, and on two that do the same.
+"""
+
+GATHERED_STEPS = 50
+"""Steps whose samples are gathered at a time at most: as many as there are in a CUDA graph."""
+
+Coefficients = Sequence[Array | float]
+"""The numbers of one update, see `Optimizer.numbers`."""
+
+
+@dataclass(frozen=True)
+class Minibatches:
+    """Some minibatches of data that lie on the device, one for each step.
+
+    ``batches[3:5]`` are two of them, of the same data.
+
+    Attributes
+    ----------
+    x : (N, ...)
+        Samples.
+    t : (N, C) or (N,) integers
+        Labels.
+    indices : (S, B) integers in [0, N)
+        The samples of each minibatch; B may differ from one call of `Runner.run` to the next.
+    """
+
+    x: Array
+    t: Array
+    indices: Array
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, steps: slice) -> Minibatches:
+        return Minibatches(self.x, self.t, self.indices[steps])
+
+
+class Gradient(Protocol):
+    """The way from a minibatch to its gradient, and from there to the update."""
+
+    net: Network
+    """The network whose layers compute."""
+    layer_grads: ParameterVector
+    """Where these layers write their gradients."""
+    grads: ParameterVector
+    """The gradient of the trained parameters, behind `compute`."""
+
+    def compute(self, x: Array, t: Array) -> Array:
+        """Leave the gradient of a minibatch in ``grads``; return its loss, a scalar on the device."""
+
+    def update(self, coefficients: Coefficients | None) -> None:
+        """Update the parameters by ``grads``, see `update`."""
+
+    def state(self) -> dict[str, float]:
+        """Return what later steps depend on, besides parameters and optimizer, as numbers on the host."""
+
+    def load_state(self, state: Mapping[str, float]) -> None:
+        """Go on from what `state` returned."""
+
+
+class Runner(Protocol):
+    """A way to drive training steps.
+
+    Attributes
+    ----------
+    name : str
+        What a profile calls it, such as ``"as a CUDA graph"``.
+    """
+
+    name: str
+
+    def run(self, batches: Minibatches, losses: Array, on_taken: Callable[[int], None]) -> int:
+        """Take a step for each minibatch, as far as this runner can.
+
+        Parameters
+        ----------
+        batches : Minibatches
+            S minibatches.
+        losses : (S,)
+            Set to the loss of each minibatch before its step.
+        on_taken : function
+            Called with the number of steps each time that some were taken.
+
+        Returns
+        -------
+        int
+            Number of steps taken. The next runner in the list takes the others.
+        """
+
+
+class TrainingStep:
+    """Training steps on minibatches of data that lie on the device: gather, forward, loss, backward, update.
+
+    The same numbers as from ``net.loss_and_gradient`` and ``optimizer.update``, with fewer calls and allocations. Made
+    by `Network.compile`.
+
+    Attributes
+    ----------
+    steps : int
+        Steps taken so far.
+    runners : list of Runner
+        The ways to drive steps, in the order in which they are tried.
+    backend : {"numpy", "numba"}
+        What computes on the CPU.
+    precision : {"float32", "tf32", "float16"}
+        Of products on a CUDA device, or, with ``"float16"``, of the layers.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        optimizer: Optimizer,
+        batch_size: int,
+        gradient: Gradient,
+        runners: list[Runner],
+        accuracy: Callable[[Array, Array], float],
+        backend: kernels.Backend,
+        precision: kernels.Precision,
+    ) -> None:
+        self.net, self.optimizer, self.batch_size = net, optimizer, batch_size
+        self.gradient, self.runners = gradient, runners
+        self.backend, self.precision = backend, precision
+        self.steps = 0
+        self._accuracy = accuracy
+        self._params = net.params
+
+    def run(self, x: Array, t: Array, indices: Array, losses: Array | None = None) -> Array:
+        """Take a step for each row of `indices`; return the loss of each minibatch before its step.
+
+        Interrupted, by Ctrl-C too, the network is left as after the last whole step, and ``steps`` says how many there
+        were.
+
+        Parameters
+        ----------
+        x : (N, ...)
+            Samples on the network's device: floats, or pixels as ``uint8`` (`Network.predict`).
+        t : (N, C) or (N,) integers
+            Their labels, there as well.
+        indices : (S, B) integers in [0, N), there as well
+            The minibatches, of ``batch_size`` samples each, or of fewer.
+        losses : (S,), optional
+            Where to write the losses; by default a new array on the device.
+
+        Returns
+        -------
+        losses
+        """
+        if indices.ndim != 2 or not 0 < indices.shape[1] <= self.batch_size:
+            raise ValueError(
+                f"indices must have the shape (S, {self.batch_size}), got {indices.shape}; "
+                "a minibatch may have fewer samples than that, but neither more nor none"
+            )
+        self._check_not_moved()
+        net = self.net
+        batches = Minibatches(net.as_array("x", x), net.as_array("t", t), indices)
+        with (
+            net.device.activate(),
+            kernels.using(self.backend, "tf32" if self.precision == "tf32" else "float32"),
+            HeldInterrupts() as interrupts,
+        ):
+
+            def on_taken(steps: int) -> None:
+                self.steps += steps
+                interrupts.release()
+
+            if losses is None:
+                losses = net.device.xp.zeros(len(batches), dtype=net.dtype)
+            taken = 0
+            for runner in self.runners:
+                taken += runner.run(batches[taken:], losses[taken:], on_taken)
+        return losses
+
+    def accuracy(self, x: Array, t: Array) -> float:
+        """Return `Network.accuracy`, computed as the steps are: by their backend, of perceptrons by two threads."""
+        self._check_not_moved()
+        with kernels.using(self.backend):
+            return self._accuracy(x, t)
+
+    def state(self) -> dict[str, float]:
+        """Return what later steps depend on, besides parameters and optimizer: in float16 the loss scale.
+
+        With the network's parameters and buffers and the optimizer's state, it is all that a checkpoint needs.
+        """
+        return self.gradient.state()
+
+    def load_state(self, state: Mapping[str, float]) -> None:
+        """Go on from what `state` returned.
+
+        Raises
+        ------
+        ValueError
+            If it is the state of steps in another precision.
+        """
+        expected = self.gradient.state().keys()
+        if state.keys() != expected:
+            raise ValueError(
+                f"the state of steps in {self.precision} has the entries {sorted(expected)}, got {sorted(state)}"
+            )
+        self.gradient.load_state(state)
+
+    def _check_not_moved(self) -> None:
+        if self.net.params is not self._params:
+            raise RuntimeError("the network has been moved to another device or dtype since; compile its step again")
+
+
+class OneByOne:
+    """A runner that takes one step after the other, layer by layer: the definition of a training step.
+
+    Layers write their results into the arrays that they made in the first step of a minibatch's size (`LayerArrays`).
+
+    Parameters
+    ----------
+    gradient : Gradient
+        How the gradient of a minibatch is computed.
+    optimizer : Optimizer
+        The update rule.
+    reduce : function, optional
+        Called between backward and update with the gradient, which it changes in place.
+    """
+
+    name = "one by one"
+
+    def __init__(
+        self, gradient: Gradient, optimizer: Optimizer, reduce: Callable[[ParameterVector], None] | None = None
+    ) -> None:
+        self.gradient, self.optimizer, self.reduce = gradient, optimizer, reduce
+        self._gradients = gradient.net.gradient_arrays(gradient.layer_grads)
+        self._arrays: dict[int, LayerArrays] = {}  # by the number of samples in a minibatch
+        self._gathered: dict[tuple[str, int], Array] = {}
+
+    def run(self, batches: Minibatches, losses: Array, on_taken: Callable[[int], None]) -> int:
+        self.take(batches, losses, None, on_taken)
+        return len(batches)
+
+    def take(
+        self,
+        batches: Minibatches,
+        losses: Array,
+        coefficients: Sequence[Coefficients] | None = None,
+        on_taken: Callable[[int], None] = lambda steps: None,
+    ) -> None:
+        """Take a step for each minibatch: with the given numbers of the rule, or else by its own ``update``."""
+        net, size, done = self.gradient.net, batches.indices.shape[1], 0
+        if size not in self._arrays and len(batches):
+            with net.writing_to(self._gradients), recorded_arrays(net) as made:
+                self._take(batches[:1], losses, coefficients, on_taken)
+            self._arrays[size] = {layer: {**arrays, **self._gradients[layer]} for layer, arrays in made.items()}
+            done = 1
+        with net.writing_to(self._arrays.get(size, self._gradients)):
+            rest = None if coefficients is None else coefficients[done:]
+            self._take(batches[done:], losses[done:], rest, on_taken)
+
+    def _take(
+        self,
+        batches: Minibatches,
+        losses: Array,
+        coefficients: Sequence[Coefficients] | None,
+        on_taken: Callable[[int], None],
+    ) -> None:
+        for i, (x, t) in enumerate(self._gather(batches)):
+            losses[i] = self.gradient.compute(x, t)
+            if self.reduce is not None:
+                self.reduce(self.gradient.grads)
+            self.gradient.update(None if coefficients is None else coefficients[i])
+            on_taken(1)
+
+    def _gather(self, batches: Minibatches) -> Iterator[tuple[Array, Array]]:
+        """Copy the samples of each minibatch into a buffer, converted to the dtype that the layers compute in."""
+        x, t, (steps, size) = batches.x, batches.t, batches.indices.shape
+        dtype = self.gradient.net.input_dtype(x.dtype)
+        sample = max(x[:1].size * dtype.itemsize, 1)
+        room = GATHERED if is_on_host(x) else kernels.scratch_size(x)
+        at_a_time = max(min(room // (sample * size), GATHERED_STEPS), 1)
+        samples = self._buffer("x", size, (at_a_time * size, *x.shape[1:]), dtype)
+        labels = self._buffer("t", size, (at_a_time * size, *t.shape[1:]), t.dtype)
+        part = size if is_on_host(x) else at_a_time * size  # on the host a step's own, to find them in the cache
+        for start in range(0, steps, at_a_time):
+            index = batches.indices[start : start + at_a_time].reshape(-1)
+            kernels.gather(t, index, labels[: len(index)])
+            for i in range(0, len(index), size):
+                if i % part == 0:
+                    kernels.gather(x, index[i : i + part], samples[i : min(i + part, len(index))])
+                yield samples[i : i + size], labels[i : i + size]
+
+    def _buffer(self, name: str, size: int, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        # One for each size of minibatches: a CUDA graph goes on writing into the one that it was captured with.
+        buffer = self._gathered.get((name, size))
+        if buffer is None or buffer.shape != shape or buffer.dtype != dtype:
+            buffer = self._gathered[name, size] = self.gradient.net.device.xp.empty(shape, dtype=dtype)
+        return buffer
+
+
+class FullPrecision:
+    """The gradient of a minibatch in the network's own dtype, see `Gradient`."""
+
+    def __init__(self, net: Network, optimizer: Optimizer) -> None:
+        self.net, self.optimizer = net, optimizer
+        self.grads = self.layer_grads = net.params.zeros_like()
+
+    def compute(self, x: Array, t: Array) -> Array:
+        return self.net.backpropagate(x, t, self.grads)
+
+    def update(self, coefficients: Coefficients | None) -> None:
+        update(self.optimizer, self.net.params, self.grads, coefficients)
+
+    def state(self) -> dict[str, float]:
+        return {}
+
+    def load_state(self, state: Mapping[str, float]) -> None:
+        pass  # there is none
+
+
+def update(
+    optimizer: Optimizer, params: ParameterVector, grads: ParameterVector, coefficients: Coefficients | None
+) -> None:
+    """Update the parameters: by the rule's own ``update``, or with the given numbers (`Optimizer.apply`)."""
+    if coefficients is None:
+        call(optimizer, "update", params, grads)
+    else:
+        optimizer.apply(params, grads, coefficients)

@@ -1,0 +1,249 @@
+"""Training steps of perceptrons by two threads, each with its half of every minibatch."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpnet import functions
+from xpnet.blas import blas
+from xpnet.layers import Affine, Relu, Sigmoid, SoftmaxWithLoss, Tanh
+from xpnet.nets import Network
+from xpnet.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, Optimizer
+from xpnet.parameters import ParameterVector
+from xpnet.steps.step import Minibatches
+from xpnet.typing import Array
+
+if TYPE_CHECKING:
+    from xpnet.kernels.numba.perceptron import Perceptron, Rule, Samples
+
+__all__ = ["TwoThreads"]
+
+LARGEST = 2**22
+"""Bytes of parameters up to which this gains: two gradients are added, and should be in the caches for it."""
+
+WINDOW = 50
+"""Steps that the threads take between two moments at which Ctrl-C is heeded."""
+
+PREDICTED = 100
+"""Samples that a thread predicts at a time."""
+
+MOST_BLOCKS = 12
+"""Into how many small products the first is split at most: into two it takes a third less time, into twelve a tenth."""
+
+ACTIVATIONS = {Relu: "RELU", Sigmoid: "SIGMOID", Tanh: "TANH"}
+"""The layers that may be between affine layers, and their names in `xpnet.kernels.numba.rows`."""
+
+METHODS = {"forward", "backward", "backward_parameters"}
+"""The methods of a layer that other runners call, and that may have been replaced in one."""
+
+
+class TwoThreads:
+    """A runner for perceptrons on the host: two threads, each with its half of every minibatch.
+
+    It takes networks of affine layers with ReLU, sigmoid or tanh between them and `SoftmaxWithLoss` at their end, as
+    one function that Numba compiles (`xpnet.kernels.numba.rows.take_steps`). Where the BLAS may use one thread only,
+    so does this, and takes the same steps to the last bit. What it does not know, a label shared between classes for
+    instance, it leaves to the next runner.
+
+    Parameters
+    ----------
+    net : Network
+        The network to train, see `suits`.
+    optimizer : Optimizer
+        The update rule. Gradient descent and Adam are part of the compiled function; others are called in each step.
+    grads : ParameterVector
+        Where such a rule finds the gradient.
+    """
+
+    name = "by two threads"
+
+    def __init__(self, net: Network, optimizer: Optimizer, grads: ParameterVector) -> None:
+        self.net, self.optimizer, self.grads = net, optimizer, grads
+        self._layers = _table(net)
+        self._inputs, self._classes = int(self._layers[0, 0]), int(self._layers[-1, 1])
+        self._both_grads = grads.flat, net.params.zeros_like().flat
+        self._buffers = self._room(0)
+
+    @staticmethod
+    def suits(net: Network, batch_size: int) -> bool:
+        """Whether this runner can train `net` here: what it needs is installed, and the layers are of its kind."""
+        row = net.row or []
+        return (
+            net.device.name == "cpu"
+            and net.dtype in ("float32", "float64")
+            and net.params.flat.nbytes <= LARGEST
+            and batch_size > 1
+            and len(row) % 2 == 1
+            and all(type(layer) in (ACTIVATIONS if i % 2 else {Affine}) for i, layer in enumerate(row))
+            and type(net.last_layer) is SoftmaxWithLoss
+            and all(map(importlib.util.find_spec, ("numba", "scipy", "threadpoolctl")))
+        )
+
+    def run(self, batches: Minibatches, losses: Array, on_taken: Callable[[int], None]) -> int:
+        size = batches.indices.shape[1]
+        if size < 2 or not self._takes(batches.x, batches.t):
+            return 0
+        samples, indices = self._samples(batches.x), np.ascontiguousarray(batches.indices, np.int64)
+        with blas as threads, ThreadPoolExecutor(1) as pool:
+            for start in range(0, len(indices), WINDOW):
+                part = slice(start, start + WINDOW)
+                ids = self._class_ids(batches.t, indices[part])
+                if ids is None:
+                    return start
+                self._take(samples, indices[part], ids, losses[part], on_taken, pool if threads > 1 else None)
+        return len(indices)
+
+    def accuracy(self, x: Array, t: Array) -> float:
+        """Return the network's accuracy, of which either thread counts a half."""
+        from xpnet.kernels.numba.rows import count_correct
+
+        is_own = getattr(self.net.accuracy, "__func__", None) is not Network.accuracy
+        if is_own or len(x) != len(t) or not self._takes(x, t):
+            return self.net.accuracy(x, t)
+        ids = t.astype(np.int64) if t.ndim == 1 else t.argmax(axis=1)
+        samples, middle = self._samples(x), len(x) // 2
+        perceptron, buffers = self.perceptron(PREDICTED), self._room(PREDICTED)
+
+        def count(half: int) -> int:
+            part = slice(middle, None) if half else slice(middle)
+            rows = samples._replace(rows=samples.rows[part])
+            return int(count_correct(perceptron, rows, ids[part], PREDICTED, buffers[half]))
+
+        with blas as threads, ThreadPoolExecutor(1) as pool:
+            helped = pool.submit(count, 1) if threads > 1 else None
+            return (count(0) + (helped.result() if helped else count(1))) / len(x)
+
+    def perceptron(self, samples: int) -> Perceptron:
+        """Return the network as the compiled functions take it, to compute so many samples at a time."""
+        from xpnet.kernels.numba.perceptron import Perceptron
+
+        outputs = int(self._layers[0, 1])
+        blocks = -(-samples * self._inputs * outputs // blas.small) if blas.small else 1
+        width = -(-self._inputs // blocks) if blocks <= MOST_BLOCKS else self._inputs
+        return Perceptron(self._layers, width, self.net.params.flat)
+
+    def _take(
+        self,
+        samples: Samples,
+        indices: Array,
+        ids: Array,
+        losses: Array,
+        on_taken: Callable[[int], None],
+        pool: ThreadPoolExecutor | None,
+    ) -> None:
+        """Take some steps, with a thread of the pool or alone."""
+        from xpnet.kernels.numba.barrier import GONE, LINE
+        from xpnet.kernels.numba.rows import OTHER, take_steps
+
+        net, optimizer, (steps, size) = self.net, self.optimizer, indices.shape
+        rule = _as_rule(optimizer, net.params, steps)
+        at_a_time = 1 if rule.kind == OTHER else steps
+        half = -(-size // 2)
+        if self._buffers.shape[1] < self._values(half):
+            self._buffers = self._room(half)
+        perceptron, sums, arrivals = self.perceptron(half), np.empty((2, steps)), np.zeros((2, LINE), np.int64)
+
+        def take(first: int, end: int, part: slice) -> None:
+            mine = indices[part], ids[part], rule, self._both_grads, self._buffers, sums[:, part]
+            take_steps(first, end, arrivals, perceptron, samples, *mine)
+
+        def help_out() -> None:
+            try:
+                take(1, 2, slice(steps))
+            finally:  # or the other would wait for ever, should this fail
+                arrivals[1] = GONE
+
+        arrivals[1] = 0 if pool else GONE
+        helper = pool.submit(help_out) if pool else None
+        try:
+            for start in range(0, steps, at_a_time):
+                part = slice(start, start + at_a_time)
+                take(0, 1 if pool else 2, part)
+                losses[part] = sums[:, part].sum(axis=0) / size
+                if rule.kind == OTHER:
+                    optimizer.update(net.params, self.grads)
+                else:
+                    optimizer.steps += steps
+                on_taken(at_a_time)
+        finally:
+            arrivals[0] = GONE
+            if helper:
+                helper.result()
+
+    def _takes(self, x: Array, t: Array) -> bool:
+        """Whether the compiled function computes what the layers would, from these data and as they are set."""
+        net, loss = self.net, self.net.last_layer
+        return (
+            type(loss) is SoftmaxWithLoss
+            and x.dtype in ("uint8", net.dtype)
+            and x.flags.c_contiguous
+            and len(x) > 0
+            and x.ndim > 1
+            and (math.prod(x.shape[1:]) == self._inputs if net.input_shape is None else x.shape[1:] == net.input_shape)
+            and (t.dtype.kind in "iu" if t.ndim == 1 else t.shape[1:] == (self._classes,))
+            and not (net.weight_decay_lambda or loss.label_smoothing or loss.class_weight is not None)
+            and not any(vars(layer).keys() & METHODS for layer in (*net.layers.values(), loss))
+        )
+
+    def _class_ids(self, t: Array, indices: Array) -> Array | None:
+        """Return the class ids of samples; None if some are not of one class."""
+        labels = t.take(indices, axis=0, mode="clip")
+        if t.ndim > 1:
+            return functions.indicated_classes(labels)
+        functions.check_ids(labels, self._classes)
+        return labels.astype(np.int64)
+
+    def _samples(self, x: Array) -> Samples:
+        from xpnet.kernels.numba.perceptron import Samples
+
+        return Samples(x.reshape(len(x), -1), self.net.dtype.type(255 if x.dtype == "uint8" else 1))
+
+    def _room(self, samples: int) -> Array:
+        """Return buffers, one for each thread, for what the layers compute from so many samples."""
+        return np.empty((2, self._values(samples)), self.net.dtype)
+
+    def _values(self, samples: int) -> int:
+        outputs = self._layers[:, 1]
+        return samples * int(self._inputs + outputs.sum() + outputs.max())
+
+
+def _table(net: Network) -> Array:
+    """Return the affine layers, as `Perceptron.layers` has them."""
+    from xpnet.kernels.numba import rows
+
+    flat, row, table = net.params.flat, net.row or [], []
+    for layer, behind in itertools.zip_longest(row[::2], row[1::2]):
+        starts = ((p.ctypes.data - flat.ctypes.data) // flat.itemsize for p in (layer.W, layer.b))
+        table.append((*layer.W.shape, *starts, getattr(rows, ACTIVATIONS.get(type(behind), "NONE"))))
+    return np.array(table, np.int64)
+
+
+def _as_rule(optimizer: Optimizer, params: ParameterVector, steps: int) -> Rule:
+    """Return the optimizer as the compiled function takes it, for so many steps."""
+    from xpnet.kernels.numba.perceptron import Rule
+    from xpnet.kernels.numba.rows import DESCENT, MOMENTS, MOMENTUM, OTHER
+
+    kind, coefficients, settings = OTHER, np.zeros((steps, 3)), np.zeros(4)
+    state: list[Any] = [params, params]
+    if not (optimizer.clip_norm or optimizer.clip_value or vars(optimizer).keys() & {"update", "rule", "coefficients"}):
+        if isinstance(optimizer, SGD) and type(optimizer) in (SGD, Momentum, Nesterov):
+            kind = MOMENTUM if optimizer.momentum else DESCENT
+            settings[2:] = optimizer.momentum, optimizer.nesterov
+        elif isinstance(optimizer, Adam) and type(optimizer) in (Adam, AdamW):
+            kind = MOMENTS
+            settings[2:] = optimizer.beta1, optimizer.beta2
+    if kind != OTHER:
+        settings[int(optimizer.decoupled)] = optimizer.weight_decay
+        for ahead in range(steps):
+            *numbers, coefficients[ahead, 2] = optimizer.numbers(ahead)
+            coefficients[ahead, : len(numbers)] = numbers
+        kept = (optimizer.remembered(quantity, params) for quantity in optimizer.state_names)
+        state[: len(optimizer.state_names)] = kept
+    return Rule(kind, coefficients, settings, (state[0].flat, state[1].flat))
