@@ -14,7 +14,6 @@ import json
 import statistics
 import time
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 
@@ -128,8 +127,8 @@ def measure_steps(device: Device) -> dict[str, float]:
     step = TwoLayerNet(784, 50, 10, device=device, seed=0).compile(SGD(0.1), 100)
     step.run(x, t, indices)
     figures = {"captured": measure(device, lambda: step.run(x, t, indices), 3) / len(indices)}
-    with mock.patch.object(step, "_many", None):
-        figures["eager"] = measure(device, lambda: step.run(x, t, indices), 1) / len(indices)
+    step.runners = step.runners[-1:]  # one by one
+    figures["eager"] = measure(device, lambda: step.run(x, t, indices), 1) / len(indices)
     return figures
 
 

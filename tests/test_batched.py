@@ -261,7 +261,7 @@ def test_a_network_that_is_no_row_of_layers_is_left_to_the_loop(rng):
         """Adds its input to its scores."""
 
         def predict(self, x, train=False):
-            return super().predict(x, train) + self._as_input(x)
+            return super().predict(x, train) + self.as_input(x)
 
     net = Skipping([affine(3, 3)])
     together = assert_same_as_loop(net, rng.standard_normal((2, 3)), [0, 1])

@@ -16,10 +16,9 @@ from xpnet.nets import (
     Sequential,
     SimpleConvNet,
     TwoLayerNet,
-    captured,
-    mixed,
 )
 from xpnet.optimizers import SGD, Adam, AdamW, Momentum, Optimizer
+from xpnet.steps import cuda_graph, mixed
 from xpnet.training import Trainer
 
 IMAGE = (1, 28, 28)
@@ -75,7 +74,7 @@ def problem(device, rng, n=40):
 
 
 def scale_of(step, value):
-    step.scale[...] = value
+    step.load_state(step.state() | {"loss_scale": value})
 
 
 RULES = {
@@ -100,14 +99,14 @@ def test_training_in_mixed_precision_follows_float32(device, rng, rule):
     assert expected[-10:].mean() < 0.8 * expected[:10].mean()
     np.testing.assert_allclose(found[:8], expected[:8], rtol=0.02)
     assert found[-10:].mean() == pytest.approx(expected[-10:].mean(), rel=0.1)
-    assert float(step.scale) == 2**10
+    assert step.state()["loss_scale"] == 2**10
     for name, buffer in single.buffers().items():
         assert half.buffers()[name].dtype == buffer.dtype
         np.testing.assert_allclose(
             asnumpy(half.buffers()[name]), asnumpy(buffer), rtol=0.1 if buffer.dtype.kind == "f" else 0, atol=0.05
         )
     if device.name != "cpu":
-        assert step._many._graphs.keys() == {1, captured.UNROLLED}
+        assert step.runners[0].graphs.keys() == {(1, 8), (cuda_graph.UNROLLED, 8)}
 
 
 def test_small_gradients_reach_the_parameters_thanks_to_the_scale(device, rng):
@@ -138,12 +137,12 @@ def test_a_gradient_that_is_too_large_halves_the_scale_and_changes_nothing_else(
     scale_of(step, 2.0**60)
     losses = asnumpy(step.run(x, t, indices))
     assert np.isfinite(losses).all()
-    assert float(step.scale) == 2.0**56
+    assert step.state()["loss_scale"] == 2.0**56
     np.testing.assert_array_equal(asnumpy(net.params.flat), params)
     for name, kept in optimizer.state.items():
         np.testing.assert_array_equal(asnumpy(kept.flat), state[name])
     step.run(x, t, device.asarray(rng.integers(0, 40, (50, 8))))
-    assert 2.0**10 < float(step.scale) < 2.0**40
+    assert 2.0**10 < step.state()["loss_scale"] < 2.0**40
     assert np.isfinite(asnumpy(net.params.flat)).all()
     assert not np.array_equal(asnumpy(net.params.flat), params)
 
@@ -156,12 +155,12 @@ def test_good_steps_double_the_scale(device, rng, monkeypatch):
     found = []
     for _ in range(8):
         step.run(x, t, device.asarray(rng.integers(0, 40, (1, 8))))
-        found.append(float(step.scale))
+        found.append(step.state()["loss_scale"])
     assert found == [4, 4, 8, 8, 8, 16, 16, 16]
 
 
 def test_graphs_are_the_steps_one_by_one(cupy, rng, monkeypatch):
-    monkeypatch.setattr(captured, "UNROLLED", 3)
+    monkeypatch.setattr(cuda_graph, "UNROLLED", 3)
     monkeypatch.setattr(mixed, "GROWTH_INTERVAL", 4)
     device = Device("cuda")
     x, t = problem(device, rng)
@@ -171,9 +170,9 @@ def test_graphs_are_the_steps_one_by_one(cupy, rng, monkeypatch):
         net = everything(device)
         step = net.compile(Adam(0.01), 8, precision="float16")
         if not graphed:
-            step._many = None
+            step.runners = step.runners[1:]
         losses = [asnumpy(step.run(x, t, part)) for part in (indices[:1], indices[1:9], indices[9:])]
-        results.append([np.concatenate(losses), asnumpy(net.params.flat), float(step.scale)])
+        results.append([np.concatenate(losses), asnumpy(net.params.flat), step.state()["loss_scale"]])
     for ours, theirs in zip(*results, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 

@@ -145,8 +145,8 @@ def test_prediction_leaves_out_what_is_for_training(device, rng):
         np.testing.assert_array_equal(asnumpy(buffer), buffers[name])
     net.predict(x, train=True)
     assert not np.array_equal(asnumpy(net.buffers()["Residual1.Dropout1.state"]), buffers["Residual1.Dropout1.state"])
-    frozen = net.frozen_copy("float64")
-    first, second = (asnumpy(frozen.predict(x, train=True)) for _ in range(2))
+    fixed = net.deterministic_copy("float64")
+    first, second = (asnumpy(fixed.predict(x, train=True)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 

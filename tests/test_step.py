@@ -23,8 +23,9 @@ from xpnet.layers import (
     Softplus,
     Tanh,
 )
-from xpnet.nets import Sequential, TwoLayerNet, compiled
+from xpnet.nets import Sequential, TwoLayerNet
 from xpnet.optimizers import SGD, Adam
+from xpnet.steps import step as step_module
 
 ACTIVATIONS = [Relu, LeakyRelu, Elu, Sigmoid, Tanh, Softplus, Silu, Gelu, lambda: Gelu("tanh"), Softmax]
 
@@ -146,7 +147,7 @@ def test_the_samples_of_many_steps_may_be_gathered_at_a_time_or_of_one(device, r
     indices = device.asarray(rng.integers(0, 50, (7, 4)))
     found = []
     for size in (1, 2 * 4 * 6 * 4, 2**20):
-        monkeypatch.setattr(compiled, "GATHERED", size)
+        monkeypatch.setattr(step_module, "GATHERED", size)
         found.append(asnumpy(deep_net(device, "float32", Relu).compile(SGD(0.1), 4).run(x, t, indices)))
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])
@@ -205,7 +206,7 @@ def test_a_step_that_fails_leaves_the_layers_as_they_were(rng):
     for _ in range(2):  # the first step records, the second does not
         with pytest.raises(ValueError, match=r"class ids must lie in \[0, 3\), got ids from 0 to 9"):
             step.run(rng.standard_normal((2, 6)), np.array([0, 9]), np.array([[0, 1]]))
-        assert all(not layer.out and "forward" not in vars(layer) for layer in net.layers.values())
+        assert all(not layer.out for layer in (*net.layers.values(), net.last_layer))
     assert step.steps == 0
 
 

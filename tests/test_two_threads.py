@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from xpnet.blas import blas
 from xpnet.layers import Affine, HingeWithLoss, Relu, Sigmoid, SoftmaxWithLoss
 from xpnet.nets import Sequential, TwoLayerNet
-from xpnet.nets.halved import EVALUATED, LARGEST, WINDOW
 from xpnet.optimizers import SGD, Adam, AdamW, CosineAnnealing, Momentum, Nesterov, RMSprop, StepLR
+from xpnet.steps.two_threads import LARGEST, PREDICTED, WINDOW, TwoThreads
 from xpnet.training.profile import profile_step
 
 for module in ("numba", "scipy"):
@@ -35,7 +35,7 @@ def net_of(*sizes, activation="relu", dtype="float32"):
 
 def compiled(net, rule, batch_size=4):
     step = net.compile(rule, batch_size, backend="numba")
-    assert step._many is not None
+    assert isinstance(step.runners[0], TwoThreads)
     return step
 
 
@@ -113,7 +113,7 @@ def test_of_any_sizes_and_in_blocks_of_any_number_of_columns(
 
 def test_the_first_product_is_split_only_where_small_ones_are_faster(monkeypatch):
     def width(sizes, batch_size):
-        return compiled(net_of(*sizes), SGD(), batch_size)._many._network(batch_size // 2)[1]
+        return compiled(net_of(*sizes), SGD(), batch_size).runners[0].perceptron(batch_size // 2).block_width
 
     monkeypatch.setattr(blas, "small", 10**6)
     assert [width((784, 50, 10), batch_size) for batch_size in (2, 50, 100, 1000)] == [784, 784, 392, 784]
@@ -121,7 +121,7 @@ def test_the_first_product_is_split_only_where_small_ones_are_faster(monkeypatch
     assert width((784, 50, 10), 100) == 784
 
 
-@pytest.mark.parametrize("samples", [1, 2, 3, 2 * EVALUATED, 2 * EVALUATED + 1])
+@pytest.mark.parametrize("samples", [1, 2, 3, 2 * PREDICTED, 2 * PREDICTED + 1])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_accuracy_is_the_networks(rng, samples, threads):
     net = net_of(6, 8, 3)
@@ -223,30 +223,30 @@ class Shifted(Sequential):
 
 
 def test_is_there_for_perceptrons_that_fit_a_cores_cache():
-    def is_halved(net, batch_size=10, **settings):
-        return net.compile(SGD(), batch_size, **settings)._many is not None
+    def is_in_two_threads(net, batch_size=10, **settings):
+        return net.compile(SGD(), batch_size, **settings).runners[0].name == "by two threads"
 
-    assert is_halved(net_of(6, 8, 3))
-    assert is_halved(net_of(6, 8, 8, 8, 3, dtype="float64"))
-    assert is_halved(net_of(6, 3))
-    assert is_halved(TwoLayerNet(6, 8, 3))
-    assert not is_halved(net_of(6, 8, 3), backend="numpy")
-    assert not is_halved(net_of(6, 8, 3), precision="float16")
-    assert not is_halved(net_of(6, 8, 3), batch_size=1)
-    assert not is_halved(net_of(6, 8, 3, dtype="float16"))
-    assert not is_halved(net_of(LARGEST // 12, 3))
-    assert is_halved(Sequential.mlp([6, 8, 8, 3], "sigmoid"))
-    assert not is_halved(Sequential.mlp([6, 8, 3], "gelu"))
-    assert not is_halved(Sequential.mlp([6, 8, 3], loss=HingeWithLoss()))
-    assert not is_halved(Sequential([Affine.from_sizes(6, 3), Relu()]))
-    assert not is_halved(Sequential([Relu(), Affine.from_sizes(6, 3)]))
-    assert not is_halved(Sequential([Affine.from_sizes(6, 3), Sigmoid(), Sigmoid(), Affine.from_sizes(3, 3)]))
-    assert not is_halved(Sequential([OwnAffine.from_sizes(6, 3)]))
-    assert not is_halved(Shifted([Affine.from_sizes(6, 3)]))
+    assert is_in_two_threads(net_of(6, 8, 3))
+    assert is_in_two_threads(net_of(6, 8, 8, 8, 3, dtype="float64"))
+    assert is_in_two_threads(net_of(6, 3))
+    assert is_in_two_threads(TwoLayerNet(6, 8, 3))
+    assert not is_in_two_threads(net_of(6, 8, 3), backend="numpy")
+    assert not is_in_two_threads(net_of(6, 8, 3), precision="float16")
+    assert not is_in_two_threads(net_of(6, 8, 3), batch_size=1)
+    assert not is_in_two_threads(net_of(6, 8, 3, dtype="float16"))
+    assert not is_in_two_threads(net_of(LARGEST // 12, 3))
+    assert is_in_two_threads(Sequential.mlp([6, 8, 8, 3], "sigmoid"))
+    assert not is_in_two_threads(Sequential.mlp([6, 8, 3], "gelu"))
+    assert not is_in_two_threads(Sequential.mlp([6, 8, 3], loss=HingeWithLoss()))
+    assert not is_in_two_threads(Sequential([Affine.from_sizes(6, 3), Relu()]))
+    assert not is_in_two_threads(Sequential([Relu(), Affine.from_sizes(6, 3)]))
+    assert not is_in_two_threads(Sequential([Affine.from_sizes(6, 3), Sigmoid(), Sigmoid(), Affine.from_sizes(3, 3)]))
+    assert not is_in_two_threads(Sequential([OwnAffine.from_sizes(6, 3)]))
+    assert not is_in_two_threads(Shifted([Affine.from_sizes(6, 3)]))
 
 
 def test_a_profile_says_so(rng):
-    assert " on cpu, halved between two cores: " in str(profile_step(net_of(6, 8, 3), SGD(), *data(rng), 4, steps=4))
+    assert " on cpu, by two threads: " in str(profile_step(net_of(6, 8, 3), SGD(), *data(rng), 4, steps=4))
 
 
 @pytest.mark.parametrize("missing", ["scipy", "threadpoolctl"])
@@ -256,7 +256,7 @@ def test_numba_alone_computes_layer_by_layer(rng, monkeypatch, missing):
     net, plain = net_of(6, 8, 3), net_of(6, 8, 3)
     assert net.compile(SGD(), 5).backend == "numpy"
     step = net.compile(SGD(0.1), 5, backend="numba")
-    assert step._many is None
+    assert [runner.name for runner in step.runners] == ["one by one"]
     assert_same_training(net, step, plain, SGD(0.1), *data(rng), rng.integers(0, SAMPLES, (5, 5)))
 
 
@@ -376,14 +376,14 @@ def test_interrupted_it_is_left_as_after_a_whole_step(rng, rule):
     indices = rng.integers(0, SAMPLES, (4 * WINDOW, 4))
     net, plain = net_of(6, 8, 3), net_of(6, 8, 3)
     step, losses = compiled(net, rule()), np.zeros(len(indices), "float32")
-    steps_of = step.optimizer._numbers
+    steps_of = step.optimizer.numbers
 
     def numbers(ahead):
         if step.optimizer.steps + ahead == WINDOW + 5:
             signal.raise_signal(signal.SIGINT)
         return steps_of(ahead)
 
-    step.optimizer._numbers = numbers
+    step.optimizer.numbers = numbers
     with pytest.raises(KeyboardInterrupt):
         step.run(x, t, indices, losses)
     assert WINDOW + 5 < step.steps <= 2 * WINDOW

@@ -10,8 +10,9 @@ import pytest
 
 from xpnet import Device, asnumpy
 from xpnet.layers import Affine, BatchNormalization, Convolution, Dropout, LayerNorm, Relu, Residual, Sigmoid
-from xpnet.nets import LeNet5, MultiLayerNet, Sequential, SimpleConvNet, TwoLayerNet, captured
+from xpnet.nets import LeNet5, MultiLayerNet, Sequential, SimpleConvNet, TwoLayerNet
 from xpnet.optimizers import SGD, AdaGrad, Adam, AdamW, Lion, Momentum, Nesterov, RMSprop, schedules
+from xpnet.steps import cuda_graph, step as step_module
 
 OPTIMIZERS = {
     "sgd": lambda: SGD(0.1),
@@ -68,7 +69,8 @@ NETS = {
 
 @pytest.fixture(autouse=True)
 def short_graphs(monkeypatch):
-    monkeypatch.setattr(captured, "UNROLLED", 3)
+    monkeypatch.setattr(cuda_graph, "UNROLLED", 3)
+    monkeypatch.setattr(step_module, "GATHERED_STEPS", 3)
 
 
 def plain_steps(net, optimizer, x, t, indices):
@@ -112,8 +114,8 @@ def test_launches_are_the_plain_steps_of_every_kind_of_layer(device, rng, sample
 
 def test_steps_are_captured_once_and_launched(cupy, rng):
     step = check_equal(Device("cuda"), rng, NETS["two layers"][1], (12,), OPTIMIZERS["adam"])
-    graphs = step._many._graphs
-    assert {n: graph._graph.launched for n, graph in graphs.items()} == {1: 2, 3: 3}  # and three steps to warm up
+    graphs = step.runners[0].graphs
+    assert {n: graph.captured.launched for (n, _), graph in graphs.items()} == {1: 2, 3: 3}  # and three steps to warm up
 
 
 def test_a_change_of_the_settings_is_not_missed(device, rng):
