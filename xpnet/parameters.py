@@ -38,6 +38,8 @@ class ParameterVector(MutableMapping[str, Array]):
         As given.
     size : int
         Number of parameters, gaps not counted.
+    layout : tuple
+        Names with shapes, dtype and device; the ``flat`` of vectors of one layout correspond element by element.
 
     Notes
     -----
@@ -61,7 +63,7 @@ class ParameterVector(MutableMapping[str, Array]):
         self.shapes = dict(shapes)
         self.device = device or Device("cpu")
         self.dtype = dtype
-        self._layout = (*self.shapes.items(), dtype, self.device)
+        self.layout = (*self.shapes.items(), dtype, self.device)
         step = ALIGNMENT // dtype.itemsize
         starts, end = [], 0
         for shape in self.shapes.values():
@@ -95,7 +97,7 @@ class ParameterVector(MutableMapping[str, Array]):
 
     def has_layout_of(self, other: object) -> bool:
         """Tell whether `other` is a vector whose ``flat`` corresponds to this one's element by element."""
-        return other is self or (isinstance(other, ParameterVector) and self._layout == other._layout)
+        return other is self or (isinstance(other, ParameterVector) and self.layout == other.layout)
 
     def __getitem__(self, name: str) -> Array:
         return self._views[name]
