@@ -120,7 +120,7 @@ def _figure(graph: Graph, value: Value) -> _Figure:
     if sign:
         width = max(2 * RADIUS, text_width(caption, CAPTION))
         return _Figure("operation", sign, caption, [], Node(width, RADIUS, RADIUS + extra), RADIUS)
-    text = value.layer.name if value.name or value.layer._name else graph.names[value]
+    text = value.layer.name if value.name or value.layer.place else graph.names[value]
     tags = [f"{name} {tuple(array.shape)}" for name, array in value.layer.parameters().items()]
     width = max(BOLD * text_width(text, TITLE), *(text_width(tag, PARAMETER) + 12 for tag in tags), 40.0) + 20
     half = (36 + len(tags) * TAG + (4 if tags else 0)) / 2

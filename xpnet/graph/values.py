@@ -46,9 +46,9 @@ class Value:
         self.shared = layer
         self.layer = layer
         if layer is not None:
-            if layer._has_node:
+            if layer.has_node:
                 self.layer = copy.copy(layer)
-            layer._has_node = True
+            layer.has_node = True
         self.inputs = inputs
         self.name: str | None = None
         self._value: Any = None

@@ -117,7 +117,7 @@ class GraphNetwork(Network):
         for layer, owner, *_ in self._calls:
             if layer is not owner:
                 layer.share_parameters(owner)
-                layer._name = owner._name
+                layer.place = owner.place
         on_device = self.device.asarray
         self._constants = [(i, on_device(c, self.dtype) if getattr(c, "shape", ()) else c) for i, c in self._constants]
 

@@ -378,7 +378,7 @@ class Network:
     def _bind(self) -> None:
         """Make the layers' parameters views of the vector, and the layers this network's own."""
         for name, layer in self._all_layers().items():
-            layer._name = name
+            layer.place = name
         for slot in self._slots:
             setattr(slot.layer, slot.attribute, self.params[slot.name])
 
