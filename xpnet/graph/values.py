@@ -36,6 +36,8 @@ class Value:
         As given.
     name : str or None
         What to call it; a graph calls nodes without a name by their layer and a number.
+    input_grads : tuple or None
+        The derivatives that the last backward pass sent to the inputs, one for each; None before it.
     """
 
     __array_ufunc__ = None  # so that an array leaves ``array * value`` to the value
@@ -53,7 +55,12 @@ class Value:
         self.name: str | None = None
         self._value: Any = None
         self._grad: Any = None
-        self._input_grads: tuple[Any, ...] | None = None  # what the last backward pass sent to each input
+        self.input_grads: tuple[Any, ...] | None = None
+
+    @property
+    def has_value(self) -> bool:
+        """Whether the value was computed, or given."""
+        return self._value is not None
 
     @property
     def value(self) -> Array:
@@ -62,12 +69,29 @@ class Value:
             raise RuntimeError(f"{self} has no value yet; run forward on it, or on what is computed from it")
         return self._value
 
+    @value.setter
+    def value(self, value: Any) -> None:
+        self._value = value
+
+    @property
+    def has_grad(self) -> bool:
+        """Whether the last backward pass reached the value."""
+        return self._grad is not None
+
     @property
     def grad(self) -> Array:
         """The derivative that the last backward pass computed."""
         if self._grad is None:
             raise RuntimeError(f"{self} has no gradient yet; run backward on what is computed from it")
         return self._grad
+
+    @grad.setter
+    def grad(self, grad: Any) -> None:
+        self._grad = grad
+
+    def clear_grads(self) -> None:
+        """Drop the derivatives of the last backward pass."""
+        self._grad = self.input_grads = None
 
     def forward(self, **inputs: Any) -> Array:
         """Compute this value, and all that it needs; see `Graph.forward`."""
