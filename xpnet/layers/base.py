@@ -95,10 +95,15 @@ class Layer:
         return self.place or type(self).__name__
 
     def __call__(self, *inputs: Any) -> Any:
-        """Make a node of a graph from graph values (`xpnet.graph`); for arrays, the same as `forward`."""
-        from xpnet.graph.values import Value, node
+        """Apply the layer: to arrays by `forward`, to a graph's values as a node of the graph (`xpnet.graph`).
 
-        return node(self, *inputs) if any(isinstance(x, Value) for x in inputs) else self.forward(*inputs)
+        The first input whose type has a method ``apply_layer(layer, inputs)`` computes the result, as NumPy leaves a
+        ufunc to an argument with ``__array_ufunc__``.
+        """
+        for x in inputs:
+            if hasattr(type(x), "apply_layer"):
+                return x.apply_layer(self, inputs)
+        return self.forward(*inputs)
 
     def forward(self, x: Array, train: bool = True) -> Array:
         """Return the layer's output for `x`; `train` tells a training step from a prediction."""
