@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xpnet.examples import EXAMPLES, build
 from xpnet.graph import Graph, Input
-from xpnet.graph.examples import EXAMPLES, build
 from xpnet.graph.labels import number_text, quantity, text_width
 from xpnet.graph.layout import Edge, Node, arrange
 from xpnet.layers import Affine, Layer, Relu

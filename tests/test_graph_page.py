@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from xpnet.examples import build
 from xpnet.graph import Graph, Input, rules
-from xpnet.graph.examples import build
 from xpnet.graph.labels import number_text
 from xpnet.layers import Affine, Loss, Relu, Sigmoid, Silu, Softplus, Tanh
 
