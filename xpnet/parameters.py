@@ -36,10 +36,10 @@ class ParameterVector(MutableMapping[str, Array]):
         The whole vector.
     shapes : dict of str to tuple of int
         As given.
+    layout : tuple
+        Names, shapes, dtype and device. The ``flat`` of two vectors with equal layouts correspond element by element.
     size : int
         Number of parameters, gaps not counted.
-    layout : tuple
-        Names with shapes, dtype and device; the ``flat`` of vectors of one layout correspond element by element.
 
     Notes
     -----
