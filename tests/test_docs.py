@@ -54,7 +54,7 @@ def test_the_readme_differentiates_a_price(capsys):
 
 
 def test_the_picture_of_the_readme_is_the_one_that_its_command_draws():
-    from xpnet.graph.examples import build
+    from xpnet.examples import build
 
     assert build("apple-orange", xpnet.Device("cpu")).to_svg() == (ROOT / "docs/images/apple_orange.svg").read_text()
 
@@ -104,6 +104,13 @@ def test_every_layer_has_its_row_and_the_row_is_right():
     assert {name for name, row in rows.items() if "B" in row[4]} == {
         name for name, layer in layers.items() if layer.samplewise
     }
+
+
+@pytest.mark.parametrize(("package", "others"), [("layers", "graph|nets"), ("graph", "nets"), ("nets", "training")])
+def test_imports_go_one_way(package, others):
+    pattern = re.compile(rf"\s*(from|import) xpnet(\.| import .*\b)({others})\b")
+    lines = [line for file in (ROOT / "xpnet" / package).rglob("*.py") for line in file.read_text().splitlines()]
+    assert [line for line in lines if pattern.match(line)] == []
 
 
 def test_every_dependency_is_justified():

@@ -261,7 +261,7 @@ class TestNetwork:
         x, t = Input("x"), Input("t")
         value = x
         for layer in copy.deepcopy(list(net.layers.values())):
-            layer._name = None
+            layer.place = None
             value = layer(value)
         graph = GraphNetwork(SoftmaxWithLoss()(value, t), device=device)
         assert list(graph.layers) == list(net.layers)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xpnet.examples import EXAMPLES, build
 from xpnet.graph import Graph, Input
-from xpnet.graph.examples import EXAMPLES, build
 from xpnet.graph.labels import number_text, quantity, text_width
 from xpnet.graph.layout import Edge, Node, arrange
 from xpnet.layers import Affine, Layer, Relu
@@ -82,7 +82,7 @@ def test_the_numbers_on_the_edges_are_those_of_the_graph(device, example):
         if target == len(graph.values):
             grad = graph.output.grad
         else:
-            grads = graph.values[target]._input_grads
+            grads = graph.values[target].input_grads
             grad = grads[slot] if slot < len(grads) else None
         if above is not None:
             assert above == " ".join(quantity(start.value).lines)

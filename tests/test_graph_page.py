@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from xpnet.examples import build
 from xpnet.graph import Graph, Input, rules
-from xpnet.graph.examples import build
 from xpnet.graph.labels import number_text
 from xpnet.layers import Affine, Loss, Relu, Sigmoid, Silu, Softplus, Tanh
 
@@ -188,7 +188,7 @@ def test_the_page_knows_the_rules_that_python_knows(open_page, new_x, new_y):
     graph.backward()
     for (source, target, slot), (above, below) in in_page.items():
         start, end = graph.values[source], None if target == len(graph.values) else graph.values[target]
-        grad = graph.output.grad if end is None else end._input_grads[slot]
+        grad = graph.output.grad if end is None else end.input_grads[slot]
         if above is not None:  # constants show nothing
             assert above == number_text(float(start.value))
             assert below == number_text(float(grad))

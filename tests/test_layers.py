@@ -492,6 +492,17 @@ def test_apple_graph_of_the_book():
     assert (*price.backward(dprice), dtax) == pytest.approx((2.2, 110, 200))
 
 
+def test_a_layer_leaves_a_call_to_an_input_that_applies_layers():
+    class Recorder:
+        def apply_layer(self, layer, inputs):
+            return self, layer, inputs
+
+    add, first, second = AddLayer(), Recorder(), Recorder()
+    assert add(1, 2) == 3
+    assert add(1, first) == (first, add, (1, first))
+    assert add(first, second) == (first, add, (first, second))
+
+
 class TestAffine:
     def test_keeps_the_very_arrays_it_is_given(self, device):
         W, b = device.xp.zeros((2, 3)), device.xp.zeros(3)

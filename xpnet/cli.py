@@ -19,9 +19,9 @@ import xpnet
 from xpnet import environment
 from xpnet.datasets import load_mnist
 from xpnet.device import Device
+from xpnet.examples import build as build_example
 from xpnet.files import written_atomically
 from xpnet.gradient import gradient_check
-from xpnet.graph.examples import build as build_example
 from xpnet.graph.labels import number_text
 from xpnet.layers.activation import ActivationName
 from xpnet.nets import Sequential

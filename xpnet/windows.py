@@ -134,7 +134,7 @@ class Windows:
         rows = rows or range(down)
         return _pixels(self, (height, width), (rows.start, rows.stop), (0, across))
 
-    def _inside(self, axis: int, pixel: int, length: int, places: Pair) -> tuple[slice, slice]:
+    def inside(self, axis: int, pixel: int, length: int, places: Pair) -> tuple[slice, slice]:
         """Return the places where the window's pixel is on the image, and where that is, along one axis."""
         stride, offset = self.stride[axis], pixel * self.dilation[axis] - self.pad[axis]
         first = max(-(offset // stride), places[0])
@@ -147,8 +147,8 @@ class Windows:
 def _pixels(windows: Windows, image: Pair, rows: Pair, columns: Pair) -> tuple[Pixel, ...]:
     found: list[Pixel] = []
     for i in range(windows.size[0]):
-        down, vertical = windows._inside(0, i, image[0], rows)
+        down, vertical = windows.inside(0, i, image[0], rows)
         for j in range(windows.size[1]):
-            across, horizontal = windows._inside(1, j, image[1], columns)
+            across, horizontal = windows.inside(1, j, image[1], columns)
             found.append(((i, j), (down, across), (vertical, horizontal)))
     return tuple(found)

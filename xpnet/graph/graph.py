@@ -68,11 +68,11 @@ class Graph:
                 raise ValueError(f"no input is called {name!r}; there are {', '.join(self.inputs)}")
             self.inputs[name].value = value
         for value in self.values:
-            value._input_grads = None  # a drawing shows no derivative of other values than its own
+            value.input_grads = None  # a drawing shows no derivative of other values than its own
             if value.layer is not None and value.shared is not None:
                 value.layer.share_parameters(value.shared)  # where they may have been replaced
                 try:
-                    value._value = value.layer.forward(*[source.value for source in value.inputs])
+                    value.value = value.layer.forward(*[source.value for source in value.inputs])
                 except (ValueError, TypeError) as error:
                     sources = ", ".join(self.names[source] for source in value.inputs)
                     raise type(error)(f"{self.names[value]} of ({sources}): {error}") from error
@@ -96,17 +96,17 @@ class Graph:
         elif np.shape(dout) != shape:
             raise ValueError(f"backward expected dout of the output's shape {shape}, got {np.shape(dout)}")
         for value in self.values:
-            value._grad = value._input_grads = None
-        self.output._grad = dout
+            value.clear_grads()
+        self.output.grad = dout
         collected: dict[tuple[Layer, str], Array] = {}
         for value in reversed(self.values):
-            if value.layer is None or value.shared is None or value._grad is None:
+            if value.layer is None or value.shared is None or not value.has_grad:
                 continue
-            grads = value.layer.backward(value._grad)
-            value._input_grads = grads if isinstance(grads, tuple) else (grads,)
-            for source, grad in zip(value.inputs, value._input_grads, strict=False):
+            grads = value.layer.backward(value.grad)
+            value.input_grads = grads if isinstance(grads, tuple) else (grads,)
+            for source, grad in zip(value.inputs, value.input_grads, strict=False):
                 if grad is not None:  # ids have none
-                    source._grad = grad if source._grad is None else source._grad + grad
+                    source.grad = source.grad + grad if source.has_grad else grad
             for mine, its in zip(value.layer.modules().values(), value.shared.modules().values(), strict=True):
                 for name in mine.parameter_names:
                     owner, computed = (its, f"d{name}"), getattr(mine, f"d{name}")

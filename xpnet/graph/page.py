@@ -47,12 +47,12 @@ def _facts(graph: Graph) -> dict[str, Any]:
     numbers = {value: number for number, value in enumerate(graph.values)}
     names = spoken_names(graph)
     nodes = [_node(value, names[value], numbers) for value in graph.values]
-    is_backward_done = graph.output.layer is None or graph.output._input_grads is not None
-    dout = graph.output._grad if is_backward_done else None
-    steps = [["forward", node] for node, value in enumerate(graph.values) if value.layer and value._value is not None]
+    is_backward_done = graph.output.layer is None or graph.output.input_grads is not None
+    dout = graph.output.grad if is_backward_done and graph.output.has_grad else None
+    steps = [["forward", node] for node, value in enumerate(graph.values) if value.layer and value.has_value]
     if dout is not None:
         steps.append(["dout", numbers[graph.output]])
-        steps += [["backward", numbers[value]] for value in reversed(graph.values) if value._input_grads is not None]
+        steps += [["backward", numbers[value]] for value in reversed(graph.values) if value.input_grads is not None]
     return {
         "output": numbers[graph.output],
         "dout": None if dout is None else _shown(quantity(dout)),
@@ -63,24 +63,24 @@ def _facts(graph: Graph) -> dict[str, Any]:
 
 
 def _is_number(value: Value) -> bool:
-    if value._value is None or quantity(value._value).number is None:
+    if not value.has_value or quantity(value.value).number is None:
         return False
     return value.layer is None or rule_of(value.layer).is_scalar
 
 
 def _node(value: Value, name: str, numbers: dict[Value, int]) -> dict[str, Any]:
     is_constant = isinstance(value, Constant)
-    text = quantity(value._value) if value._value is not None else None
+    text = quantity(value.value) if value.has_value else None
     node: dict[str, Any] = {
         "name": name,
         "isNamed": bool(value.name),
         "kind": "input" if isinstance(value, Input) else "constant" if is_constant else type(value.layer).__name__,
         "value": _shown(text),
-        "grad": None if value._grad is None else _shown(quantity(value._grad)),
+        "grad": _shown(quantity(value.grad)) if value.has_grad else None,
         "inputs": [numbers[source] for source in value.inputs],
     }
     if value.layer is not None:
-        grads = value._input_grads or ()
+        grads = value.input_grads or ()
         node["inputGrads"] = [None if grad is None else _shown(quantity(grad)) for grad in grads]
         node["rule"] = _rule(value)
     return node
@@ -92,7 +92,7 @@ def _rule(value: Value) -> dict[str, Any]:
     rule = rule_of(value.layer)
     parameters = []
     for name in value.layer.parameter_names:
-        grad = getattr(value.shared, f"d{name}", None) if value._input_grads is not None else None
+        grad = getattr(value.shared, f"d{name}", None) if value.input_grads is not None else None
         parameters.append(
             {
                 "name": name,

@@ -109,7 +109,7 @@ def draw(graph: Graph, *, interactive: bool = False) -> str:
 def _figure(graph: Graph, value: Value) -> _Figure:
     if value.layer is None:
         is_number = isinstance(value, Constant) and value.name is not None
-        text = quantity(value._value).lines[0] if is_number else shorten(graph.names[value])
+        text = quantity(value.value).lines[0] if is_number else shorten(graph.names[value])
         kind = "constant" if isinstance(value, Constant) else "input"
         caption = _total(graph, value)
         width = max(BOLD * text_width(text, TITLE), text_width(caption, CAPTION)) + 8
@@ -120,7 +120,7 @@ def _figure(graph: Graph, value: Value) -> _Figure:
     if sign:
         width = max(2 * RADIUS, text_width(caption, CAPTION))
         return _Figure("operation", sign, caption, [], Node(width, RADIUS, RADIUS + extra), RADIUS)
-    text = value.layer.name if value.name or value.layer._name else graph.names[value]
+    text = value.layer.name if value.name or value.layer.place else graph.names[value]
     tags = [f"{name} {tuple(array.shape)}" for name, array in value.layer.parameters().items()]
     width = max(BOLD * text_width(text, TITLE), *(text_width(tag, PARAMETER) + 12 for tag in tags), 40.0) + 20
     half = (36 + len(tags) * TAG + (4 if tags else 0)) / 2
@@ -130,10 +130,10 @@ def _figure(graph: Graph, value: Value) -> _Figure:
 
 def _total(graph: Graph, value: Value) -> str:
     """Say the sum of what flows back to an input that is used more than once."""
-    uses = sum(other._input_grads is not None and source is value for other in graph.values for source in other.inputs)
-    if uses < 2 or value._grad is None or isinstance(value, Constant):
+    uses = sum(other.input_grads is not None and source is value for other in graph.values for source in other.inputs)
+    if uses < 2 or not value.has_grad or isinstance(value, Constant):
         return ""
-    return f"in all {' '.join(quantity(value._grad).lines)}"
+    return f"in all {' '.join(quantity(value.grad).lines)}"
 
 
 def _end(graph: Graph) -> _Figure:
@@ -147,18 +147,19 @@ def _flows(graph: Graph) -> Iterator[_Flow]:
     """List the edges in order of their targets, the last one behind the output."""
     numbers = {value: number for number, value in enumerate(graph.values)}
     for value in graph.values:
-        grads = value._input_grads or ()
+        grads = value.input_grads or ()
         for slot, source in enumerate(value.inputs):
             grad = grads[slot] if slot < len(grads) else None
             yield _flow(source, numbers[source], numbers[value], slot, grad)
-    is_fresh = graph.output.layer is None or graph.output._input_grads is not None
-    yield _flow(graph.output, numbers[graph.output], len(numbers), 0, graph.output._grad if is_fresh else None)
+    is_fresh = graph.output.layer is None or graph.output.input_grads is not None
+    grad = graph.output.grad if is_fresh and graph.output.has_grad else None
+    yield _flow(graph.output, numbers[graph.output], len(numbers), 0, grad)
 
 
 def _flow(source: Value, start: int, end: int, slot: int, grad: Any) -> _Flow:
     if isinstance(source, Constant) and source.name:  # its name is its value, and nobody asks for its derivative
         return _Flow(start, end, slot, None, None)
-    value = None if source._value is None else quantity(source._value)
+    value = quantity(source.value) if source.has_value else None
     return _Flow(start, end, slot, value, None if grad is None else quantity(grad))
 
 

@@ -9,7 +9,7 @@ from xpnet import layers
 from xpnet.layers import Layer
 from xpnet.typing import Array
 
-__all__ = ["Constant", "Input", "Value", "node"]
+__all__ = ["Constant", "Input", "Value"]
 
 
 class Value:
@@ -36,6 +36,8 @@ class Value:
         As given.
     name : str or None
         What to call it; a graph calls nodes without a name by their layer and a number.
+    input_grads : tuple or None
+        The derivatives that the last backward pass sent to the inputs, one for each; None before it.
     """
 
     __array_ufunc__ = None  # so that an array leaves ``array * value`` to the value
@@ -46,14 +48,19 @@ class Value:
         self.shared = layer
         self.layer = layer
         if layer is not None:
-            if layer._has_node:
+            if layer.has_node:
                 self.layer = copy.copy(layer)
-            layer._has_node = True
+            layer.has_node = True
         self.inputs = inputs
         self.name: str | None = None
         self._value: Any = None
         self._grad: Any = None
-        self._input_grads: tuple[Any, ...] | None = None  # what the last backward pass sent to each input
+        self.input_grads: tuple[Any, ...] | None = None
+
+    @property
+    def has_value(self) -> bool:
+        """Whether the value was computed, or given."""
+        return self._value is not None
 
     @property
     def value(self) -> Array:
@@ -62,12 +69,36 @@ class Value:
             raise RuntimeError(f"{self} has no value yet; run forward on it, or on what is computed from it")
         return self._value
 
+    @value.setter
+    def value(self, value: Any) -> None:
+        self._value = value
+
+    @property
+    def has_grad(self) -> bool:
+        """Whether the last backward pass reached the value."""
+        return self._grad is not None
+
     @property
     def grad(self) -> Array:
         """The derivative that the last backward pass computed."""
         if self._grad is None:
             raise RuntimeError(f"{self} has no gradient yet; run backward on what is computed from it")
         return self._grad
+
+    @grad.setter
+    def grad(self, grad: Any) -> None:
+        self._grad = grad
+
+    def clear_grads(self) -> None:
+        """Drop the derivatives of the last backward pass."""
+        self._grad = self.input_grads = None
+
+    def apply_layer(self, layer: Layer, inputs: tuple[Any, ...]) -> Value:
+        """Make the node of a layer applied to values, and to numbers or arrays as constants.
+
+        A layer that is called with a value asks it for this (`Layer.__call__`).
+        """
+        return Value(layer, tuple(x if isinstance(x, Value) else Constant(x) for x in inputs))
 
     def forward(self, **inputs: Any) -> Array:
         """Compute this value, and all that it needs; see `Graph.forward`."""
@@ -87,63 +118,63 @@ class Value:
         return Graph(self)._repr_html_()
 
     def __add__(self, other: Any) -> Value:
-        return node(layers.AddLayer(), self, other)
+        return self.apply_layer(layers.AddLayer(), (self, other))
 
     def __radd__(self, other: Any) -> Value:
-        return node(layers.AddLayer(), other, self)
+        return self.apply_layer(layers.AddLayer(), (other, self))
 
     def __sub__(self, other: Any) -> Value:
-        return node(layers.SubLayer(), self, other)
+        return self.apply_layer(layers.SubLayer(), (self, other))
 
     def __rsub__(self, other: Any) -> Value:
-        return node(layers.SubLayer(), other, self)
+        return self.apply_layer(layers.SubLayer(), (other, self))
 
     def __mul__(self, other: Any) -> Value:
-        return node(layers.MulLayer(), self, other)
+        return self.apply_layer(layers.MulLayer(), (self, other))
 
     def __rmul__(self, other: Any) -> Value:
-        return node(layers.MulLayer(), other, self)
+        return self.apply_layer(layers.MulLayer(), (other, self))
 
     def __truediv__(self, other: Any) -> Value:
-        return node(layers.DivLayer(), self, other)
+        return self.apply_layer(layers.DivLayer(), (self, other))
 
     def __rtruediv__(self, other: Any) -> Value:
-        return node(layers.DivLayer(), other, self)
+        return self.apply_layer(layers.DivLayer(), (other, self))
 
     def __pow__(self, other: Any) -> Value:
-        return node(layers.PowLayer(), self, other)
+        return self.apply_layer(layers.PowLayer(), (self, other))
 
     def __rpow__(self, other: Any) -> Value:
-        return node(layers.PowLayer(), other, self)
+        return self.apply_layer(layers.PowLayer(), (other, self))
 
     def __matmul__(self, other: Any) -> Value:
-        return node(layers.MatMulLayer(), self, other)
+        return self.apply_layer(layers.MatMulLayer(), (self, other))
 
     def __rmatmul__(self, other: Any) -> Value:
-        return node(layers.MatMulLayer(), other, self)
+        return self.apply_layer(layers.MatMulLayer(), (other, self))
 
     def __neg__(self) -> Value:
-        return node(layers.MulLayer(), self, -1)
+        return self.apply_layer(layers.MulLayer(), (self, -1))
 
     def exp(self) -> Value:
         """Exponential."""
-        return node(layers.ExpLayer(), self)
+        return self.apply_layer(layers.ExpLayer(), (self,))
 
     def log(self) -> Value:
         """Natural logarithm."""
-        return node(layers.LogLayer(), self)
+        return self.apply_layer(layers.LogLayer(), (self,))
 
     def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Value:
         """Sum over axes, by default all."""
-        return node(layers.SumLayer(axis, keepdims), self)
+        return self.apply_layer(layers.SumLayer(axis, keepdims), (self,))
 
     def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Value:
         """Mean over axes, by default all."""
-        return node(layers.MeanLayer(axis, keepdims), self)
+        return self.apply_layer(layers.MeanLayer(axis, keepdims), (self,))
 
     def max(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Value:
         """Maximum over axes, by default all."""
-        return node(layers.MaxLayer(axis, keepdims), self)
+        return self.apply_layer(layers.MaxLayer(axis, keepdims), (self,))
 
     def __repr__(self) -> str:
         return self.name or (type(self.layer).__name__ if self.layer is not None else type(self).__name__)
@@ -187,8 +218,3 @@ class Constant(Value):
         self._value = value
         if getattr(value, "shape", ()) == ():
             self.name = f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def node(layer: Layer, *inputs: Any) -> Value:
-    """Apply a layer to values, and to numbers or arrays as constants."""
-    return Value(layer, tuple(x if isinstance(x, Value) else Constant(x) for x in inputs))

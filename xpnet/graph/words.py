@@ -34,9 +34,9 @@ def description(graph: Graph) -> str:
     if len(nodes) > LISTED:
         sentences.append(f"And {len(nodes) - LISTED} more")
     inputs = [value for value in graph.values if isinstance(value, Input)]
-    if graph.output._input_grads is not None:
-        grads = [f"{names[value]} {_said(value._grad)}" for value in inputs if value._grad is not None]
-        start = f"Backward, from {_said(graph.output._grad)} at {names[graph.output]}"
+    if graph.output.input_grads is not None:
+        grads = [f"{names[value]} {_said(value.grad)}" for value in inputs if value.has_grad]
+        start = f"Backward, from {_said(graph.output.grad)} at {names[graph.output]}"
         sentences.append(f"{start}, the derivatives: {'; '.join(grads)}" if grads else start)
     return " ".join(f"{sentence}." for sentence in sentences)
 
@@ -47,7 +47,7 @@ def spoken_names(graph: Graph) -> dict[Value, str]:
     for value in graph.values:
         name = graph.names[value]
         if isinstance(value, Constant) and value.name:
-            name = _said(value._value)
+            name = _said(value.value)
         elif value.layer is not None and not value.name and rule_of(value.layer).sign:
             operation = _operation(value, spoken)
             operation = f"({operation})" if len(value.inputs) > 1 else operation
@@ -63,12 +63,12 @@ def expression(value: Value, names: dict[Value, str]) -> str:
     parts = [_operation(value, names)]
     if value.name or not sign:
         parts.insert(0, names[value])
-    if sign and all(source._value is not None for source in value.inputs):
-        shown = {source: quantity(source._value) for source in value.inputs}
+    if sign and all(source.has_value for source in value.inputs):
+        shown = {source: quantity(source.value) for source in value.inputs}
         if all(one.number is not None for one in shown.values()):
             parts.append(_operation(value, {source: one.lines[0] for source, one in shown.items()}))
-    if value._value is not None:
-        parts.append(_said(value._value))
+    if value.has_value:
+        parts.append(_said(value.value))
     return " = ".join(part for i, part in enumerate(parts) if i == 0 or part != parts[i - 1])
 
 

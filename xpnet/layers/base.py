@@ -58,8 +58,12 @@ class Layer:
     parts : mapping of str to Layer
         The layers that this one is made of, by name; none, for most. They have parameters, buffers and an ``out`` of
         their own.
+    place : str or None
+        The layer's name in the network or layer that it belongs to; None for a layer that works alone.
     name : str
-        What errors call the layer: its class, or its name in the network that it belongs to.
+        What errors call the layer: its place, or else its class.
+    has_node : bool
+        Whether a graph has a node of this layer; the next node gets a copy that shares its parameters.
     out : dict of str to array
         Where to write results, by name; empty for a layer that works alone. During a network's backward pass it has
         the parameters' gradients, so that ``xp.matmul(x.T, dout, out=self.out.get("dW"))`` writes into the network's
@@ -82,19 +86,24 @@ class Layer:
     parts: Mapping[str, Layer] = MappingProxyType({})
     out: Mapping[str, Array] = MappingProxyType({})
 
-    _name: str | None = None
-    _has_node = False
+    place: str | None = None
+    has_node: bool = False
 
     @property
     def name(self) -> str:
-        """The layer's name in its network, or its class's name."""
-        return self._name or type(self).__name__
+        """The layer's name in the network or layer that it belongs to, or its class's name."""
+        return self.place or type(self).__name__
 
     def __call__(self, *inputs: Any) -> Any:
-        """Make a node of a graph from graph values (`xpnet.graph`); for arrays, the same as `forward`."""
-        from xpnet.graph.values import Value, node
+        """Apply the layer: to arrays by `forward`, to a graph's values as a node of the graph (`xpnet.graph`).
 
-        return node(self, *inputs) if any(isinstance(x, Value) for x in inputs) else self.forward(*inputs)
+        The first input whose type has a method ``apply_layer(layer, inputs)`` computes the result, as NumPy leaves a
+        ufunc to an argument with ``__array_ufunc__``.
+        """
+        for x in inputs:
+            if hasattr(type(x), "apply_layer"):
+                return x.apply_layer(self, inputs)
+        return self.forward(*inputs)
 
     def forward(self, x: Array, train: bool = True) -> Array:
         """Return the layer's output for `x`; `train` tells a training step from a prediction."""
@@ -271,7 +280,7 @@ def check_free(layers: Mapping[str, Layer]) -> None:
     for name, layer in layers.items():
         if not isinstance(layer, Layer):
             raise TypeError(f"layer {name!r} must be an xpnet.layers.Layer, got {type(layer).__name__}")
-        if layer._name is not None or id(layer) in seen:
+        if layer.place is not None or id(layer) in seen:
             raise ValueError(
                 f"the layer given as {name!r} has a place in a network already; it holds the state of that place: "
                 "give each place a layer of its own"

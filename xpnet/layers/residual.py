@@ -51,7 +51,7 @@ class Residual(Layer):
             if layer.inputs != 1:
                 raise ValueError(f"{name} takes {layer.inputs} inputs; a layer of a Residual gets one")
         for name, layer in parts.items():
-            layer._name = name
+            layer.place = name
         self.parts = parts
         self.samplewise = all(layer.samplewise for layer in layers)
 

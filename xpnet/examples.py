@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from xpnet.datasets import load_mnist
 from xpnet.device import Device
-from xpnet.graph.graph import Graph
-from xpnet.graph.values import Input, Value
+from xpnet.graph import Graph, Input, Value
+from xpnet.nets import TwoLayerNet
 
 __all__ = ["EXAMPLES", "build"]
 
@@ -66,9 +67,6 @@ def _softmax(device: Device) -> Value:
 
 def _two_layer(device: Device) -> Value:
     """The layers of the two-layer network on three images of MNIST (section 5.7)."""
-    from xpnet.datasets import load_mnist
-    from xpnet.nets import TwoLayerNet
-
     (images, labels), _ = load_mnist(one_hot_label=True)
     net = TwoLayerNet(784, 50, 10, "he", device=device, seed=0)
     value: Value = Input("x", device.asarray(images[:3]))
