@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from xpnet import functions, labels
+from xpnet import functions
 from xpnet.device import get_array_module, is_on_host
 from xpnet.kernels.dispatch import Backend, Precision, check_precision, choose_backend, kernel, precision, using
 from xpnet.kernels.images import add_windows, contract, max_pool, max_pool_gradient, spread
@@ -135,7 +135,7 @@ def softmax_cross_entropy_gradient(y: Array, t: Array, scale: Array | float, out
     For labels whose row does not sum to 1, y is multiplied by that sum.
     """
     xp = get_array_module(y)
-    if labels.has_class_ids(y, t):
+    if functions.has_class_ids(y, t):
         dx = xp.multiply(y, scale, out=out)
         dx.reshape(-1, dx.shape[-1])[xp.arange(t.size), t.reshape(-1)] -= scale
         return dx

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet import labels
+from xpnet import functions
 from xpnet.blas import blas
 from xpnet.layers import Affine, Relu, Sigmoid, SoftmaxWithLoss, Tanh
 from xpnet.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, Optimizer
@@ -191,8 +191,8 @@ class HalvedSteps:
         """Return the class ids of samples; None if some are not of one class."""
         labeled = t.take(indices, axis=0, mode="clip")
         if t.ndim > 1:
-            return labels.indicated_classes(labeled)
-        labels.check_ids(labeled, self._classes)
+            return functions.indicated_classes(labeled)
+        functions.check_ids(labeled, self._classes)
         return labeled.astype(np.int64)
 
     def _network(self, samples: int) -> tuple[Array, int, Array]:
