@@ -71,7 +71,7 @@ class TestDefinitions:
         x = x.transpose(*order, *range(3, x.ndim))
         x[0, 0, 0] = np.nan
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(kernels, "RUN", run)
+            patch.setattr(kernels.definitions, "RUN", run)
             y, mask = kernels.relu(x)
         np.testing.assert_array_equal(y, np.where(x <= 0, 0.0, x))
         np.testing.assert_array_equal(mask, x > 0)
@@ -87,7 +87,7 @@ class TestDefinitions:
         assert kernels.in_memory_order(np.broadcast_to(1.0, (2, 3))) is None
 
     def test_slabs_cover_an_array(self, device, monkeypatch):
-        monkeypatch.setattr(kernels, "SLAB", 100)
+        monkeypatch.setattr(kernels.memory, "SLAB", 100)
         x = device.xp.zeros((7, 5), "float64")
         assert [range(7)[slab] for slab in kernels.slabs(x)] == (
             [range(0, 2), range(2, 4), range(4, 6), range(6, 7)] if device.name == "cpu" else [range(7)]

@@ -8,6 +8,7 @@ import math
 from xpnet import kernels
 from xpnet.device import get_array_module, is_on_host
 from xpnet.kernels.dispatch import kernel
+from xpnet.kernels.memory import may_hold
 from xpnet.typing import Array
 from xpnet.windows import Windows
 
@@ -49,7 +50,7 @@ def max_pool(x: Array, y: Array, index: Array, windows: Windows) -> None:
             larger = xp.greater(candidates, largest)
             xp.maximum(chosen, larger.astype(index.dtype) * number, out=chosen)  # the numbers rise
             xp.maximum(largest, candidates, out=largest)
-    if kernels.may_hold(xp.isnan(y)):  # NaN is not greater than anything
+    if may_hold(xp.isnan(y)):  # NaN is not greater than anything
         for number, (places, image) in enumerate(pixels):
             index[:, *places] = xp.where(xp.isnan(x[:, *image]), number, index[:, *places])
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpnet import functions
-from xpnet.kernels import in_memory_order
+from xpnet.kernels.memory import in_memory_order
 from xpnet.kernels.numba.compiling import are_compact, are_one, compiled, inlined
 from xpnet.kernels.numba.meeting import meet
 from xpnet.typing import Array
