@@ -21,15 +21,29 @@ from xpnet.kernels.definitions import (
     softmax_cross_entropy_gradient,
     squared_norm,
 )
-from xpnet.kernels.dispatch import Backend, Precision, check_precision, choose_backend, precision, using
+from xpnet.kernels.dispatch import (
+    Backend,
+    Call,
+    Observer,
+    Precision,
+    call,
+    check_precision,
+    choose_backend,
+    observing,
+    precision,
+    using,
+)
 from xpnet.kernels.images import add_windows, contract, max_pool, max_pool_gradient, spread
 from xpnet.kernels.memory import in_memory_order, may_hold, scratch_size, slabs
 
 __all__ = [
     "Backend",
+    "Call",
+    "Observer",
     "Precision",
     "add_windows",
     "as_floats",
+    "call",
     "check_precision",
     "choose_backend",
     "contract",
@@ -44,6 +58,7 @@ __all__ = [
     "max_pool_gradient",
     "may_hold",
     "move_average",
+    "observing",
     "precision",
     "relu",
     "relu_gradient",
