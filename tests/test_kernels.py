@@ -60,7 +60,9 @@ class TestDefinitions:
     def test_products_of_a_convolution_are_done_in_parts(self, rng, monkeypatch):
         shapes = []
         matmul = kernels.matmul
-        monkeypatch.setattr(kernels, "matmul", lambda a, b, out=None: (shapes.append(a.shape), matmul(a, b, out))[1])
+        monkeypatch.setattr(
+            kernels.images, "matmul", lambda a, b, out=None: (shapes.append(a.shape), matmul(a, b, out))[1]
+        )
         a, b = rng.random((1, 6, 20_000), dtype="float32"), rng.random((1, 25, 20_000), dtype="float32")
         kernels.contract(a, b)
         kernels.spread(rng.random((1, 6, 25), dtype="float32"), b, out=np.empty_like(a))
