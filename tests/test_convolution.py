@@ -76,8 +76,8 @@ def test_convolution_in_blocks_gives_the_same(device, rng, monkeypatch, rows):
         layer.to(device)
     y = whole.forward(x)
     row = 4 * 9 * y.shape[3] * 3 * 8
-    monkeypatch.setattr(kernels, "HOST_SCRATCH", rows * row)
-    monkeypatch.setattr(kernels, "DEVICE_SCRATCH", rows * row)
+    monkeypatch.setattr(kernels.memory, "HOST_SCRATCH", rows * row)
+    monkeypatch.setattr(kernels.memory, "DEVICE_SCRATCH", rows * row)
     results = [asnumpy(array) for array in (y, whole.backward(y), whole.dW, whole.db)]
     found = [asnumpy(array) for array in (blocks.forward(x), blocks.backward(y), blocks.dW, blocks.db)]
     assert blocks.columns.size * 8 == rows * row < whole.columns.size * 8

@@ -1,7 +1,7 @@
-"""Stateless maths on arrays of either module: activations, softmax, losses, windows as columns.
+"""Stateless maths on arrays of either module: activations, softmax, losses, labels, windows as columns.
 
-Every function takes what ``numpy.asarray`` takes, works where its arguments are, and returns new arrays.
-The names are those of the book's ``functions`` module (chapters 3 and 4).
+Every function works where its arguments are, and leaves them unchanged. The book's, under the book's names (chapters 3,
+4 and 7), take what ``numpy.asarray`` takes.
 """
 
 from __future__ import annotations
@@ -11,18 +11,23 @@ from typing import Any, Literal
 
 import numpy as np
 
-from xpnet import labels
-from xpnet.device import get_array_module
+from xpnet.device import get_array_module, is_on_host
 from xpnet.typing import Array, DTypeLike
-from xpnet.windows import Pair, Windows, as_pair, samples_first, samples_last
+from xpnet.windows import col2im, im2col
 
 __all__ = [
+    "check_ids",
+    "check_labels",
+    "check_probabilities",
     "col2im",
     "cross_entropy_error",
     "erf",
     "floating",
+    "has_class_ids",
     "identity_function",
     "im2col",
+    "indicate_classes",
+    "indicated_classes",
     "inverse_count",
     "mean_squared_error",
     "one_hot",
@@ -33,6 +38,8 @@ __all__ = [
     "softplus",
     "step_function",
     "sum_to_shape",
+    "valid_ids",
+    "valid_probabilities",
 ]
 
 
@@ -118,7 +125,7 @@ def softmax_cross_entropy(x: Array, t: Array, reduction: Literal["mean", "none"]
     x : (..., C)
         Scores.
     t : (..., C), or (...) integers
-        Labels, told apart by `xpnet.labels.has_class_ids`. On the host an id outside [0, C) is an error; on a CUDA
+        Labels, told apart by `has_class_ids`. On the host an id outside [0, C) is an error; on a CUDA
         device, where looking would stall the queue, it makes the loss NaN.
     reduction : {"mean", "none"}, default "mean"
         Whether to return the mean over the samples (NaN for none, as the mean of nothing), or each sample's own.
@@ -130,7 +137,7 @@ def softmax_cross_entropy(x: Array, t: Array, reduction: Literal["mean", "none"]
         Probabilities.
     """
     xp = get_array_module(x=x, t=t)
-    ids = labels.has_class_ids(x, t)
+    ids = has_class_ids(x, t)
     columns = x.reshape(-1, x.shape[-1]).T.astype(floating(x.dtype), order="C")  # a copy, changed in place
     columns -= columns.max(axis=0)
     if ids:
@@ -160,7 +167,7 @@ def cross_entropy_error(y: Array, t: Array) -> Array:
     """
     xp = get_array_module(y=y, t=t)
     y, t = xp.asarray(y), xp.asarray(t)
-    ids = labels.has_class_ids(y, t)
+    ids = has_class_ids(y, t)
     logs = xp.log(_pick(_class_first(y), t) + 1e-7) if ids else (t * xp.log(y + 1e-7)).sum(axis=-1)
     return logs.sum() * -inverse_count(logs.size)
 
@@ -215,8 +222,94 @@ def one_hot(t: Array, num_classes: int | None = None, dtype: DTypeLike = "float3
         if t.size == 0:
             raise ValueError("one_hot cannot count the classes of an empty t; pass num_classes")
         num_classes = int(t.max()) + 1
-    labels.check_ids(t, num_classes)
+    check_ids(t, num_classes)
     return (t[..., None] == xp.arange(num_classes)).astype(dtype)
+
+
+def has_class_ids(x: Array, t: Array) -> bool:
+    """Tell labels given as integer class ids from labels given per class, by shape and dtype alone.
+
+    Parameters
+    ----------
+    x : (..., C)
+        Scores or probabilities.
+    t : (..., C) of any dtype, or (...) of integers
+        Labels per class (one-hot or probabilities), or class ids.
+
+    Raises
+    ------
+    ValueError
+        If `t` is neither.
+    """
+    return _is_class_ids(t, x.shape)
+
+
+def check_labels(t: Array, shape: tuple[int, ...]) -> None:
+    """Check labels for scores of the given shape, their values included: a look at every id.
+
+    Raises
+    ------
+    ValueError
+        If `t` is neither one-hot nor class ids for such scores, or an id lies outside [0, C).
+    """
+    if _is_class_ids(t, shape):
+        check_ids(t, shape[-1])
+
+
+def indicate_classes(t: Array, num_classes: int, dtype: DTypeLike) -> Array:
+    """Return class ids as one-hot labels; on a CUDA device an id out of range makes its row NaN."""
+    xp = get_array_module(t)
+    ids, valid = valid_ids(t, num_classes)
+    hits = (ids[..., None] == xp.arange(num_classes)).astype(dtype)
+    return hits if valid is None else xp.where(valid[..., None], hits, math.nan)
+
+
+def indicated_classes(t: Array) -> Array | None:
+    """Return the class ids of one-hot labels (..., C) on the host; None if a row is no such label."""
+    ids = t.argmax(axis=-1)
+    # One is the largest of each row, and there is nothing else.
+    is_one_hot = bool((t.max(axis=-1) == 1).all()) and int((t != 0).sum()) == ids.size
+    return ids if is_one_hot else None
+
+
+def check_ids(t: Array, number: int, name: str = "class ids") -> None:
+    """Raise a ValueError if an id lies outside [0, number): a look at every one."""
+    # Read without its sign, a negative id is a large one: one pass finds both kinds of wrong.
+    unsigned = t if t.dtype.kind == "u" else t.view(f"u{t.dtype.itemsize}")
+    if t.size and unsigned.max() >= number:
+        smallest, largest = int(t.min()), int(t.max())
+        raise ValueError(f"{name} must lie in [0, {number}), got ids from {smallest} to {largest}")
+
+
+def valid_ids(ids: Array, number: int, name: str = "class ids") -> tuple[Array, Array | None]:
+    """Return ids in [0, number), and a mask of those that were there; on the host they must be, and the mask is None.
+
+    On a CUDA device, where looking stalls the queue, 0 takes the place of the others; what it leads to shall be NaN.
+
+    Raises
+    ------
+    ValueError
+        If an id on the host lies elsewhere.
+    """
+    if is_on_host(ids):
+        check_ids(ids, number, name)
+        return ids, None
+    valid = (ids >= 0) & (ids < number)
+    return get_array_module(ids).where(valid, ids, 0), valid
+
+
+def check_probabilities(t: Array) -> None:
+    """Raise a ValueError if a target lies outside [0, 1]: a look at every one."""
+    if t.size and not (t.min() >= 0 and t.max() <= 1):
+        raise ValueError(f"targets t must lie in [0, 1], got values from {float(t.min())} to {float(t.max())}")
+
+
+def valid_probabilities(t: Array) -> Array:
+    """Return `t`, whose values must lie in [0, 1]; on a CUDA device, where looking stalls the queue, others are NaN."""
+    if is_on_host(t):
+        check_probabilities(t)
+        return t
+    return get_array_module(t).where((t >= 0) & (t <= 1), t, math.nan)
 
 
 def floating(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -239,54 +332,6 @@ def sum_to_shape(x: Array, shape: tuple[int, ...]) -> Array:
     lead = x.ndim - len(shape)
     stretched = tuple(lead + i for i, n in enumerate(shape) if n == 1 and x.shape[lead + i] != 1)
     return x.sum(axis=(*range(lead), *stretched), keepdims=True).reshape(shape)
-
-
-def im2col(input_data: Array, filter_h: int, filter_w: int, stride: int | Pair = 1, pad: int | Pair = 0) -> Array:
-    """Return a row for each place of a filter on each image, with the pixels that it sees there (section 7.4.3).
-
-    A convolution is then one matrix product, ``im2col(x, h, w) @ W.reshape(F, -1).T``. It is the picture to think in;
-    `xpnet.layers.Convolution` builds the same numbers as columns, with samples last, and for some rows at a time.
-
-    Parameters
-    ----------
-    input_data : (N, C, H, W)
-        Images.
-    filter_h, filter_w : int
-        Size of the filter.
-    stride, pad : int or (int, int)
-        Steps of the filter, and rows and columns of zeros at each side.
-
-    Returns
-    -------
-    col : (N * H' * W', C * filter_h * filter_w)
-        With H' = (H + 2 pad - filter_h) // stride + 1, and W' likewise.
-    """
-    windows = _filter_windows("im2col", filter_h, filter_w, stride, pad)
-    images = get_array_module(input_data).asarray(input_data)
-    places = math.prod(windows.places(*images.shape[2:]))
-    seen = windows.view(windows.padded(samples_last(images)))
-    return seen.transpose(5, 3, 4, 0, 1, 2).reshape(len(images) * places, images.shape[1] * filter_h * filter_w)
-
-
-def col2im(
-    col: Array,
-    input_shape: tuple[int, int, int, int],
-    filter_h: int,
-    filter_w: int,
-    stride: int | Pair = 1,
-    pad: int | Pair = 0,
-) -> Array:
-    """Add rows as made by `im2col` to images of shape `input_shape`, each number to the pixel that it was taken from.
-
-    The adjoint of `im2col`, not its inverse: a pixel seen at several places gets the sum (section 7.4.4).
-    """
-    windows = _filter_windows("col2im", filter_h, filter_w, stride, pad)
-    xp = get_array_module(col)
-    N, C, H, W = input_shape
-    seen = xp.asarray(col).reshape(N, *windows.places(H, W), C, filter_h, filter_w)
-    images = xp.zeros((C, H, W, N), seen.dtype)
-    windows.add(seen.transpose(3, 4, 5, 1, 2, 0), images)
-    return xp.ascontiguousarray(samples_first(images))
 
 
 # Numerators and denominators of Cody's approximations, from the highest power down.
@@ -317,10 +362,6 @@ def _polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
     return y
 
 
-def _filter_windows(owner: str, h: int, w: int, stride: int | Pair, pad: int | Pair) -> Windows:
-    return Windows((h, w), as_pair(owner, "stride", stride, 1), as_pair(owner, "pad", pad, 0))
-
-
 def _class_first(x: Array) -> Array:
     """Return x (..., C) as a contiguous (C, n): over few classes, NumPy reduces several times faster along columns."""
     return get_array_module(x).ascontiguousarray(x.reshape(-1, x.shape[-1]).T)
@@ -329,6 +370,22 @@ def _class_first(x: Array) -> Array:
 def _pick(columns: Array, t: Array) -> Array:
     """Return columns[t[n], n], one value per sample, for columns (C, n)."""
     xp = get_array_module(columns)
-    ids, valid = labels.valid_ids(t.reshape(-1), len(columns))
+    ids, valid = valid_ids(t.reshape(-1), len(columns))
     picked = columns[ids, xp.arange(len(ids))]
     return picked if valid is None else xp.where(valid, picked, math.nan)
+
+
+def _is_class_ids(t: Array, scores: tuple[int, ...]) -> bool:
+    if t.shape == scores:
+        return False
+    if t.shape == scores[:-1] and t.dtype.kind in "iu":
+        return True
+    hint = ""
+    if t.shape == scores[:-1]:
+        hint = "; class ids must be integers, see t.astype('int64')"
+    elif t.shape == (*scores[:-1], 1):
+        hint = "; drop its last axis with t[..., 0]"
+    raise ValueError(
+        f"labels t must be one-hot of shape {scores} or integer class ids of shape {scores[:-1]}, "
+        f"got shape {t.shape} of {t.dtype}{hint}"
+    )

@@ -1,8 +1,9 @@
-"""Windows that move over images: what convolution and pooling have in common."""
+"""Windows that move over images: what convolution and pooling have in common, and the book's im2col."""
 
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from xpnet.device import get_array_module
 from xpnet.typing import Array
 
-__all__ = ["Pair", "Windows", "as_pair", "samples_first", "samples_last"]
+__all__ = ["Pair", "Windows", "as_pair", "col2im", "im2col", "samples_first", "samples_last"]
 
 Pair = tuple[int, int]
 Pixel = tuple[Pair, tuple[slice, slice], tuple[slice, slice]]
@@ -143,6 +144,54 @@ class Windows:
         return slice(first - places[0], stop - places[0]), slice(start, start + (stop - first) * stride, stride)
 
 
+def im2col(input_data: Array, filter_h: int, filter_w: int, stride: int | Pair = 1, pad: int | Pair = 0) -> Array:
+    """Return a row for each place of a filter on each image, with the pixels that it sees there (section 7.4.3).
+
+    A convolution is then one matrix product, ``im2col(x, h, w) @ W.reshape(F, -1).T``. It is the picture to think in;
+    `xpnet.layers.Convolution` builds the same numbers as columns, with samples last, and for some rows at a time.
+
+    Parameters
+    ----------
+    input_data : (N, C, H, W)
+        Images.
+    filter_h, filter_w : int
+        Size of the filter.
+    stride, pad : int or (int, int)
+        Steps of the filter, and rows and columns of zeros at each side.
+
+    Returns
+    -------
+    col : (N * H' * W', C * filter_h * filter_w)
+        With H' = (H + 2 pad - filter_h) // stride + 1, and W' likewise.
+    """
+    windows = _filter_windows("im2col", filter_h, filter_w, stride, pad)
+    images = get_array_module(input_data).asarray(input_data)
+    places = math.prod(windows.places(*images.shape[2:]))
+    seen = windows.view(windows.padded(samples_last(images)))
+    return seen.transpose(5, 3, 4, 0, 1, 2).reshape(len(images) * places, images.shape[1] * filter_h * filter_w)
+
+
+def col2im(
+    col: Array,
+    input_shape: tuple[int, int, int, int],
+    filter_h: int,
+    filter_w: int,
+    stride: int | Pair = 1,
+    pad: int | Pair = 0,
+) -> Array:
+    """Add rows as made by `im2col` to images of shape `input_shape`, each number to the pixel that it was taken from.
+
+    The adjoint of `im2col`, not its inverse: a pixel seen at several places gets the sum (section 7.4.4).
+    """
+    windows = _filter_windows("col2im", filter_h, filter_w, stride, pad)
+    xp = get_array_module(col)
+    N, C, H, W = input_shape
+    seen = xp.asarray(col).reshape(N, *windows.places(H, W), C, filter_h, filter_w)
+    images = xp.zeros((C, H, W, N), seen.dtype)
+    windows.add(seen.transpose(3, 4, 5, 1, 2, 0), images)
+    return xp.ascontiguousarray(samples_first(images))
+
+
 @functools.lru_cache(maxsize=1024)  # every step of a training asks for the same
 def _pixels(windows: Windows, image: Pair, rows: Pair, columns: Pair) -> tuple[Pixel, ...]:
     found: list[Pixel] = []
@@ -152,3 +201,7 @@ def _pixels(windows: Windows, image: Pair, rows: Pair, columns: Pair) -> tuple[P
             across, horizontal = windows.inside(1, j, image[1], columns)
             found.append(((i, j), (down, across), (vertical, horizontal)))
     return tuple(found)
+
+
+def _filter_windows(owner: str, h: int, w: int, stride: int | Pair, pad: int | Pair) -> Windows:
+    return Windows((h, w), as_pair(owner, "stride", stride, 1), as_pair(owner, "pad", pad, 0))

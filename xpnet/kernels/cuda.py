@@ -14,8 +14,8 @@ from typing import Any
 import cupy
 import numpy as np
 
-from xpnet import kernels
 from xpnet.kernels import cublaslt
+from xpnet.kernels.dispatch import precision
 from xpnet.typing import Array
 from xpnet.windows import Windows
 
@@ -53,7 +53,7 @@ def matmul(a: Array, b: Array, out: Array | None = None, bias: Array | None = No
     if a.size and b.size:
         a, b = (x if cublaslt.is_matrix(x) else cupy.ascontiguousarray(x) for x in (a, b))
         try:
-            done = cublaslt.multiply(a, b, result, kernels.precision(), bias, sums)
+            done = cublaslt.multiply(a, b, result, precision(), bias, sums)
         except cublaslt.UnsupportedError:
             return NotImplemented
     else:

@@ -1,4 +1,7 @@
-"""Which backend computes an operation: chosen for the CPU, CUDA's own for what is on a CUDA device."""
+"""Calls of operations: which backend computes them, and who observes them.
+
+The backend is chosen for the CPU, and CUDA's own for what is on a CUDA device.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import ModuleType
-from typing import Literal, ParamSpec, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, get_args
 
 import numpy as np
 
 from xpnet.device import Device, is_on_host
 from xpnet.typing import DTypeLike
 
-__all__ = ["Backend", "Precision", "check_precision", "choose_backend", "kernel", "precision", "using"]
+__all__ = [
+    "Backend",
+    "Call",
+    "Observer",
+    "Precision",
+    "call",
+    "check_precision",
+    "choose_backend",
+    "kernel",
+    "observing",
+    "precision",
+    "using",
+]
 
 Backend = Literal["numpy", "numba"]
 """What computes on the CPU."""
@@ -25,8 +40,42 @@ Precision = Literal["float32", "tf32", "float16"]
 """Of the matrix products of float32 on a CUDA device: in full, or with inputs rounded to TF32's 10 bits, on tensor
 cores. Or of a training step of a float32 network, all of whose layers compute in float16 (`xpnet.nets.mixed`)."""
 
-_backend: ContextVar[ModuleType | None] = ContextVar("backend", default=None)
-_precision: ContextVar[Precision] = ContextVar("precision", default="float32")
+
+class Call(NamedTuple):
+    """A call of a method or a kernel, not yet made.
+
+    Attributes
+    ----------
+    owner : object or None
+        Whose method it is; None for a kernel.
+    name : str
+        Of the method, or of the kernel.
+    args : tuple
+        Positional arguments.
+    run : callable
+        Makes the call, with keyword arguments if there are any, and returns its result.
+    """
+
+    owner: object
+    name: str
+    args: tuple[Any, ...]
+    run: Callable[[], Any]
+
+
+Observer = Callable[[Call], Any]
+"""What is given each call in place of it, and returns its result: ``lambda call: call.run()`` changes nothing."""
+
+
+class _Context(NamedTuple):
+    """What holds in a thread and context: the CPU's backend, the precision on CUDA devices, and who observes calls."""
+
+    backend: ModuleType | None = None
+    precision: Precision = "float32"
+    observer: Observer | None = None
+
+
+_DEFAULT = _Context()
+_context: ContextVar[_Context] = ContextVar("context", default=_DEFAULT)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,12 +109,34 @@ def choose_backend(name: Backend | None, dtype: DTypeLike, gains: bool = False) 
 def using(backend: Backend = "numpy", precision: Precision = "float32") -> Iterator[None]:
     """Let a backend compute on the CPU, and products on CUDA devices have a precision, in this thread and context."""
     module = None if backend == "numpy" else importlib.import_module(f"xpnet.kernels.{backend}")
-    tokens = _backend.set(module), _precision.set(precision)
+    token = _context.set(_Context(module, precision, _context.get().observer))
     try:
         yield
     finally:
-        _backend.reset(tokens[0])
-        _precision.reset(tokens[1])
+        _context.reset(token)
+
+
+@contextmanager
+def observing(observer: Observer) -> Iterator[None]:
+    """Let an observer make the calls of kernels, and those by `call`, in this thread and context.
+
+    It sees calls within calls, each while the outer one runs, and takes the place of an observer further out.
+    """
+    backend, precision, _ = _context.get()
+    token = _context.set(_Context(backend, precision, observer))
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+def call(owner: object, method: str, *args: Any) -> Any:
+    """Return ``owner.method(*args)``, by way of the observer if there is one."""
+    observer = _context.get().observer
+    function = getattr(owner, method)
+    if observer is None:
+        return function(*args)
+    return observer(Call(owner, method, args, functools.partial(function, *args)))
 
 
 def check_precision(name: Precision, device: Device, dtype: DTypeLike) -> Precision:
@@ -89,7 +160,7 @@ def check_precision(name: Precision, device: Device, dtype: DTypeLike) -> Precis
 
 def precision() -> Precision:
     """Return the precision that is in use for products on CUDA devices."""
-    return _precision.get()
+    return _context.get().precision
 
 
 def kernel(definition: Callable[P, R]) -> Callable[P, R]:
@@ -98,11 +169,19 @@ def kernel(definition: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(definition)
     def dispatched(*args: P.args, **kwargs: P.kwargs) -> R:
-        backend = _backend.get() if is_on_host(args[0]) else _for_cuda()
-        version = None if backend is None else getattr(backend, name, None)
-        if version is None:
-            return definition(*args, **kwargs)
-        result: R = version(*args, **kwargs)
+        context = _context.get()
+        on_host = type(args[0]) is np.ndarray or is_on_host(args[0])  # the first, being no call, is faster
+        backend = context.backend if on_host else _for_cuda()
+        version = definition if backend is None else getattr(backend, name, definition)
+        if context.observer is not None:
+            run = functools.partial(compute, version, args, kwargs)
+            observed: R = context.observer(Call(None, name, args, run))
+            return observed
+        result = version(*args, **kwargs)  # as in compute, whose call would take as long as the look-up
+        return definition(*args, **kwargs) if result is NotImplemented else result
+
+    def compute(version: Callable[P, R], args: Any, kwargs: Any) -> R:
+        result = version(*args, **kwargs)
         return definition(*args, **kwargs) if result is NotImplemented else result
 
     return dispatched

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import math
 
-from xpnet import kernels
 from xpnet.device import get_array_module, is_on_host
+from xpnet.kernels.definitions import matmul
 from xpnet.kernels.dispatch import kernel
+from xpnet.kernels.memory import may_hold
 from xpnet.typing import Array
 from xpnet.windows import Windows
 
@@ -49,7 +50,7 @@ def max_pool(x: Array, y: Array, index: Array, windows: Windows) -> None:
             larger = xp.greater(candidates, largest)
             xp.maximum(chosen, larger.astype(index.dtype) * number, out=chosen)  # the numbers rise
             xp.maximum(largest, candidates, out=largest)
-    if kernels.may_hold(xp.isnan(y)):  # NaN is not greater than anything
+    if may_hold(xp.isnan(y)):  # NaN is not greater than anything
         for number, (places, image) in enumerate(pixels):
             index[:, *places] = xp.where(xp.isnan(x[:, *image]), number, index[:, *places])
 
@@ -78,9 +79,9 @@ def spread(a: Array, b: Array, out: Array) -> Array:
     p = _largest_divisor(P, UNPACKED // (M * K)) if is_on_host(a) and M * K <= THIN else P
     if LEAST <= p < P:
         parts, b = out.reshape(G, M, P // p, p), b.reshape(G, K, P // p, p)
-        kernels.matmul(a, b.transpose(2, 0, 1, 3), out=parts.transpose(2, 0, 1, 3))
+        matmul(a, b.transpose(2, 0, 1, 3), out=parts.transpose(2, 0, 1, 3))
         return out
-    return kernels.matmul(a, b, out=out)
+    return matmul(a, b, out=out)
 
 
 def contract(a: Array, b: Array) -> Array:
@@ -96,8 +97,8 @@ def contract(a: Array, b: Array) -> Array:
         if LEAST <= p < P:
             a = a.reshape(G, 1, M, P // p, p).transpose(3, 0, 1, 2, 4)
             b = b.reshape(G, K // k, k, P // p, p).transpose(3, 0, 1, 4, 2)
-            return kernels.matmul(a, b).sum(axis=0).transpose(0, 2, 1, 3).reshape(G, M, K)
-    return kernels.matmul(a, b.transpose(0, 2, 1))
+            return matmul(a, b).sum(axis=0).transpose(0, 2, 1, 3).reshape(G, M, K)
+    return matmul(a, b.transpose(0, 2, 1))
 
 
 @functools.cache

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from xpnet import labels
+from xpnet import functions
 from xpnet.device import Device, get_array_module
 from xpnet.typing import Array, DTypeLike
 
@@ -237,7 +237,7 @@ class Loss(Layer):
         if not self.classifies:
             raise TypeError(f"{type(self).__name__} ends a regression, which has a loss but no accuracy")
         xp = get_array_module(x=x, t=t)
-        ids = t if labels.has_class_ids(x, t) else xp.argmax(t, axis=-1)
+        ids = t if functions.has_class_ids(x, t) else xp.argmax(t, axis=-1)
         return xp.argmax(x, axis=-1) == ids
 
     def check_labels(self, t: Array, shape: tuple[int, ...]) -> None:
@@ -248,7 +248,7 @@ class Loss(Layer):
         ValueError
             If they do not fit.
         """
-        labels.check_labels(t, shape)
+        functions.check_labels(t, shape)
 
     def backward(self, dout: Array | float = 1.0) -> Array:
         """Return dout * dL/dx."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Self
 
-from xpnet import initializers, kernels, labels
+from xpnet import functions, initializers, kernels
 from xpnet.device import get_array_module
 from xpnet.layers.base import Layer
 from xpnet.typing import Array, DTypeLike, Seed
@@ -68,7 +68,7 @@ class Embedding(Layer):
         xp = get_array_module(x=x, W=self.W)
         if x.dtype.kind not in "iu":
             raise TypeError(f"{self.name} expected integer ids, got dtype {x.dtype}; see x.astype('int64')")
-        ids, valid = labels.valid_ids(x, len(self.W), f"the ids that {self.name} is given")
+        ids, valid = functions.valid_ids(x, len(self.W), f"the ids that {self.name} is given")
         self.ids = ids.astype("int64", copy=False)
         y = self.out.get("y")
         y = kernels.gather(self.W, self.ids, xp.empty(self.output_shape(x.shape), self.W.dtype) if y is None else y)

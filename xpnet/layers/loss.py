@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from xpnet import functions, kernels, labels
+from xpnet import functions, kernels
 from xpnet.device import Device, get_array_module
 from xpnet.layers.base import Loss
 from xpnet.typing import Array, DTypeLike
@@ -74,9 +74,9 @@ class SoftmaxWithLoss(Loss):
         if w is not None and len(w) != x.shape[-1]:
             raise ValueError(f"class_weight has {len(w)} weights, but x has scores for {x.shape[-1]} classes")
         xp = get_array_module(x=x, t=t, class_weight=x if w is None else w)
-        ids = labels.has_class_ids(x, t)
+        ids = functions.has_class_ids(x, t)
         dtype = functions.floating(x.dtype)
-        shares = labels.indicate_classes(t, x.shape[-1], dtype) if ids else t.astype(dtype)
+        shares = functions.indicate_classes(t, x.shape[-1], dtype) if ids else t.astype(dtype)
         weights = 1.0 if w is None else w.astype(dtype, copy=False)
         samples = math.prod(x.shape[:-1])
         total = samples / (shares * weights).sum() if ids and w is not None and samples else 1.0
@@ -143,10 +143,10 @@ class SigmoidWithLoss(_Elementwise):
         return (x > 0) == (self._targets(t, x.shape) > 0.5)
 
     def check_labels(self, t: Array, shape: tuple[int, ...]) -> None:
-        labels.check_probabilities(super()._targets(t, shape))
+        functions.check_probabilities(super()._targets(t, shape))
 
     def _targets(self, t: Array, shape: tuple[int, ...]) -> Array:
-        return labels.valid_probabilities(super()._targets(t, shape))
+        return functions.valid_probabilities(super()._targets(t, shape))
 
     def _each(self, x: Array, t: Array) -> Array:
         return functions.softplus(x) - t * x
@@ -254,7 +254,7 @@ class HingeWithLoss(Loss):
 
     def _compare(self, x: Array, t: Array, batch: Array) -> tuple[Any, Any]:
         """Return one-hot labels, and by how much each class is too near to the label's: negative, if it is not."""
-        ids = t if labels.has_class_ids(batch, t) else get_array_module(t).argmax(t, axis=-1)
-        share = labels.indicate_classes(ids, x.shape[-1], functions.floating(x.dtype))
+        ids = t if functions.has_class_ids(batch, t) else get_array_module(t).argmax(t, axis=-1)
+        share = functions.indicate_classes(ids, x.shape[-1], functions.floating(x.dtype))
         right = (x * share).sum(axis=-1, keepdims=True)
         return share, (x - right + self.margin) * (1.0 - share)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from xpnet import labels
-from xpnet.kernels import in_memory_order
+from xpnet import functions
+from xpnet.kernels.memory import in_memory_order
 from xpnet.kernels.numba.compiling import are_compact, are_one, compiled, inlined
 from xpnet.kernels.numba.barrier import wait
 from xpnet.typing import Array
@@ -121,7 +121,7 @@ def softmax_cross_entropy(x: Array, t: Array, out: Array | None = None) -> Any:
     out = np.empty_like(x) if out is None else out
     if x.dtype.kind != "f" or x.ndim != 2 or t.ndim != 1 or not x.size or not are_compact(x, t, out):
         return NotImplemented
-    labels.check_labels(t, x.shape)
+    functions.check_labels(t, x.shape)
     return x.dtype.type(_softmax_cross_entropy(x, t, out)), out
 
 
