@@ -12,7 +12,8 @@ from xpnet import Device, asnumpy
 from xpnet.layers import Affine, BatchNormalization, Convolution, Dropout, LayerNorm, Relu, Residual, Sigmoid
 from xpnet.nets import LeNet5, MultiLayerNet, Sequential, SimpleConvNet, TwoLayerNet
 from xpnet.optimizers import SGD, AdaGrad, Adam, AdamW, Lion, Momentum, Nesterov, RMSprop, schedules
-from xpnet.steps import cuda_graph, step as step_module
+from xpnet.steps import cuda_graph
+from xpnet.steps import step as step_module
 
 OPTIMIZERS = {
     "sgd": lambda: SGD(0.1),
@@ -115,7 +116,10 @@ def test_launches_are_the_plain_steps_of_every_kind_of_layer(device, rng, sample
 def test_steps_are_captured_once_and_launched(cupy, rng):
     step = check_equal(Device("cuda"), rng, NETS["two layers"][1], (12,), OPTIMIZERS["adam"])
     graphs = step.runners[0].graphs
-    assert {n: graph.captured.launched for (n, _), graph in graphs.items()} == {1: 2, 3: 3}  # and three steps to warm up
+    assert {n: graph.captured.launched for (n, _), graph in graphs.items()} == {
+        1: 2,
+        3: 3,
+    }  # and three steps to warm up
 
 
 def test_a_change_of_the_settings_is_not_missed(device, rng):

@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 
 from xpnet.device import Device, asnumpy
-from xpnet.gradient.differentiable import Differentiable
 from xpnet.gradient.differences import METHODS, Differences, network_differences, rounding_of_differences
+from xpnet.gradient.differentiable import Differentiable
 from xpnet.gradient.directional import DirectionalDerivatives, directional_derivatives
 from xpnet.gradient.numerical import MEMORY, STEP
 from xpnet.parameters import ParameterVector

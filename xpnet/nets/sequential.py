@@ -14,7 +14,7 @@ from xpnet.layers.activation import ActivationName, activation_layer
 from xpnet.layers.base import name_by_class
 from xpnet.nets.network import Network
 from xpnet.tables import format_table
-from xpnet.typing import Array, DTypeLike, Seed
+from xpnet.typing import DTypeLike, Seed
 
 __all__ = ["Sequential", "perceptron"]
 

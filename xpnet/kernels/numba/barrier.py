@@ -15,7 +15,7 @@ GONE = 2**62
 """The number of arrivals of a thread that the other need not wait for."""
 
 LINE = 16
-"""Numbers from one thread's counter to the other's: they must share no cache line, nor two that are fetched together."""
+"""Numbers from one counter to the other: they must share no cache line, nor two that are fetched together."""
 
 PATIENCE = 20_000
 """Looks at the other thread's counter before this one gives up its core, which the other may be waiting for."""

@@ -11,8 +11,8 @@ import numpy as np
 
 from xpnet import functions
 from xpnet.kernels.memory import in_memory_order
-from xpnet.kernels.numba.compiling import are_compact, are_one, compiled, inlined
 from xpnet.kernels.numba.barrier import wait
+from xpnet.kernels.numba.compiling import are_compact, are_one, compiled, inlined
 from xpnet.typing import Array
 
 OTHER, DESCENT, MOMENTUM, MOMENTS = range(4)
