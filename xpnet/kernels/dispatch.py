@@ -170,18 +170,18 @@ def kernel(definition: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(definition)
     def dispatched(*args: P.args, **kwargs: P.kwargs) -> R:
         context = _context.get()
-        on_host = type(args[0]) is np.ndarray or is_on_host(args[0])  # the first, being no call, is faster
-        backend = context.backend if on_host else _for_cuda()
-        version = definition if backend is None else getattr(backend, name, definition)
+        # The type first: a call of is_on_host takes longer.
+        backend = context.backend if type(args[0]) is np.ndarray or is_on_host(args[0]) else _for_cuda()
         if context.observer is not None:
-            run = functools.partial(compute, version, args, kwargs)
-            observed: R = context.observer(Call(None, name, args, run))
+            observed: R = context.observer(Call(None, name, args, functools.partial(compute, backend, args, kwargs)))
             return observed
-        result = version(*args, **kwargs)  # as in compute, whose call would take as long as the look-up
+        if backend is None:
+            return definition(*args, **kwargs)
+        result = getattr(backend, name, definition)(*args, **kwargs)  # what compute does, without its call
         return definition(*args, **kwargs) if result is NotImplemented else result
 
-    def compute(version: Callable[P, R], args: Any, kwargs: Any) -> R:
-        result = version(*args, **kwargs)
+    def compute(backend: ModuleType | None, args: Any, kwargs: Any) -> R:
+        result = getattr(backend, name, definition)(*args, **kwargs)
         return definition(*args, **kwargs) if result is NotImplemented else result
 
     return dispatched
