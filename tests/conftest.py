@@ -31,10 +31,10 @@ def cupy(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupyx", SimpleNamespace(empty_pinned=np.empty))
     for name in ("cuda", "cublaslt"):  # they hold on to the CuPy that they were imported with
         monkeypatch.delitem(sys.modules, f"xpnet.kernels.{name}", raising=False)
-    kernels.dispatch._for_cuda.cache_clear()
+    kernels.operations._for_cuda.cache_clear()
     monkeypatch.setattr(importlib.import_module("xpnet.kernels.cublaslt"), "_product", fake_cupy.make_product)
     yield module
-    kernels.dispatch._for_cuda.cache_clear()
+    kernels.operations._for_cuda.cache_clear()
 
 
 @pytest.fixture(scope="session")

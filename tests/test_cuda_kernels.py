@@ -28,7 +28,7 @@ def both(monkeypatch, call):
     with kernels.using(FASTEST):
         fast = call()
     with monkeypatch.context() as patch:
-        patch.setattr(kernels.dispatch, "_for_cuda", lambda: None)
+        patch.setattr(kernels.operations, "_for_cuda", lambda: None)
         return fast, call()
 
 
@@ -43,7 +43,7 @@ def launched(cupy, monkeypatch):
         names.append(" and ".join(["product", *(name for name, vector in ends.items() if vector is not None)]))
         return done
 
-    cuda = kernels.dispatch._for_cuda()
+    cuda = kernels.operations._for_cuda()
     launch, multiply = cuda._launch, cuda.cublaslt.multiply
     monkeypatch.setattr(cuda, "_launch", lambda name, *args: (names.append(name), launch(name, *args))[1])
     monkeypatch.setattr(cuda.cublaslt, "multiply", multiplied)
@@ -228,7 +228,7 @@ class TestProducts:
             kernels.matmul(a, b, device.xp.empty((2, 4), "float32"), **{end: vector})
 
     def test_what_cublaslt_cannot_do_is_left_to_the_module(self, cupy, monkeypatch, rng):
-        monkeypatch.setattr(kernels.dispatch._for_cuda().cublaslt, "_product", lambda *description: None)
+        monkeypatch.setattr(kernels.operations._for_cuda().cublaslt, "_product", lambda *description: None)
         a, b = (cupy.asarray(rng.random(shape)) for shape in ((2, 3), (3, 4)))
         out, sums = cupy.empty((2, 4)), cupy.empty(4)
         y = kernels.matmul(a, b, out, bias=b[0], sums=sums)
@@ -263,7 +263,7 @@ class TestProducts:
     @pytest.mark.parametrize("precision", ["float32", "tf32"])
     def test_the_precision_is_the_steps(self, cupy, monkeypatch, rng, precision):
         device, seen = Device("cuda"), []
-        cuda = kernels.dispatch._for_cuda()
+        cuda = kernels.operations._for_cuda()
         multiply = cuda.cublaslt.multiply
         monkeypatch.setattr(cuda.cublaslt, "multiply", lambda *args: (seen.append(args[3]), multiply(*args))[1])
         net = TwoLayerNet(4, 3, 2, device=device)
@@ -332,7 +332,7 @@ def cublaslt_library():
 
 
 def test_cublaslt_takes_the_descriptions(launched, monkeypatch):
-    lt = kernels.dispatch._for_cuda().cublaslt
+    lt = kernels.operations._for_cuda().cublaslt
     library = ctypes.CDLL(cublaslt_library())
     monkeypatch.setattr(lt, "_library", lambda: library)
     described = lt._create("MatmulDesc", ctypes.c_int(lt._COMPUTE["tf32"]), ctypes.c_int(0))

@@ -74,7 +74,7 @@ class TestDefinitions:
         x = x.transpose(*order, *range(3, x.ndim))
         x[0, 0, 0] = np.nan
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(kernels.definitions, "RUN", run)
+            patch.setattr(kernels.operations, "RUN", run)
             y, mask = kernels.relu(x)
         np.testing.assert_array_equal(y, np.where(x <= 0, 0.0, x))
         np.testing.assert_array_equal(mask, x > 0)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import cupy
 
-from xpnet.kernels.dispatch import Precision
+from xpnet.kernels.choice import Precision
 from xpnet.typing import Array
 
 __all__ = ["UnsupportedError", "has_rows", "is_matrix", "multiply"]

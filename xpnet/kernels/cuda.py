@@ -15,7 +15,7 @@ import cupy
 import numpy as np
 
 from xpnet.kernels import cublaslt
-from xpnet.kernels.dispatch import precision
+from xpnet.kernels.operations import precision
 from xpnet.typing import Array
 from xpnet.windows import Windows
 

@@ -6,9 +6,8 @@ import functools
 import math
 
 from xpnet.device import get_array_module, is_on_host
-from xpnet.kernels.definitions import matmul
-from xpnet.kernels.dispatch import kernel
 from xpnet.kernels.memory import may_hold
+from xpnet.kernels.operations import kernel, matmul
 from xpnet.typing import Array
 from xpnet.windows import Windows
 

@@ -1,4 +1,4 @@
-// CUDA kernels of the operations in xpnet/kernels/definitions.py and images.py, which say what each computes.
+// CUDA kernels of the operations in xpnet/kernels/operations.py and images.py, which say what each computes.
 //
 // Every loop over elements strides by the whole grid, so that any launch gives the same numbers. Compiled without
 // contraction into fused multiply-adds (--fmad=false): all but exponentials and sums then have NumPy's bits. What

@@ -7,7 +7,6 @@ import copy
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -30,9 +29,6 @@ __all__ = ["Network"]
 
 EVALUATION_BATCH = 1000
 """Samples that `accuracy` predicts at a time at most; of a convolutional network only so many as stay in the cache."""
-
-
-NOTHING: Mapping[str, Array] = MappingProxyType({})
 
 
 class Network:
@@ -384,7 +380,7 @@ class Network:
             yield
         finally:
             for layer in arrays:
-                layer.out = NOTHING
+                layer.out = {}
 
     def loss_of(self, scores: Array, t: Array) -> Array:
         """Return the loss of scores, with the penalty on weights that decay."""

@@ -269,7 +269,7 @@ class OneByOne:
         if size not in self._arrays and len(batches):
             with net.writing_to(self._gradients), recorded_arrays(net) as made:
                 self._take(batches[:1], losses, coefficients, on_taken)
-            self._arrays[size] = {layer: {**arrays, **self._gradients[layer]} for layer, arrays in made.items()}
+            self._arrays[size] = {layer: {**arrays, **self._gradients.get(layer, {})} for layer, arrays in made.items()}
             done = 1
         with net.writing_to(self._arrays.get(size, self._gradients)):
             rest = None if coefficients is None else coefficients[done:]

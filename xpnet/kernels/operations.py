@@ -1,31 +1,153 @@
-"""Definitions, in `xp`, of the operations of layers and update rules."""
+"""The operations of layers and update rules: how a call finds its backend, and their definitions in `xp`."""
 
 from __future__ import annotations
 
+import functools
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import ModuleType
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+import numpy as np
+
 from xpnet import functions
 from xpnet.device import get_array_module, is_on_host
-from xpnet.kernels.dispatch import kernel
+from xpnet.kernels.choice import Backend, Precision
 from xpnet.kernels.memory import in_memory_order
 from xpnet.typing import Array, DTypeLike
 
 __all__ = [
+    "Call",
+    "Observer",
     "as_floats",
+    "call",
     "descend",
     "descend_by_moments",
     "descend_scaled",
     "descend_with_momentum",
     "gather",
+    "kernel",
     "matmul",
     "move_average",
+    "observing",
+    "precision",
     "relu",
     "relu_gradient",
     "softmax_cross_entropy",
     "softmax_cross_entropy_gradient",
     "squared_norm",
+    "using",
 ]
 
 RUN = 2**15
 """Numbers of a long array that operations go through at a time, one after the other, on the host."""
+
+
+class Call(NamedTuple):
+    """A call of a method or a kernel, not yet made.
+
+    Attributes
+    ----------
+    owner : object or None
+        Whose method it is; None for a kernel.
+    name : str
+        Of the method, or of the kernel.
+    args : tuple
+        Positional arguments.
+    run : callable
+        Makes the call, with keyword arguments if there are any, and returns its result.
+    """
+
+    owner: object
+    name: str
+    args: tuple[Any, ...]
+    run: Callable[[], Any]
+
+
+Observer = Callable[[Call], Any]
+"""What is given each call in place of it, and returns its result: ``lambda call: call.run()`` changes nothing."""
+
+
+class _Context(NamedTuple):
+    """What holds in a thread and context: the CPU's backend, the precision on CUDA devices, and who observes calls."""
+
+    backend: ModuleType | None = None
+    precision: Precision = "float32"
+    observer: Observer | None = None
+
+
+_DEFAULT = _Context()
+_context: ContextVar[_Context] = ContextVar("context", default=_DEFAULT)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@contextmanager
+def using(backend: Backend = "numpy", precision: Precision = "float32") -> Iterator[None]:
+    """Let a backend compute on the CPU, and products on CUDA devices have a precision, in this thread and context."""
+    module = None if backend == "numpy" else importlib.import_module(f"xpnet.kernels.{backend}")
+    token = _context.set(_Context(module, precision, _context.get().observer))
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+@contextmanager
+def observing(observer: Observer) -> Iterator[None]:
+    """Let an observer make the calls of kernels, and those by `call`, in this thread and context.
+
+    It sees calls within calls, each while the outer one runs, and takes the place of an observer further out.
+    """
+    backend, precision, _ = _context.get()
+    token = _context.set(_Context(backend, precision, observer))
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+def call(owner: object, method: str, *args: Any) -> Any:
+    """Return ``owner.method(*args)``, by way of the observer if there is one."""
+    observer = _context.get().observer
+    function = getattr(owner, method)
+    if observer is None:
+        return function(*args)
+    return observer(Call(owner, method, args, functools.partial(function, *args)))
+
+
+def precision() -> Precision:
+    """Return the precision that is in use for products on CUDA devices."""
+    return _context.get().precision
+
+
+def kernel(definition: Callable[P, R]) -> Callable[P, R]:
+    """Let the backend for where the first argument is compute a function, where it has a version and that applies."""
+    name = definition.__name__
+
+    @functools.wraps(definition)
+    def dispatched(*args: P.args, **kwargs: P.kwargs) -> R:
+        context = _context.get()
+        # The type first: a call of is_on_host takes longer.
+        backend = context.backend if type(args[0]) is np.ndarray or is_on_host(args[0]) else _for_cuda()
+        if context.observer is None:
+            return compute(backend, args, kwargs)
+        observed: R = context.observer(Call(None, name, args, functools.partial(compute, backend, args, kwargs)))
+        return observed
+
+    def compute(backend: ModuleType | None, args: Any, kwargs: Any) -> R:
+        result = definition(*args, **kwargs) if backend is None else getattr(backend, name, definition)(*args, **kwargs)
+        return definition(*args, **kwargs) if result is NotImplemented else result
+
+    return dispatched
+
+
+@functools.cache
+def _for_cuda() -> ModuleType | None:
+    return importlib.import_module("xpnet.kernels.cuda")
 
 
 def as_floats(x: Array, dtype: DTypeLike, out: Array | None = None) -> Array:
