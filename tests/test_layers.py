@@ -100,15 +100,15 @@ def normalization(kind, *shape, **settings):
     return make
 
 
-def frozen(layer):
+def with_fixed_buffers(layer):
     """Let a layer compute the same function each time."""
-    layer.frozen = True
+    layer.fixed_buffers = True
     return layer
 
 
-def frozen_within(layer):
+def with_fixed_buffers_within(layer):
     for part in layer.modules().values():
-        part.frozen = True
+        part.fixed_buffers = True
     return layer
 
 
@@ -132,9 +132,12 @@ CASES = {
     "layer norm over two axes": Case(
         normalization(LayerNorm, 3, 4), lambda rng, n: [rng.standard_normal((n, 2, 3, 4))]
     ),
-    "dropout": Case(lambda rng, dtype: frozen(Dropout(0.4, seed=3)), lambda rng, n: [rng.standard_normal((n, 6))]),
+    "dropout": Case(
+        lambda rng, dtype: with_fixed_buffers(Dropout(0.4, seed=3)), lambda rng, n: [rng.standard_normal((n, 6))]
+    ),
     "dropout of the book": Case(
-        lambda rng, dtype: frozen(Dropout(scale_at_test=True, seed=3)), lambda rng, n: [rng.standard_normal((n, 2, 3))]
+        lambda rng, dtype: with_fixed_buffers(Dropout(scale_at_test=True, seed=3)),
+        lambda rng, n: [rng.standard_normal((n, 2, 3))],
     ),
     "mul": Case(lambda rng, dtype: MulLayer(), lambda rng, n: [rng.standard_normal((n, 3)) for _ in range(2)]),
     "mul broadcast": Case(
@@ -215,7 +218,7 @@ CASES = {
         lambda rng, n: [rng.standard_normal((n, 5))],
     ),
     "residual with normalization and dropout": Case(
-        lambda rng, dtype: frozen_within(
+        lambda rng, dtype: with_fixed_buffers_within(
             Residual(
                 normalization(BatchNormalization, 5)(rng, dtype),
                 LeakyRelu(0.2),

@@ -113,8 +113,8 @@ class TwoThreads:
 
         def count(half: int) -> int:
             part = slice(middle, None) if half else slice(middle)
-            rows = samples._replace(rows=samples.rows[part])
-            return int(count_correct(perceptron, rows, ids[part], PREDICTED, buffers[half]))
+            rows = samples.rows[part], samples.divisor
+            return int(count_correct(tuple(perceptron), rows, ids[part], PREDICTED, buffers[half]))
 
         with blas as threads, ThreadPoolExecutor(1) as pool:
             helped = pool.submit(count, 1) if threads > 1 else None
@@ -151,8 +151,8 @@ class TwoThreads:
         perceptron, sums, arrivals = self.perceptron(half), np.empty((2, steps)), np.zeros((2, LINE), np.int64)
 
         def take(first: int, end: int, part: slice) -> None:
-            mine = indices[part], ids[part], rule, self._both_grads, self._buffers, sums[:, part]
-            take_steps(first, end, arrivals, perceptron, samples, *mine)
+            mine = indices[part], ids[part], tuple(rule), self._both_grads, self._buffers, sums[:, part]
+            take_steps(first, end, arrivals, tuple(perceptron), tuple(samples), *mine)
 
         def help_out() -> None:
             try:
