@@ -112,7 +112,7 @@ def observing(observer: Observer) -> Iterator[None]:
 
 def call(owner: object, method: str, *args: Any) -> Any:
     """Return ``owner.method(*args)``, by way of the observer if there is one."""
-    observer = _context.get().observer
+    _, _, observer = _context.get()
     function = getattr(owner, method)
     if observer is None:
         return function(*args)
@@ -128,19 +128,20 @@ def kernel(definition: Callable[P, R]) -> Callable[P, R]:
     """Let the backend for where the first argument is compute a function, where it has a version and that applies."""
     name = definition.__name__
 
+    def compute(version: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        result = version(*args, **kwargs)
+        return definition(*args, **kwargs) if result is NotImplemented else result
+
     @functools.wraps(definition)
     def dispatched(*args: P.args, **kwargs: P.kwargs) -> R:
-        context = _context.get()
-        # The type first: a call of is_on_host takes longer.
-        backend = context.backend if type(args[0]) is np.ndarray or is_on_host(args[0]) else _for_cuda()
-        if context.observer is None:
-            return compute(backend, args, kwargs)
-        observed: R = context.observer(Call(None, name, args, functools.partial(compute, backend, args, kwargs)))
-        return observed
-
-    def compute(backend: ModuleType | None, args: Any, kwargs: Any) -> R:
-        result = definition(*args, **kwargs) if backend is None else getattr(backend, name, definition)(*args, **kwargs)
-        return definition(*args, **kwargs) if result is NotImplemented else result
+        backend, _, observer = _context.get()
+        if type(args[0]) is not np.ndarray and not is_on_host(args[0]):  # the type first: a call takes longer
+            backend = _for_cuda()
+        version = definition if backend is None else getattr(backend, name, definition)
+        if observer is not None:
+            observed: R = observer(Call(None, name, args, functools.partial(compute, version, *args, **kwargs)))
+            return observed
+        return version(*args, **kwargs) if version is definition else compute(version, *args, **kwargs)
 
     return dispatched
 

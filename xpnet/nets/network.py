@@ -338,13 +338,16 @@ class Network:
         DeviceError
             If it is elsewhere.
         """
+        on_host = is_on_host(x)
+        if on_host and self.device.name == "cpu":
+            return np.asarray(x)
         if not self.device.holds(x):
-            where = "on the host" if is_on_host(x) else f"on {get_device(x)}"
+            where = "on the host" if on_host else f"on {get_device(x)}"
             raise DeviceError(
                 f"{type(self).__name__} is on {self.device}, but {name} is {where}; "
                 f"move it with net.device.asarray({name})"
             )
-        return np.asarray(x) if is_on_host(x) else x
+        return x
 
     def as_input(self, x: Any) -> Array:
         """Check samples, and bring them to the network's dtype, so that all that follows has it."""
