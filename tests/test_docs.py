@@ -106,13 +106,6 @@ def test_every_layer_has_its_row_and_the_row_is_right():
     }
 
 
-@pytest.mark.parametrize(("package", "others"), [("layers", "graph|nets"), ("graph", "nets"), ("nets", "training")])
-def test_imports_go_one_way(package, others):
-    pattern = re.compile(rf"\s*(from|import) xpnet(\.| import .*\b)({others})\b")
-    lines = [line for file in (ROOT / "xpnet" / package).rglob("*.py") for line in file.read_text().splitlines()]
-    assert [line for line in lines if pattern.match(line)] == []
-
-
 def test_every_dependency_is_justified():
     import tomllib
 

@@ -159,6 +159,22 @@ def test_good_steps_double_the_scale(device, rng, monkeypatch):
     assert found == [4, 4, 8, 8, 8, 16, 16, 16]
 
 
+def test_steps_go_on_from_a_saved_state(device, rng, monkeypatch):
+    monkeypatch.setattr(mixed, "GROWTH_INTERVAL", 5)
+    x, t = problem(device, rng)
+    indices = device.asarray(rng.integers(0, 40, (14, 8)))
+    net, optimizer = everything(device), Momentum(0.01)
+    first = net.compile(optimizer, 8, precision="float16")
+    first.run(x, t, indices[:7])
+    state, other, rule = first.state(), net.copy(), copy.deepcopy(optimizer)
+    assert 0 < state["good_steps"] < 5
+    again = other.compile(rule, 8, precision="float16")
+    again.load_state(state)
+    np.testing.assert_array_equal(asnumpy(again.run(x, t, indices[7:])), asnumpy(first.run(x, t, indices[7:])))
+    np.testing.assert_array_equal(asnumpy(other.params.flat), asnumpy(net.params.flat))
+    assert again.state() == first.state() != state
+
+
 def test_graphs_are_the_steps_one_by_one(cupy, rng, monkeypatch):
     monkeypatch.setattr(cuda_graph, "UNROLLED", 3)
     monkeypatch.setattr(mixed, "GROWTH_INTERVAL", 4)

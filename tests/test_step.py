@@ -25,6 +25,7 @@ from xpnet.layers import (
 )
 from xpnet.nets import Sequential, TwoLayerNet
 from xpnet.optimizers import SGD, Adam
+from xpnet.steps import compile_step
 from xpnet.steps import step as step_module
 
 ACTIVATIONS = [Relu, LeakyRelu, Elu, Sigmoid, Tanh, Softplus, Silu, Gelu, lambda: Gelu("tanh"), Softmax]
@@ -285,3 +286,78 @@ def test_pixels_are_scaled_on_every_way_into_a_network(device, rng):
     np.testing.assert_array_equal(asnumpy(net.predict(pixels)), asnumpy(net.predict(scaled)))
     np.testing.assert_array_equal(asnumpy(net.gradient(pixels, t).flat), asnumpy(net.gradient(scaled, t).flat))
     assert net.accuracy(pixels, t) == net.accuracy(scaled, t)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_minibatches_may_be_smaller_each_size_with_arrays_of_its_own(device, rng, precision):
+    x, t = data(device, rng)
+    sizes = [4, 4, 2, 4, 1, 2, 4, 1, 4, 4, 4, 2]
+    minibatches = [device.asarray(rng.integers(0, 50, (3, size))) for size in sizes]
+    plain, fast = deep_net(device, "float32", Relu), deep_net(device, "float32", Relu)
+    one_size = {size: plain.compile(SGD(0.1), size, "numpy", precision) for size in set(sizes)}
+    step = fast.compile(SGD(0.1), 4, "numpy", precision)
+    for size, indices in zip(sizes, minibatches, strict=True):
+        if precision == "float16":  # each of them adapts its own
+            one_size[size].load_state(step.state())
+        expected = one_size[size].run(x, t, indices)
+        np.testing.assert_array_equal(asnumpy(step.run(x, t, indices)), asnumpy(expected))
+    np.testing.assert_array_equal(asnumpy(fast.params.flat), asnumpy(plain.params.flat))
+    assert step.steps == 3 * len(sizes)
+
+
+def test_minibatches_that_are_larger_or_empty_are_refused(device, rng):
+    x, t = data(device, rng)
+    step = deep_net(device, "float32", Relu).compile(SGD(0.1), 4)
+    for size in (5, 0):
+        with pytest.raises(ValueError, match=rf"indices must have the shape \(S, 4\), got \(3, {size}\)"):
+            step.run(x, t, device.asarray(np.zeros((3, size), int)))
+
+
+def test_a_gradient_may_be_reduced_between_backward_and_update(device, rng):
+    x, t = data(device, rng)
+    indices = device.asarray(rng.integers(0, 50, (9, 4)))
+    nets = [deep_net(device, "float32", Relu) for _ in range(2)]
+
+    def halve(grads):
+        grads.flat *= 0.5
+
+    compile_step(nets[0], SGD(0.2), 4, "numpy", reduce=halve).run(x, t, indices)
+    nets[1].compile(SGD(0.1), 4, "numpy").run(x, t, indices)
+    np.testing.assert_allclose(asnumpy(nets[0].params.flat), asnumpy(nets[1].params.flat), rtol=1e-5)
+
+
+def test_steps_of_which_the_gradient_is_reduced_go_one_by_one_on_the_cpu():
+    step = compile_step(TwoLayerNet(6, 4, 3), SGD(0.1), 4, reduce=lambda grads: None)
+    assert [runner.name for runner in step.runners] == ["one by one"]
+
+
+class Backwards(Sequential):
+    """A network of a user's that calls its layers itself."""
+
+    def predict(self, x, train=False):
+        x = self.as_input(x)
+        for layer in self.layers.values():
+            x = layer.forward(x, train)
+        return x
+
+    def backward(self, dout):
+        for layer in reversed(self.layers.values()):
+            dout = layer.backward(dout)
+
+
+def test_a_network_that_calls_its_layers_itself_takes_the_same_steps(device, rng):
+    x, t = data(device, rng)
+    indices = device.asarray(rng.integers(0, 50, (9, 4)))
+    nets = [cls([Affine.from_sizes(6, 8, rng=0), Relu(), Affine.from_sizes(8, 3, rng=1)], device=device)
+            for cls in (Backwards, Sequential)]  # fmt: skip
+    for net in nets:
+        net.compile(SGD(0.1), 4, "numpy").run(x, t, indices)
+    np.testing.assert_array_equal(asnumpy(nets[0].params.flat), asnumpy(nets[1].params.flat))
+
+
+def test_steps_in_full_precision_have_no_state():
+    step = deep_net("cpu", "float32", Relu).compile(SGD(0.1), 4)
+    assert step.state() == {}
+    step.load_state({})
+    with pytest.raises(ValueError, match=r"steps in float32 has the entries \[\], got \['loss_scale'\]"):
+        step.load_state({"loss_scale": 1.0})

@@ -457,3 +457,13 @@ def test_networks_train_side_by_side_and_the_blas_has_its_threads_back(rng):
     for net in nets[1:]:
         np.testing.assert_array_equal(net.params.flat, nets[0].params.flat)
     assert [library.num_threads for library in libraries] == before
+
+
+def test_minibatches_may_be_smaller_and_one_sample_is_left_to_the_next_runner(rng):
+    x, t = data(rng)
+    net, plain = net_of(6, 8, 3), net_of(6, 8, 3)
+    step, rule = compiled(net, Momentum(0.05), 9), Momentum(0.05)
+    for size in (9, 4, 9, 1, 2, 3):
+        indices = rng.integers(0, SAMPLES, (4, size))
+        np.testing.assert_allclose(step.run(x, t, indices), train_plainly(plain, rule, x, t, indices), rtol=1e-4)
+    np.testing.assert_allclose(net.params.flat, plain.params.flat, rtol=1e-3, atol=1e-5)

@@ -1,15 +1,17 @@
-"""Writing files so that a reader finds the old content or the new, never half of it."""
+"""Files: written so that a reader finds the old content or the new, never half of it; arrays by name."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["written_atomically"]
+import numpy as np
+
+__all__ = ["load_arrays", "save_arrays", "written_atomically"]
 
 
 @contextlib.contextmanager
@@ -34,3 +36,26 @@ def written_atomically(file: str | Path) -> Iterator[BinaryIO]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+def save_arrays(file: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays in NumPy's ``.npz`` format, whole or not at all."""
+    with written_atomically(file) as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+
+
+def load_arrays(file: str | Path) -> dict[str, np.ndarray]:
+    """Read the arrays of an ``.npz`` file, by name.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged, or no such file.
+    """
+    try:
+        with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except OSError:
+        raise
+    except Exception as error:  # np.load meets damage with whatever zip, zlib or its own parser raises
+        raise ValueError(f"{file} is not a complete .npz file of parameters: {error}") from error

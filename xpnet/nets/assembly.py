@@ -1,7 +1,8 @@
-"""Assembly of a network from layers: names of parameters, their common dtype, the order in which layers run."""
+"""Assembly of a network from layers: names of parameters, their dtype, the order of layers, the shape of samples."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
@@ -10,7 +11,7 @@ from typing import NamedTuple
 from xpnet.layers import Layer, Pooling, Relu
 from xpnet.typing import Array, DTypeLike
 
-__all__ = ["Slot", "common_dtype", "number_parameters", "running_order"]
+__all__ = ["Slot", "common_dtype", "number_parameters", "running_order", "unexpected_shape"]
 
 
 class Slot(NamedTuple):
@@ -69,3 +70,14 @@ def running_order(layers: Iterable[Layer]) -> list[Layer]:
         if type(layer) is Relu and type(behind) is Pooling:
             row[i : i + 2] = behind, layer
     return row
+
+
+def unexpected_shape(network: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> ValueError:
+    """Return the error that samples of a shape are not of the expected one, with a hint at the remedy."""
+    sizes = ", ".join(map(str, expected))
+    hint = ""
+    if shape == expected:
+        hint = "; a single sample needs a batch axis: x[None]"
+    elif shape[1:] == (math.prod(expected),):
+        hint = f"; these samples are flat, see load_mnist(flatten=False), or x.reshape(-1, {sizes})"
+    return ValueError(f"{network} expected x of shape (N, {sizes}), got {shape}{hint}")

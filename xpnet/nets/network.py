@@ -13,11 +13,11 @@ import numpy as np
 
 from xpnet import kernels
 from xpnet.device import Device, DeviceError, asnumpy, get_device, is_on_host
-from xpnet.files import written_atomically
+from xpnet.files import load_arrays, save_arrays
 from xpnet.kernels import call
 from xpnet.layers import Layer, Loss
 from xpnet.layers.base import check_free
-from xpnet.nets.assembly import common_dtype, number_parameters, running_order
+from xpnet.nets.assembly import common_dtype, number_parameters, running_order, unexpected_shape
 from xpnet.optimizers import Optimizer
 from xpnet.parameters import ParameterVector
 from xpnet.typing import Array, DTypeLike
@@ -291,9 +291,7 @@ class Network:
 
     def save_params(self, file: str | Path) -> None:
         """Write parameters and buffers to `file` in NumPy's ``.npz`` format, whole or not at all."""
-        buffers = {name: asnumpy(buffer) for name, buffer in self.buffers().items()}
-        with written_atomically(file) as stream:
-            np.savez(stream, **self.params.asnumpy(), **buffers)  # type: ignore[arg-type]
+        save_arrays(file, self.params.asnumpy() | {name: asnumpy(buffer) for name, buffer in self.buffers().items()})
 
     def load_params(self, file: str | Path) -> None:
         """Read parameters written by `save_params`; all are checked before any is changed.
@@ -303,16 +301,9 @@ class Network:
         ValueError
             If `file` is no such file, or its names or shapes are not this network's.
         """
-        try:
-            with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-        except OSError:
-            raise
-        except Exception as error:  # np.load meets damage with whatever zip, zlib or its own parser raises
-            raise ValueError(f"{file} is not a complete .npz file of parameters: {error}") from error
-        buffers = self.buffers()
+        arrays, buffers = load_arrays(file), self.buffers()
         shapes = {name: array.shape for name, array in arrays.items()}
-        wanted = {**self.params.shapes, **{name: buffer.shape for name, buffer in buffers.items()}}
+        wanted = self.params.shapes | {name: buffer.shape for name, buffer in buffers.items()}
         if shapes != wanted:
             raise ValueError(f"{file} holds parameters {shapes}, this network has {wanted}")
         for name, buffer in buffers.items():
@@ -356,7 +347,7 @@ class Network:
         if x.dtype != dtype:
             x = kernels.as_floats(x, dtype)
         if self.input_shape is not None and x.shape[1:] != self.input_shape:
-            self._refuse(x.shape, self.input_shape)
+            raise unexpected_shape(type(self).__name__, x.shape, self.input_shape)
         return x
 
     def input_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -420,15 +411,6 @@ class Network:
     def _first_layers(self) -> list[Layer]:
         """Return the layers that are given the samples."""
         return self._order[:1]
-
-    def _refuse(self, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
-        sizes = ", ".join(map(str, expected))
-        hint = ""
-        if shape == expected:
-            hint = "; a single sample needs a batch axis: x[None]"
-        elif shape[1:] == (math.prod(expected),):
-            hint = f"; these samples are flat, see load_mnist(flatten=False), or x.reshape(-1, {sizes})"
-        raise ValueError(f"{type(self).__name__} expected x of shape (N, {sizes}), got {shape}{hint}")
 
     def _bind(self) -> None:
         """Make the layers' parameters views of the vector, and the layers this network's own."""

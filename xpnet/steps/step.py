@@ -192,7 +192,8 @@ class TrainingStep:
                 losses = net.device.xp.zeros(len(batches), dtype=net.dtype)
             taken = 0
             for runner in self.runners:
-                taken += runner.run(batches[taken:], losses[taken:], on_taken)
+                if taken < len(batches):
+                    taken += runner.run(batches[taken:], losses[taken:], on_taken)
         return losses
 
     def accuracy(self, x: Array, t: Array) -> float:
