@@ -68,7 +68,7 @@ class Dropout(Layer):
         return xp.multiply(dout, self.mask, out=self.out.get("dx"))
 
     def _random(self, x: Array) -> Array:
-        """Return integers in [0, 2**32), of the shape of x; other ones in each call, unless frozen."""
+        """Return integers in [0, 2**32), of the shape of x; other ones in each call, unless its buffers are fixed."""
         device = get_device(x)
         if not device.holds(self.state):  # a layer that works alone
             self.state = device.asarray(self.state)
