@@ -11,8 +11,10 @@ import pytest
 
 import xpnet
 from xpnet.gradient import gradient_check
-from xpnet.layers import Affine
+from xpnet.layers import Affine, registry
+from xpnet.layers.base import Formula
 from xpnet.nets import Sequential
+from xpnet.optimizers import OPTIMIZERS
 
 ROOT = Path(__file__).parent.parent
 WITHOUT = ("cli", "__main__", "kernels.cuda", "kernels.cublaslt")  # the latter two import CuPy
@@ -74,9 +76,19 @@ def test_the_layer_of_the_architecture_page_is_right(device, rng):
     assert gradient_check(net, device.asarray(rng.random((2, 4))), device.asarray([0, 2])).ok
 
 
+def test_the_activation_of_the_architecture_page_is_right(device, rng, monkeypatch):
+    monkeypatch.setattr(registry, "ACTIVATIONS", dict(registry.ACTIVATIONS))
+    monkeypatch.setattr(xpnet.initializers, "GAINS", dict(xpnet.initializers.GAINS))
+    names = {"Layer": xpnet.layers.Layer, "Formula": Formula, "functions": xpnet.functions}
+    exec(python_blocks("docs/architecture.md")[1], names | {"activation": registry.activation})
+    net = Sequential.mlp([4, 5, 3], "steep", dtype="float64", device=device, seed=0)
+    assert list(net.layers) == ["Affine1", "Steep1", "Affine2"]
+    assert gradient_check(net, device.asarray(rng.random((2, 4))), device.asarray([0, 2])).ok
+
+
 def test_the_update_rule_of_the_architecture_page_is_right(device):
     names = {"Optimizer": xpnet.optimizers.Optimizer, "get_array_module": xpnet.get_array_module}
-    exec(python_blocks("docs/architecture.md")[1], names)
+    exec(python_blocks("docs/architecture.md")[2], names)
     optimizer, params = names["Accumulate"](lr=0.5), {"x": device.asarray([1.0, 2.0])}
     for g in ([2.0, 0.0], [4.0, 2.0]):
         optimizer.update(params, {"x": device.asarray(g)})
@@ -84,7 +96,15 @@ def test_the_update_rule_of_the_architecture_page_is_right(device):
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/dependencies.md", "docs/layers.md"]
+    "document",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/architecture.md",
+        "docs/dependencies.md",
+        "docs/layers.md",
+        "docs/optimizers.md",
+    ],
 )
 def test_links_lead_somewhere(document):
     links = re.findall(r"\]\((?!http)([^)#]+)", (ROOT / document).read_text())
@@ -104,6 +124,15 @@ def test_every_layer_has_its_row_and_the_row_is_right():
     assert {name for name, row in rows.items() if "B" in row[4]} == {
         name for name, layer in layers.items() if layer.samplewise
     }
+
+
+def test_every_update_rule_has_its_row_and_the_row_is_right():
+    text = (ROOT / "docs/optimizers.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
+    assert {re.match(r"`(\w+)", row[0])[1].lower() for row in rows} == OPTIMIZERS.keys()
+    for call, _, remembered, _ in rows:
+        rule = eval(call.strip("`"), {cls.__name__: cls for cls in OPTIMIZERS.values()} | {"m": 0.9})
+        assert re.findall(r"`(\w+)`", remembered) == list(rule.state_names), call
 
 
 def test_every_dependency_is_justified():

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from xpnet import layers
 from xpnet.examples import build
 from xpnet.graph import Graph, Input, rules
 from xpnet.graph.labels import number_text
@@ -198,6 +199,8 @@ def test_the_page_computes_what_python_says_that_it_computes():
     script = (Path(rules.__file__).parent / "page.js").read_text(encoding="utf-8")
     in_page = re.search(r"const RULES = {(.*?)\n};", script, re.DOTALL)[1]
     scalar = {layer.__name__ for layer, rule in rules.RULES.items() if rule.is_scalar}
+    classes = [getattr(layers, name) for name in layers.__all__]
+    scalar |= {layer.__name__ for layer in classes if layer.formula is not None and layer.formula.is_scalar}
     assert set(re.findall(r"^  (\w+):", in_page, re.MULTILINE)) == scalar
 
 

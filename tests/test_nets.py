@@ -8,7 +8,19 @@ from xpnet import Device, DeviceError, asnumpy, get_device, kernels
 from xpnet.datasets import load_mnist
 from xpnet.functions import one_hot, softmax
 from xpnet.gradient import gradient_check
-from xpnet.layers import Affine, Convolution, Flatten, Layer, MulLayer, Pooling, Relu, Sigmoid, SoftmaxWithLoss
+from xpnet.layers import (
+    Affine,
+    BatchNormalization,
+    Convolution,
+    Embedding,
+    Flatten,
+    Layer,
+    MulLayer,
+    Pooling,
+    Relu,
+    Sigmoid,
+    SoftmaxWithLoss,
+)
 from xpnet.nets import LeNet5, Sequential, SimpleConvNet, TwoLayerNet
 from xpnet.optimizers import SGD
 
@@ -501,3 +513,28 @@ def test_a_row_takes_names_and_the_shape_of_a_sample():
     assert "encode  (N, 3)" in net.summary()
     with pytest.raises(ValueError, match=r"the input does not fit encode: .* expected x of shape \(N, 4\)"):
         Sequential({"encode": Affine.from_sizes(4, 3)}, input_shape=(5,))
+
+
+class TestNames:
+    """Parameters are numbered by layer."""
+
+    def layers(self):
+        ones = np.ones(4, "float32")
+        embedding = Embedding(np.arange(12, dtype="float32").reshape(3, 4))
+        return [embedding, Flatten(), Affine.from_sizes(8, 4, rng=0), BatchNormalization(ones, 0 * ones),
+                Affine.from_sizes(4, 2, rng=1)]  # fmt: skip
+
+    def test_a_layers_number_is_one_more_than_the_highest_among_its_attributes(self):
+        net = Sequential(self.layers(), input_shape=(2,))
+        assert list(net.params) == ["W1", "W2", "b2", "gamma1", "beta1", "W3", "b3"]
+
+    def test_files_of_before_load(self, tmp_path):
+        net, other = (Sequential(self.layers(), input_shape=(2,)) for _ in range(2))
+        net.params.flat[...] += 1.0
+        net.save_params(tmp_path / "now.npz")
+        with np.load(tmp_path / "now.npz") as now:
+            former = {{"b2": "b1", "b3": "b2"}.get(name, name): now[name] for name in now.files}
+        np.savez(tmp_path / "former.npz", **former)
+        other.load_params(tmp_path / "former.npz")
+        for name, values in net.params.items():
+            np.testing.assert_array_equal(other.params[name], values)

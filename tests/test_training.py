@@ -281,3 +281,11 @@ def test_the_environment_describes_a_gpu(cupy):
     assert facts["cuda"]["gpu"] == "Fake GPU 1"
     assert facts["cuda"]["driver_cuda"] == "13.0"
     assert [name for name, _ in environment.describe_devices()] == ["cpu", "cuda:0", "cuda:1"]
+
+
+def test_the_backend_may_be_chosen(data):
+    assert trainer(data, backend="numpy").backend == "numpy"
+    pytest.importorskip("numba", reason="numba is not installed")
+    assert trainer(data, backend="numba").backend == "numba"
+    with pytest.raises(ValueError, match="backend must be one of 'numpy', 'numba', got 'jax'"):
+        trainer(data, backend="jax")

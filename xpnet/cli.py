@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import typer
@@ -23,9 +23,9 @@ from xpnet.examples import build as build_example
 from xpnet.files import written_atomically
 from xpnet.gradient import gradient_check
 from xpnet.graph.labels import number_text
-from xpnet.layers.activation import ActivationName
+from xpnet.layers.registry import ACTIVATIONS
 from xpnet.nets import Sequential
-from xpnet.optimizers import get_optimizer, get_schedule
+from xpnet.optimizers import OPTIMIZERS, get_optimizer, get_schedule
 from xpnet.training import Callback, Evaluation, Trainer
 from xpnet.training.recipes import RECIPES, NetName, Recipe
 from xpnet.training.run_folder import create_run_folder, save_run
@@ -52,6 +52,11 @@ HiddenOption = Annotated[
         help="Units of the hidden layer; by default 100 for simple-convnet, else 50; not of mlp and lenet5.",
     ),
 ]
+if TYPE_CHECKING:
+    ActivationName: TypeAlias = str
+    OptimizerName: TypeAlias = str
+else:  # the names that are declared, which Typer offers as choices
+    ActivationName, OptimizerName = Literal[*ACTIVATIONS], Literal[*OPTIMIZERS]
 ActivationOption = Annotated[
     ActivationName | None,
     typer.Option("--activation", help="Of the hidden layers of two-layer and mlp; by default relu."),
@@ -94,7 +99,7 @@ def train(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples per step.")] = 100,
     optimizer: Annotated[
-        Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lion"] | None,
+        OptimizerName | None,
         typer.Option(help="The update rule; by default sgd for two-layer, else adam."),
     ] = None,
     lr: Annotated[

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import numpy as np
 
 from xpnet.typing import DTypeLike, Seed
 
-__all__ = ["fans", "initial_weights", "normal", "orthogonal", "scale"]
+__all__ = ["GAINS", "fans", "initial_weights", "normal", "orthogonal", "scale"]
 
-_GAINS = {
-    **dict.fromkeys(("he", "relu", "leaky_relu", "elu", "softplus", "silu", "gelu"), 2.0),
-    **dict.fromkeys(("xavier", "lecun", "sigmoid", "tanh"), 1.0),
-}
-"""The variance of the weights, times fan_in."""
+GAINS: dict[str, float] = {"he": 2.0, "xavier": 1.0, "lecun": 1.0}
+"""The variance of the weights, times fan_in, by the name of the rule; those of activations are added by them."""
 
 
 def initial_weights(
@@ -71,10 +69,12 @@ def orthogonal(shape: tuple[int, ...], rng: Seed = None, dtype: DTypeLike = "flo
 def scale(std: float | str, shape: tuple[int, ...]) -> float:
     """Return the standard deviation that `std` asks for, of weights of this shape (section 6.2).
 
-    - ``"he"``, ``"relu"``, ``"leaky_relu"``, ``"elu"``, ``"softplus"``, ``"silu"``, ``"gelu"``: sqrt(2 / fan_in), which
-      keeps the variance through units that let about half of their input through (He et al., 2015).
-    - ``"xavier"``, ``"lecun"``, ``"sigmoid"``, ``"tanh"``: sqrt(1 / fan_in), for units about linear at 0 (LeCun et al.,
-      1998; the form in which the book uses Xavier's).
+    - ``"he"``: sqrt(2 / fan_in), which keeps the variance through units that let about half of their input through (He
+      et al., 2015).
+    - ``"xavier"``, ``"lecun"``: sqrt(1 / fan_in), for units about linear at 0 (LeCun et al., 1998; the book's form of
+      Xavier's).
+    - The name of an activation, such as ``"relu"`` or ``"tanh"``: one of the two, as its class declares
+      (`xpnet.layers.registry.activation`).
     - ``"glorot"``: sqrt(2 / (fan_in + fan_out)), a compromise between the values' variance and the gradients' (Glorot
       and Bengio, 2010; what PyTorch calls ``xavier_normal_``).
 
@@ -90,12 +90,14 @@ def scale(std: float | str, shape: tuple[int, ...]) -> float:
         fan_in, fan_out = fans(shape)
         if name == "glorot":
             return math.sqrt(2.0 / max(fan_in + fan_out, 1))
-        if name not in _GAINS:
+        if name not in GAINS:
+            importlib.import_module("xpnet.layers")  # where activations declare theirs
+        if name not in GAINS:
             raise ValueError(
                 "std must be a number, 'he' ('relu'), 'xavier' ('sigmoid'), 'lecun', 'glorot', 'orthogonal' or the "
                 f"name of an activation, got {std!r}"
             )
-        return math.sqrt(_GAINS[name] / max(fan_in, 1))
+        return math.sqrt(GAINS[name] / max(fan_in, 1))
     if not (math.isfinite(std) and std >= 0):
         raise ValueError(f"std must be finite and not negative, got {std}")
     return float(std)

@@ -74,31 +74,6 @@ RULES: dict[type[Layer], Rule] = {
     layers.SumLayer: _of_one("\u03a3", "\u03a3 x", "dout, to every element"),
     layers.MeanLayer: _of_one("mean", "mean of x", "dout \u00f7 n, to every element"),
     layers.MaxLayer: _of_one("max", "max of x", "dout where x is the maximum, else 0"),
-    layers.Relu: _of_one("", "max(x, 0)", "dout where x > 0, else 0"),
-    layers.Sigmoid: _of_one("", "1 \u00f7 (1 + exp(\u2212x))", "dout \u00d7 y \u00d7 (1 \u2212 y)"),
-    layers.Tanh: _of_one("", "tanh x", "dout \u00d7 (1 \u2212 y \u00d7 y)"),
-    layers.Softplus: _of_one("", "log(1 + exp x)", "dout \u00d7 (1 \u2212 exp(\u2212y))"),
-    layers.Silu: _of_one(
-        "",
-        "x \u00f7 (1 + exp(\u2212x))",
-        "dout \u00d7 (g + y \u00d7 (1 \u2212 g)), with g = 1 \u00f7 (1 + exp(\u2212x))",
-    ),
-    layers.LeakyRelu: _of_one("", "max(x, a \u00d7 x)", "dout where x > 0, else a \u00d7 dout", is_scalar=False),
-    layers.Elu: _of_one(
-        "",
-        "x where x > 0, else a \u00d7 (exp x \u2212 1)",
-        "dout where x > 0, else dout \u00d7 (y + a)",
-        is_scalar=False,
-    ),
-    layers.Gelu: _of_one(
-        "",
-        "x \u00d7 g, with g the normal distribution function",
-        "dout \u00d7 (g + x \u00d7 its density)",
-        is_scalar=False,
-    ),
-    layers.Softmax: _of_one(
-        "", "exp x \u00f7 \u03a3 exp x", "y \u00d7 (dout \u2212 \u03a3 dout \u00d7 y)", is_scalar=False
-    ),
     layers.MatMulLayer: Rule(("x", "y"), "z", "x @ y", ("dout @ y\u1d40", "x\u1d40 @ dout"), "@", is_scalar=False),
     layers.Affine: Rule(
         ("x",),
@@ -128,10 +103,12 @@ RULES: dict[type[Layer], Rule] = {
 
 
 def rule_of(layer: Layer) -> Rule:
-    """Return the rule of a layer; one that is not known here speaks through its docstring."""
+    """Return the rule of a layer: of an operator, from its formula, or else from its docstring."""
     rule = RULES.get(type(layer))
     if rule is not None:
         return rule
+    if layer.formula is not None:
+        return _of_one("", layer.formula.forward, layer.formula.backward, layer.formula.is_scalar)
     operands = ("x",) if layer.inputs == 1 else tuple(f"x{i + 1}" for i in range(layer.inputs))
     paragraphs = inspect.cleandoc(type(layer).__doc__ or "").split("\n\n")[:2]
     text = " ".join(" ".join(paragraphs).split())

@@ -4,7 +4,8 @@ A layer works alone, as in the book, or as a brick of a network (`xpnet.nets`), 
 its layers in one vector.
 """
 
-from xpnet.layers.activation import Elu, Gelu, LeakyRelu, Relu, Sigmoid, Silu, Softmax, Softplus, Tanh
+from xpnet.layers import activation
+from xpnet.layers.activation import *
 from xpnet.layers.affine import Affine
 from xpnet.layers.arithmetic import AddLayer, DivLayer, MatMulLayer, MulLayer, PowLayer, SubLayer
 from xpnet.layers.base import Layer, Loss
@@ -19,6 +20,7 @@ from xpnet.layers.regularization import Dropout
 from xpnet.layers.residual import Residual
 
 __all__ = [
+    *activation.__all__,
     "AddLayer",
     "Affine",
     "AveragePooling",
@@ -26,18 +28,15 @@ __all__ = [
     "Convolution",
     "DivLayer",
     "Dropout",
-    "Elu",
     "Embedding",
     "ExpLayer",
     "Flatten",
-    "Gelu",
     "GlobalAveragePooling",
     "HingeWithLoss",
     "HuberWithLoss",
     "IdentityWithLoss",
     "Layer",
     "LayerNorm",
-    "LeakyRelu",
     "LogLayer",
     "Loss",
     "MatMulLayer",
@@ -46,15 +45,9 @@ __all__ = [
     "MulLayer",
     "Pooling",
     "PowLayer",
-    "Relu",
     "Residual",
-    "Sigmoid",
     "SigmoidWithLoss",
-    "Silu",
-    "Softmax",
     "SoftmaxWithLoss",
-    "Softplus",
     "SubLayer",
     "SumLayer",
-    "Tanh",
 ]

@@ -5,13 +5,31 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from xpnet import functions
 from xpnet.device import Device, get_array_module
 from xpnet.typing import Array, DTypeLike
 
-__all__ = ["Layer", "Loss", "check_free", "name_by_class"]
+__all__ = ["Formula", "Layer", "Loss", "check_free", "name_by_class"]
+
+
+class Formula(NamedTuple):
+    """A layer of one input as graph pages print it, with x and y for its input and output.
+
+    Attributes
+    ----------
+    forward : str
+        The output: ``"max(x, 0)"``.
+    backward : str
+        The derivative with respect to x, from ``dout``.
+    is_scalar : bool
+        Whether a page can compute both for numbers.
+    """
+
+    forward: str
+    backward: str
+    is_scalar: bool = False
 
 
 class Layer:
@@ -43,8 +61,6 @@ class Layer:
     takes_ids : bool
         Whether its input are integers with a meaning of their own, not numbers: a network that begins with this layer
         leaves integers as they are.
-    gains_by_numba : bool
-        Whether a network with this layer gains so much by Numba that it is used where it is installed.
     in_place : bool
         Whether the arrays for results, ``y`` and ``dx`` of `out`, may be the very ones that forward and backward are
         given.
@@ -55,6 +71,8 @@ class Layer:
         For a parameter, which of its axes number the same thing as which axis of the output: ``{"W": {1: -1}}`` says
         that ``W[i, j]`` reaches ``y[..., j]`` and nothing else. With it numerical gradients perturb many coordinates
         at a time (`xpnet.gradient`), and check the claim; a parameter that is left out is perturbed one by one.
+    formula : Formula or None
+        What graph pages print of the layer; without it, its docstring.
     parts : mapping of str to Layer
         The layers that this one is made of, by name; none, for most. They have parameters, buffers and an ``out`` of
         their own.
@@ -79,10 +97,10 @@ class Layer:
     fixed_buffers: bool = False
     samplewise: bool = False
     takes_ids: ClassVar[bool] = False
-    gains_by_numba: ClassVar[bool] = False
     in_place: ClassVar[bool] = False
     hands_over: ClassVar[bool] = False
     reach: ClassVar[Mapping[str, Mapping[int, int]]] = {}
+    formula: ClassVar[Formula | None] = None
     parts: Mapping[str, Layer] = MappingProxyType({})
     out: Mapping[str, Array] = MappingProxyType({})
 

@@ -50,7 +50,6 @@ class Convolution(Layer):
     saved = ("x", "x_shape", "columns", "held")
     samplewise = True
     hands_over = True
-    gains_by_numba = True
     reach = {"W": {0: 1}, "b": {0: 1}}  # noqa: RUF012
 
     def __init__(

@@ -70,7 +70,6 @@ class Pooling(_Pooling):
     """
 
     saved = ("index", "x_shape")
-    gains_by_numba = True
 
     def forward(self, x: Array, train: bool = True) -> Array:
         shape = (len(x), *self.output_shape(x.shape[1:]))

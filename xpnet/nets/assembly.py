@@ -11,7 +11,7 @@ from typing import NamedTuple
 from xpnet.layers import Layer, Pooling, Relu
 from xpnet.typing import Array, DTypeLike
 
-__all__ = ["Slot", "common_dtype", "number_parameters", "running_order", "unexpected_shape"]
+__all__ = ["Slot", "common_dtype", "former_names", "number_parameters", "running_order", "unexpected_shape"]
 
 
 class Slot(NamedTuple):
@@ -34,14 +34,29 @@ class Slot(NamedTuple):
 
 
 def number_parameters(layers: Iterable[Layer]) -> list[Slot]:
-    """Name the parameters of layers, in order: each attribute's name and a running number."""
-    counts: Counter[str] = Counter()
+    """Name the parameters of layers, in order, by attribute and the layer's number.
+
+    That is one more than the highest among its own attribute names so far: an embedding and an affine layer have W1;
+    W2, b2; a batch normalisation behind them gamma1, beta1.
+    """
+    numbers: Counter[str] = Counter()
     slots = []
     for layer in layers:
+        number = 1 + max((numbers[attribute] for attribute in layer.parameter_names), default=0)
         for attribute in layer.parameter_names:
-            counts[attribute] += 1
-            slots.append(Slot(layer, attribute, f"d{attribute}", f"{attribute}{counts[attribute]}"))
+            numbers[attribute] = number
+            slots.append(Slot(layer, attribute, f"d{attribute}", f"{attribute}{number}"))
     return slots
+
+
+def former_names(slots: Iterable[Slot]) -> dict[str, str]:
+    """Return the names of parameters by those in files of earlier versions, which numbered each attribute by itself."""
+    counts: Counter[str] = Counter()
+    names = {}
+    for slot in slots:
+        counts[slot.attribute] += 1
+        names[f"{slot.attribute}{counts[slot.attribute]}"] = slot.name
+    return names
 
 
 def common_dtype(arrays: Mapping[str, Array]) -> DTypeLike:

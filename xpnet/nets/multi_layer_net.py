@@ -8,7 +8,6 @@ import numpy as np
 
 from xpnet.device import Device
 from xpnet.layers import Affine, BatchNormalization, Dropout, Layer
-from xpnet.layers.activation import ActivationName
 from xpnet.nets.sequential import Sequential, perceptron
 from xpnet.typing import DTypeLike, Seed
 
@@ -27,7 +26,7 @@ class MultiLayerNet(Sequential):
     output_size : int
         Number of classes.
     activation : str, default "relu"
-        Of the hidden layers, see `xpnet.layers.activation.ActivationName`.
+        Of the hidden layers, see `xpnet.layers.registry.ACTIVATIONS`.
     weight_init_std : float or str, default "relu"
         Standard deviation of the initial weights, or the rule for it, see `xpnet.initializers.initial_weights`. Biases
         start at 0.
@@ -57,7 +56,7 @@ class MultiLayerNet(Sequential):
         input_size: int,
         hidden_size_list: Sequence[int],
         output_size: int,
-        activation: ActivationName = "relu",
+        activation: str = "relu",
         weight_init_std: float | str = "relu",
         weight_decay_lambda: float = 0.0,
         *,
@@ -107,7 +106,7 @@ class MultiLayerNetExtend(MultiLayerNet):
         input_size: int,
         hidden_size_list: Sequence[int],
         output_size: int,
-        activation: ActivationName = "relu",
+        activation: str = "relu",
         weight_init_std: float | str = "relu",
         weight_decay_lambda: float = 0.0,
         use_dropout: bool = False,

@@ -17,7 +17,7 @@ from xpnet.files import load_arrays, save_arrays
 from xpnet.kernels import call
 from xpnet.layers import Layer, Loss
 from xpnet.layers.base import check_free
-from xpnet.nets.assembly import common_dtype, number_parameters, running_order, unexpected_shape
+from xpnet.nets.assembly import common_dtype, former_names, number_parameters, running_order, unexpected_shape
 from xpnet.optimizers import Optimizer
 from xpnet.parameters import ParameterVector
 from xpnet.typing import Array, DTypeLike
@@ -56,7 +56,8 @@ class Network:
     last_layer : Loss
         The loss; also under the book's spelling, ``lastLayer``.
     params : ParameterVector
-        Parameters by name: the layer's own name for it, and a running number (``W1``, ``b1``, ``W2`` ...).
+        Parameters by name: the layer's own name for it and the layer's number (``W1``, ``b1``, ``W2`` ...), see
+        `xpnet.nets.assembly.number_parameters`.
     slots : list of Slot
         The parameters in order: whose they are, and what they are called.
     input_shape : tuple of int or None
@@ -294,14 +295,16 @@ class Network:
         save_arrays(file, self.params.asnumpy() | {name: asnumpy(buffer) for name, buffer in self.buffers().items()})
 
     def load_params(self, file: str | Path) -> None:
-        """Read parameters written by `save_params`; all are checked before any is changed.
+        """Read parameters written by `save_params`, by earlier versions too; all are checked before any is changed.
 
         Raises
         ------
         ValueError
             If `file` is no such file, or its names or shapes are not this network's.
         """
-        arrays, buffers = load_arrays(file), self.buffers()
+        arrays, buffers, former = load_arrays(file), self.buffers(), former_names(self.slots)
+        if not self.params.keys() <= arrays.keys():
+            arrays = {former.get(name, name): array for name, array in arrays.items()}
         shapes = {name: array.shape for name, array in arrays.items()}
         wanted = self.params.shapes | {name: buffer.shape for name, buffer in buffers.items()}
         if shapes != wanted:

@@ -10,8 +10,8 @@ import numpy as np
 
 from xpnet.device import Device
 from xpnet.layers import Affine, Layer, Loss, SoftmaxWithLoss
-from xpnet.layers.activation import ActivationName, activation_layer
 from xpnet.layers.base import name_by_class
+from xpnet.layers.registry import activation_layer
 from xpnet.nets.network import Network
 from xpnet.tables import format_table
 from xpnet.typing import DTypeLike, Seed
@@ -72,7 +72,7 @@ class Sequential(Network):
     @staticmethod
     def mlp(
         sizes: Sequence[int],
-        activation: ActivationName = "relu",
+        activation: str = "relu",
         std: float | str | None = None,
         loss: Loss | None = None,
         *,
@@ -87,7 +87,7 @@ class Sequential(Network):
         sizes : sequence of int
             Numbers of inputs, of the units of each hidden layer, and of outputs.
         activation : str, default "relu"
-            Of the hidden layers, see `xpnet.layers.activation.ActivationName`.
+            Of the hidden layers, see `xpnet.layers.registry.ACTIVATIONS`.
         std : float or str, optional
             Of the initial weights, see `xpnet.initializers.initial_weights`; by default what suits the activation.
             Biases start at 0.
@@ -152,7 +152,7 @@ class Sequential(Network):
 
 
 def perceptron(
-    sizes: Sequence[int], activation: ActivationName, std: float | str, rng: np.random.Generator, dtype: DTypeLike
+    sizes: Sequence[int], activation: str, std: float | str, rng: np.random.Generator, dtype: DTypeLike
 ) -> list[Layer]:
     """Return affine layers with an activation between each two; see `Sequential.mlp` for the arguments."""
     if len(sizes) < 2 or not all(isinstance(size, (int, np.integer)) and size > 0 for size in sizes):

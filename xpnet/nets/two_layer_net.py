@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from xpnet.device import Device
-from xpnet.layers.activation import ActivationName
 from xpnet.nets.sequential import Sequential, perceptron
 from xpnet.typing import DTypeLike, Seed
 
@@ -24,7 +23,7 @@ class TwoLayerNet(Sequential):
         start at 0.
     activation : str, default "relu"
         Of the hidden layer: ``"relu"`` makes chapter 5's network, ``"sigmoid"`` chapter 4's; for the others see
-        `xpnet.layers.activation.ActivationName`.
+        `xpnet.layers.registry.ACTIVATIONS`.
     device : Device or str, default "cpu"
         Where to compute.
     dtype : dtype, default "float32"
@@ -55,7 +54,7 @@ class TwoLayerNet(Sequential):
         output_size: int,
         weight_init_std: float | str = 0.01,
         *,
-        activation: ActivationName = "relu",
+        activation: str = "relu",
         device: Device | str = "cpu",
         dtype: DTypeLike = "float32",
         seed: Seed = None,

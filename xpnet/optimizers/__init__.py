@@ -1,37 +1,32 @@
 """Update rules (section 6.1): each goes over all parameters of a network as one vector, in place."""
 
-from __future__ import annotations
-
 import inspect
 from typing import Any
 
-from xpnet.optimizers.adaptive import AdaGrad, Adam, AdamW, RMSprop
+from xpnet.optimizers import adaptive, lion, sgd
+from xpnet.optimizers.adaptive import *
 from xpnet.optimizers.base import Optimizer
-from xpnet.optimizers.lion import Lion
+from xpnet.optimizers.lion import *
 from xpnet.optimizers.schedules import CosineAnnealing, OneCycle, StepLR, Warmup, get_schedule
-from xpnet.optimizers.sgd import SGD, Momentum, Nesterov
+from xpnet.optimizers.sgd import *
 
 __all__ = [
-    "SGD",
-    "AdaGrad",
-    "Adam",
-    "AdamW",
     "CosineAnnealing",
-    "Lion",
-    "Momentum",
-    "Nesterov",
     "OneCycle",
     "Optimizer",
-    "RMSprop",
     "StepLR",
     "Warmup",
     "get_optimizer",
     "get_schedule",
+    *sgd.__all__,
+    *adaptive.__all__,
+    *lion.__all__,
 ]
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
-    cls.__name__.lower(): cls for cls in (SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam, AdamW, Lion)
+    name.lower(): getattr(module, name) for module in (sgd, adaptive, lion) for name in module.__all__
 }
+"""The update rules by the names that `get_optimizer` and the command line take."""
 
 
 def get_optimizer(name: str | Optimizer, **settings: Any) -> Optimizer:
@@ -39,8 +34,8 @@ def get_optimizer(name: str | Optimizer, **settings: Any) -> Optimizer:
 
     Parameters
     ----------
-    name : {"sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lion"} or Optimizer
-        In capitals or not.
+    name : str or Optimizer
+        A key of `OPTIMIZERS`, in capitals or not: "sgd", "momentum", "adam" ...
     **settings
         What its class takes; by default the class's own.
 

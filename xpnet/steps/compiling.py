@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xpnet import kernels
+from xpnet.layers import Convolution, Pooling
 from xpnet.nets import Network
 from xpnet.optimizers import Optimizer
 from xpnet.parameters import ParameterVector
@@ -14,6 +15,9 @@ from xpnet.steps.step import FullPrecision, Gradient, OneByOne, Runner, Training
 from xpnet.steps.two_threads import TwoThreads
 
 __all__ = ["compile_step"]
+
+GAINING = (Convolution, Pooling)
+"""Layers that Numba's kernels (`xpnet.kernels.numba.images`) make so much faster that it is chosen for them."""
 
 
 def compile_step(
@@ -72,7 +76,7 @@ def compile_step(
     precision = kernels.check_precision(precision, net.device, net.dtype)
     on_host, in_half = net.device.name == "cpu", precision == "float16"
     in_two_threads = reduce is None and TwoThreads.suits(net, batch_size)
-    gains = in_two_threads or any(layer.gains_by_numba for layer in net.modules().values())
+    gains = in_two_threads or any(isinstance(layer, GAINING) for layer in net.modules().values())
     backend = kernels.choose_backend(backend, "float16" if in_half else net.dtype, on_host and gains)
 
     gradient: Gradient = MixedPrecision(net, optimizer) if in_half else FullPrecision(net, optimizer)

@@ -59,8 +59,10 @@ class Trainer:
         Of the minibatches. Pass the network's generator on, and one seed fixes the whole run.
     callbacks : iterable of Callback
         What else is told of the progress.
+    backend : {"numpy", "numba"}, optional
+        What computes on the CPU; by default Numba where it is installed and gains, see `xpnet.steps.compile_step`.
     precision : {"float32", "tf32", "float16"}, default "float32"
-        Of the matrix products on a CUDA device, or of the layers, see `Network.compile`.
+        Of the matrix products on a CUDA device, or of the layers, see `xpnet.steps.compile_step`.
 
     Attributes
     ----------
@@ -97,6 +99,7 @@ class Trainer:
         steps: int | None = None,
         seed: Seed = None,
         callbacks: Iterable[Callback] = (),
+        backend: Backend | None = None,
         precision: Precision = "float32",
     ) -> None:
         for name, value in {
@@ -119,7 +122,7 @@ class Trainer:
         self.history = History()
         self.callbacks = [*([PrintProgress()] if verbose else []), *callbacks]
         self._rng = network.device.rng(seed)
-        self._step = network.compile(self.optimizer, mini_batch_size, precision=precision)
+        self._step = network.compile(self.optimizer, mini_batch_size, backend, precision)
         self._feed: HostFeed | None = None
         if not network.device.holds(self.x_train):
             self._feed = HostFeed(network.device, self.x_train, self.t_train, mini_batch_size)
@@ -127,7 +130,7 @@ class Trainer:
 
     @property
     def backend(self) -> Backend:
-        """What computes the steps on the CPU, see `Network.compile`."""
+        """What computes the steps on the CPU."""
         return self._step.backend
 
     @property
