@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import xpnet
 from xpnet import environment
@@ -23,10 +22,12 @@ from xpnet.examples import build as build_example
 from xpnet.files import written_atomically
 from xpnet.gradient import gradient_check
 from xpnet.graph.labels import number_text
+from xpnet.kernels import Backend
 from xpnet.layers.registry import ACTIVATIONS
 from xpnet.nets import Sequential
 from xpnet.optimizers import OPTIMIZERS, get_optimizer, get_schedule
-from xpnet.training import Callback, Evaluation, Trainer
+from xpnet.progress import ShowProgress, progress_bar
+from xpnet.training import Trainer
 from xpnet.training.recipes import RECIPES, NetName, Recipe
 from xpnet.training.run_folder import create_run_folder, save_run
 
@@ -120,6 +121,9 @@ def train(
     activation: ActivationOption = None,
     weight_init_std: StdOption = None,
     dtype: DtypeOption = "float32",
+    backend: Annotated[
+        Backend | None, typer.Option(help="Computes on the CPU; by default Numba, where it is installed and gains.")
+    ] = None,
     precision: Annotated[
         Literal["float32", "tf32", "float16"],
         typer.Option(
@@ -168,7 +172,7 @@ def train(
     rng = chosen.rng(seed)
     network = _build(recipe, x_train, t_train, t_test, built, chosen, dtype, rng)
     settings["device"] = chosen.name
-    with _progress(console) as progress:
+    with progress_bar(console) as progress:
         trainer = Trainer(
             network,
             x_train,
@@ -180,7 +184,8 @@ def train(
             verbose=False,
             steps=steps,
             seed=rng,
-            callbacks=[_Progress(progress, steps)],
+            callbacks=[ShowProgress(progress, steps)],
+            backend=backend,
             precision=precision,
         )
         folder = create_run_folder(out, net)  # before the work, which would be lost without it
@@ -326,38 +331,6 @@ def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one p
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{place.filename}:{place.lineno}"
         return _fail(f"unexpected {type(error).__name__} at {where}: {error}; please report this", 1)
-
-
-class _Progress(Callback):
-    """A progress bar with loss and steps per second, where there is a terminal, and a line per evaluation."""
-
-    def __init__(self, progress: Progress, steps: int) -> None:
-        self.progress = progress
-        self.task = progress.add_task("", total=steps, loss=float("nan"), rate=0.0)
-
-    def on_steps(self, trainer: Trainer) -> None:
-        loss = float(np.mean(trainer.history.losses[-trainer.REPORT_INTERVAL :]))
-        rate = self.progress.tasks[self.task].speed or 0.0
-        self.progress.update(self.task, completed=trainer.current_iter, loss=loss, rate=rate)
-
-    def on_evaluation(self, trainer: Trainer) -> None:
-        evaluations = trainer.history.evaluations
-        if len(evaluations) == 1:
-            self.progress.console.print(Evaluation.header(), soft_wrap=True)
-        self.progress.console.print(evaluations[-1].row(), soft_wrap=True)
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}"),
-        TextColumn("{task.fields[rate]:,.0f} steps/s"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 def _device(name: str, console: Console) -> Device:
