@@ -86,6 +86,7 @@ def test_train_takes_every_setting(xp, tmp_path):
     (folder,) = (tmp_path / "elsewhere").iterdir()
     assert json.loads((folder / "run.json").read_text())["settings"] == {
         "activation": "sigmoid",
+        "backend": None,
         "batch_size": 20,
         "data": None,
         "device": "cpu",
