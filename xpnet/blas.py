@@ -1,7 +1,5 @@
 """BLAS of compiled code: its number of threads, and its products of small matrices."""
 
-from __future__ import annotations
-
 import functools
 import threading
 from typing import Any

@@ -1,7 +1,5 @@
 """Environment of a result: versions, processor, BLAS, threads, GPU."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import platform

@@ -1,7 +1,5 @@
 """Atomic writes of files; named arrays in ``.npz`` files."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import tempfile

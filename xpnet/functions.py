@@ -4,8 +4,6 @@ Every function computes on the device of its arguments, and leaves them unchange
 4 and 7) have the book's names, and take anything that ``numpy.asarray`` takes.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """Delayed Ctrl-C, between steps instead of within one."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from types import FrameType

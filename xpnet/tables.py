@@ -1,7 +1,5 @@
 """Plain-text tables, for reports without dependencies."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 __all__ = ["format_table"]

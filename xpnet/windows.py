@@ -1,7 +1,5 @@
 """Sliding windows on images, for convolution and pooling; the book's im2col and col2im."""
 
-from __future__ import annotations
-
 import functools
 import math
 import operator

@@ -4,8 +4,6 @@ A file has two zero bytes, a byte for the type, a byte for the number of dimensi
 uint32, and the big-endian values in C order (http://yann.lecun.com/exdb/mnist/).
 """
 
-from __future__ import annotations
-
 import gzip
 import math
 import zlib

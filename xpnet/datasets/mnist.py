@@ -1,7 +1,5 @@
 """MNIST, the database of handwritten digits, and data sets in the same four files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Affine transformation, a fully connected layer (section 5.6)."""
 
-from __future__ import annotations
-
 import math
 from typing import Self
 

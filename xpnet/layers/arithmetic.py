@@ -1,7 +1,5 @@
 """Arithmetic on two values, for computational graphs (section 5.4)."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Convolution (section 7.4)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Self

@@ -1,7 +1,5 @@
 """Exponential, logarithm and reductions: the parts of sigmoid and softmax (sections 5.5.2 and 5.6.3)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Embedding: learnt vectors for ids, such as those of words."""
 
-from __future__ import annotations
-
 import math
 from typing import Self
 

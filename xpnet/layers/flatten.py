@@ -1,7 +1,5 @@
 """Flattening of images to rows."""
 
-from __future__ import annotations
-
 import math
 
 from xpnet.layers.base import Layer

@@ -1,7 +1,5 @@
 """Losses, the last layers of networks (section 5.6.3)."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

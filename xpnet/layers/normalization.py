@@ -1,7 +1,5 @@
 """Normalisation of each feature over the batch (section 6.3), and of each sample over its features."""
 
-from __future__ import annotations
-
 import math
 
 from xpnet.device import get_array_module

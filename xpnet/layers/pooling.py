@@ -1,7 +1,5 @@
 """Pooling: the maximum or the mean of each window of an image (sections 7.3 and 7.4.4)."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

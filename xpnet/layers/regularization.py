@@ -1,7 +1,5 @@
 """Dropout (section 6.4.3)."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Residual blocks: layers whose output is added to their input."""
 
-from __future__ import annotations
-
 import copy
 import math
 from typing import Self

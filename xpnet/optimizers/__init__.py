@@ -1,7 +1,5 @@
 """Update rules (section 6.1). Each updates all parameters of a network in place, as one vector."""
 
-from __future__ import annotations
-
 import inspect
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Rules with a step size per parameter, from the squares of its gradients."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Unpack

@@ -1,7 +1,5 @@
 """Lion, a rule with steps of equal size in every coordinate."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Unpack
 

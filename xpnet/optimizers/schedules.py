@@ -5,8 +5,6 @@ first update is step 0. The rates are those of ``torch.optim.lr_scheduler``, ste
 PyTorch's, but for "LR" and "Annealing".
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Range checks of settings. Each returns a Python number, which does not change the dtype of an array."""
 
-from __future__ import annotations
-
 import math
 import operator
 
