@@ -1,4 +1,4 @@
-"""Delayed Ctrl-C, between steps instead of within one."""
+"""Ctrl-C, delayed to the end of a step."""
 
 import signal
 import threading

@@ -126,8 +126,9 @@ class Windows:
         Returns
         -------
         tuple of (pixel, places, image)
-            pixel: (row, column) in the window, row by row. places: slices of the positions, downwards and across (with
-            `rows`, counted from the first of these rows). image: slices of the image, the pixel at these positions.
+            pixel: (row, column) in the window, row by row. places: slices of the positions, downwards and across. With
+            `rows`, they count from the first of these rows. image: slices of the image with this pixel at these
+            positions.
         """
         down, across = self.places(height, width)
         rows = rows or range(down)

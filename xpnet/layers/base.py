@@ -24,10 +24,12 @@ class Layer:
 
     To write a layer, subclass, write the two methods, and declare the names below. A parameter ``W`` is the attribute
     ``self.W``, set in ``__init__``; ``backward`` leaves its gradient in ``self.dW``. A network needs no more.
-    Most layers set no attribute of the last two groups.
+    The attributes of the last two groups are optional: they save time or memory.
 
     Attributes
     ----------
+    Every layer
+
     parameter_names : tuple of str
         Names of the learnt attributes, in order.
     inputs : int
@@ -48,13 +50,13 @@ class Layer:
     has_node : bool
         Whether a graph has a node of this layer. The next node gets a copy that shares its parameters.
 
-    Attributes for compiled steps
-    -----------------------------
+    Arrays in compiled steps (optional)
+
     out : dict of str to array
         Preallocated arrays for results, by name; empty for a layer that works alone. During a network's backward pass
-        it has views of the gradient vector, so ``xp.matmul(x.T, dout, out=self.out.get("dW"))`` writes there, and
-        allocates for a layer that works alone. In a compiled step (`Network.compile`) it also has the arrays of the
-        step before: ``y``, returned by forward, ``dx``, returned by backward, and the saved ones. A layer may ignore
+        it has views of the gradient vector: ``xp.matmul(x.T, dout, out=self.out.get("dW"))`` writes there. (In a layer
+        that works alone it allocates.) In a compiled step (`Network.compile`) it also has the arrays of the step
+        before: ``y``, returned by forward, ``dx``, returned by backward, and the saved arrays. A layer may ignore
         it, at the cost of a copy or an allocation.
     in_place : bool
         Whether ``out["y"]`` may be the input of forward, and ``out["dx"]`` the input of backward.
@@ -64,11 +66,11 @@ class Layer:
     gains_by_numba : bool
         Whether Numba speeds up this layer so much that a network with it uses Numba if installed.
 
-    Attributes for numerical gradients
-    ----------------------------------
+    Numerical gradients (optional)
+
     fixed_buffers : bool
-        Whether forward leaves the buffers unchanged. It then computes the same function at each call, with the same
-        random numbers. Gradient checks set it on the copy that they work on.
+        Whether forward must leave the buffers unchanged. It then computes the same function at each call, with the
+        same random numbers. Gradient checks set it on their copy of the layer. A layer with buffers must obey it.
     samplewise : bool
         Whether a sample's output depends on that sample alone: not on the rest of the batch, nor on random numbers.
     reach : mapping of str to mapping of int to int
