@@ -292,7 +292,7 @@ def check_free(layers: Mapping[str, Layer]) -> None:
             raise TypeError(f"layer {name!r} must be an xpnet.layers.Layer, got {type(layer).__name__}")
         if layer.place is not None or id(layer) in seen:
             raise ValueError(
-                f"the layer given as {name!r} has a place in a network already; it holds the state of that place: "
-                "give each place a layer of its own"
+                f"layer {name!r} belongs to a network already, or is given twice, and holds state for one place only; "
+                "create a new layer for each place"
             )
         seen.add(id(layer))

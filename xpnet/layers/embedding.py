@@ -65,7 +65,7 @@ class Embedding(Layer):
         xp = get_array_module(x=x, W=self.W)
         if x.dtype.kind not in "iu":
             raise TypeError(f"{self.name} expected integer ids, got dtype {x.dtype}; see x.astype('int64')")
-        ids, valid = functions.valid_ids(x, len(self.W), f"the ids that {self.name} is given")
+        ids, valid = functions.valid_ids(x, len(self.W), f"ids for {self.name}")
         self.ids = ids.astype("int64", copy=False)
         y = self.out.get("y")
         y = kernels.gather(self.W, self.ids, xp.empty(self.output_shape(x.shape), self.W.dtype) if y is None else y)

@@ -92,7 +92,7 @@ class Residual(Layer):
         if x != y:  # broadcasting would hide it
             x_, y_ = (f"({', '.join(map(str, shape))})" for shape in (x, y))
             raise ValueError(
-                f"{self.name} adds its input to what its layers make of it, but x has the shape {x_} and that {y_}; "
+                f"{self.name} adds its input x to the output y of its last layer, but x has the shape {x_} and y {y_}; "
                 "let its last layer return the shape that its first one takes"
             )
 
