@@ -96,7 +96,7 @@ def test_an_id_out_of_range_is_refused_on_the_host_and_is_nan_on_cuda(device, rn
     x, t = batch(device, rng)
     x[1, 2] = bad
     if device.name == "cpu":
-        with pytest.raises(ValueError, match=r"the ids that Embedding1 is given must lie in \[0, 7\), got ids from "):
+        with pytest.raises(ValueError, match=r"ids for Embedding1 must lie in \[0, 7\), got ids from "):
             net.predict(x)
     else:
         y = asnumpy(net.layers["Embedding1"].forward(x))

@@ -340,5 +340,5 @@ class TestNetwork:
     def test_a_layer_of_another_network_is_refused(self):
         layer = affine(6, 3)
         Sequential([layer])
-        with pytest.raises(ValueError, match="has a place in a network already"):
+        with pytest.raises(ValueError, match="belongs to a network already"):
             GraphNetwork(SoftmaxWithLoss()(layer(Input("x")), Input("t")))

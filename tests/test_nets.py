@@ -371,10 +371,10 @@ class TestSequential:
 
     def test_refuses_a_layer_that_has_a_place_already(self):
         relu = Relu()
-        with pytest.raises(ValueError, match="the layer given as 'Relu2' has a place in a network already"):
+        with pytest.raises(ValueError, match="layer 'Relu2' belongs to a network already"):
             Sequential([relu, relu])
         Sequential([relu])
-        with pytest.raises(ValueError, match="'Relu1' has a place in a network already"):
+        with pytest.raises(ValueError, match="'Relu1' belongs to a network already"):
             Sequential([relu])
 
     def test_refuses_parameters_of_different_dtypes_unless_told_which(self):

@@ -448,7 +448,7 @@ def test_optimizers_by_name():
 
 def test_a_rule_of_ones_own_is_a_few_lines(device, rng):
     class SignSGD(Optimizer):
-        def rule(self, p, g, state, coefficients, a):
+        def rule(self, p, g, state, coefficients, scratch):
             p -= coefficients[0] * device.xp.sign(g)
 
     params, grads = vector(device, rng), vector(device, rng)

@@ -207,17 +207,17 @@ def test_what_does_not_fit_is_named(device, rng):
     block = Residual(affine(4, 1))
     block.to(device)
     with pytest.raises(
-        ValueError, match=r"Residual adds its input .* x has the shape \(3, 4\) and that \(3, 1\); let its"
+        ValueError, match=r"Residual adds its input .* x has the shape \(3, 4\) and y \(3, 1\); let its"
     ):
         block.forward(x)
     with pytest.raises(
-        ValueError, match=r"Affine1 does not fit Residual1: Residual\S* adds .* \(N, 4\) and that \(N, 3\)"
+        ValueError, match=r"Affine1 does not fit Residual1: Residual\S* adds .* \(N, 4\) and y \(N, 3\)"
     ):
         Sequential([affine(2, 4), Residual(affine(4, 3))])
     with pytest.raises(ValueError, match=r"in Residual, Affine1 does not fit Affine2: .* expected x of shape \(N, 5\)"):
         Sequential([affine(2, 4), Residual(affine(4, 3), affine(5, 4))])
     image = Residual(Convolution.from_sizes(1, 1, 3))
-    with pytest.raises(ValueError, match=r"\(N, 1, 5, 5\) and that \(N, 1, 3, 3\)"):
+    with pytest.raises(ValueError, match=r"\(N, 1, 5, 5\) and y \(N, 1, 3, 3\)"):
         Sequential([image], input_shape=(1, 5, 5))
     with pytest.raises(ValueError, match="a Residual needs at least one layer"):
         Residual()
@@ -229,11 +229,11 @@ def test_what_does_not_fit_is_named(device, rng):
 
 def test_layers_have_one_place_each():
     relu = Relu()
-    with pytest.raises(ValueError, match="the layer given as 'Relu2' has a place in a network already"):
+    with pytest.raises(ValueError, match="layer 'Relu2' belongs to a network already"):
         Residual(relu, relu)
     block = Residual(relu)
     for again in (lambda: Residual(relu), lambda: Sequential([affine(2, 2), relu])):
-        with pytest.raises(ValueError, match="has a place in a network already"):
+        with pytest.raises(ValueError, match="belongs to a network already"):
             again()
     Sequential([affine(2, 2), block])
 

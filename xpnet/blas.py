@@ -1,6 +1,4 @@
-"""The BLAS that products in compiled code call: its threads, and how it computes small matrices."""
-
-from __future__ import annotations
+"""BLAS of compiled code: its number of threads, and its products of small matrices."""
 
 import functools
 import threading
@@ -9,20 +7,20 @@ from typing import Any
 __all__ = ["blas"]
 
 AVX512 = {"SkylakeX", "Cooperlake", "SapphireRapids"}
-"""OpenBLAS's names for CPUs with these instructions."""
+"""OpenBLAS's names for CPUs with AVX-512."""
 
 
 class _Blas:
-    """The BLAS; and a context in which it uses one thread, of which several may be open at a time.
+    """BLAS of compiled code, and a context in which it uses one thread.
 
-    The last to be left gives it its threads back.
+    Several contexts may be open at a time. The end of the last one restores the number of threads.
     """
 
     def __init__(self) -> None:
         self._lock, self._users = threading.Lock(), 0
 
     def __enter__(self) -> int:
-        """Return how many threads it uses outside."""
+        """Limit BLAS to one thread, and return its number of threads outside of the context."""
         with self._lock:
             if self._users == 0:
                 self._threads = min((library.num_threads for library in self._loaded.lib_controllers), default=2)
@@ -38,16 +36,16 @@ class _Blas:
 
     @functools.cached_property
     def small(self) -> int:
-        """Multiplications of a product up to which it does not copy the matrices first; 0 if it always does.
+        """Largest number of multiplications of a product that is computed without copying the matrices; 0 if none is.
 
-        OpenBLAS has a way of its own for small matrices on CPUs with AVX-512.
+        OpenBLAS has kernels for small matrices on CPUs with AVX-512.
         """
         names = {library.info().get("architecture") for library in self._loaded.lib_controllers}
         return 10**6 if names & AVX512 else 0
 
     @functools.cached_property
     def _loaded(self) -> Any:
-        import scipy.linalg.cython_blas  # noqa: F401  # through which Numba calls it: loaded, so that it is found
+        import scipy.linalg.cython_blas  # noqa: F401  # loads the BLAS that Numba calls, for threadpoolctl to find
         from threadpoolctl import ThreadpoolController
 
         return ThreadpoolController().select(user_api="blas")

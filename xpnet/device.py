@@ -1,6 +1,7 @@
-"""Devices: where arrays live, which module computes on them, and the way between.
+"""Devices: where arrays live, which module computes on them, and transfers between devices.
 
-The only module that imports CuPy, and only when a CUDA device or a CuPy array is actually in hand.
+CuPy is imported here, in ``kernels/cuda.py`` and in ``kernels/cublaslt.py``; ``training/feed.py`` imports ``cupyx``.
+All import it only once a CUDA device or a CuPy array is in use.
 """
 
 from __future__ import annotations
@@ -18,38 +19,38 @@ from xpnet.typing import Array, DTypeLike, Seed
 __all__ = ["Device", "DeviceError", "asnumpy", "get_array_module", "get_device"]
 
 ALIGNMENT = 256
-"""Byte boundary on which blocks of parameters start: what cublasLt's heuristics assume, four AVX-512 cache lines."""
+"""Alignment of each parameter in bytes: cublasLt's heuristics assume it. It is four cache lines of a CPU."""
 
 
 _HOST = contextlib.nullcontext()
 
 
 class DeviceError(RuntimeError):
-    """A device was asked for that this machine cannot offer, or arrays of different devices were mixed."""
+    """The device is not available on this machine, or arrays of different devices were mixed."""
 
 
 class Device:
-    """A place to compute: the host ("cpu") or one CUDA device ("cuda:N").
+    """The host ("cpu") or one CUDA device ("cuda:N").
 
-    An immutable value: devices of the same name compare and hash equal.
+    A device is immutable. Devices of the same name compare and hash equal.
 
     Parameters
     ----------
     name : str or Device
-        ``"cpu"``; ``"cuda"`` (the same as ``"cuda:0"``) or ``"cuda:N"``; or ``"auto"``, which is ``"cuda:0"`` where
-        CuPy and a CUDA device are present and ``"cpu"`` elsewhere.
+        ``"cpu"``; ``"cuda"`` (the same as ``"cuda:0"``) or ``"cuda:N"``; or ``"auto"``, which is ``"cuda:0"`` if CuPy
+        and a CUDA device are present, else ``"cpu"``.
 
     Attributes
     ----------
     name : str
         ``"cpu"`` or ``"cuda:N"``.
     note : str
-        Why ``"auto"`` chose this device; empty for a device asked for by name.
+        Reason for the choice of ``"auto"``; empty for a device given by name.
 
     Raises
     ------
     DeviceError
-        If CUDA is asked for and CuPy, the driver or the device is missing. The message says which, and the remedy.
+        If `name` is a CUDA device, and CuPy, the driver or the device is missing. The message names the remedy.
     ValueError
         If `name` is none of the above.
 
@@ -83,37 +84,37 @@ class Device:
 
     @property
     def xp(self) -> ModuleType:
-        """The array module of this device: ``numpy`` or ``cupy``."""
+        """Array module of this device: ``numpy`` or ``cupy``."""
         return np if self._index is None else _import_cupy()
 
     def activate(self) -> contextlib.AbstractContextManager[Any]:
-        """Context in which CuPy works on this device; on the CPU it does nothing."""
+        """Return a context in which CuPy uses this device. On the CPU it does nothing."""
         return _HOST if self._index is None else self.xp.cuda.Device(self._index)
 
     def asarray(self, x: Any, dtype: DTypeLike | None = None) -> Array:
-        """Put `x` (an array of any device, or anything ``numpy.asarray`` takes) on this device.
+        """Return `x` (an array of any device, or anything that ``numpy.asarray`` takes) as an array on this device.
 
-        Returns `x` itself if it is there already with that dtype, else a copy.
+        `x` is not copied if it is on this device already, with that dtype.
         """
         if self._index is None:
             return np.asarray(asnumpy(x), dtype=dtype)
         if _kind(x) != "cuda":
-            x = np.asarray(x)  # one well-defined host array, so that lists and scalars convert as NumPy does
+            x = np.asarray(x)  # lists and scalars convert as NumPy does, not as CuPy does
         with self.activate():
             return self.xp.asarray(x, dtype=dtype)
 
     def holds(self, x: Any) -> bool:
-        """Tell whether `x` is on this device; on the host is whatever is not a CuPy array."""
+        """Return whether `x` is on this device. Everything but a CuPy array is on the host."""
         if _kind(x) == "cuda":
             return bool(x.device.id == self._index)
         return self._index is None
 
     def asnumpy(self, x: Any) -> np.ndarray:
-        """Copy `x` to the host; an array that is on the host already is returned as it is."""
+        """Return `x` as a NumPy array, copied only from a CUDA device."""
         return asnumpy(x)
 
     def has_room_for(self, size: int) -> bool:
-        """Tell whether so many bytes take no more than half of what is free on a CUDA device; on the CPU they may."""
+        """Return whether `size` bytes are at most half of a CUDA device's free memory; always True on the CPU."""
         if self._index is None:
             return True
         with self.activate():
@@ -121,22 +122,22 @@ class Device:
         return bool(size <= free // 2)
 
     def synchronize(self) -> None:
-        """Wait until all work queued on this device is done; on the CPU there is nothing to wait for."""
+        """Wait until all work queued on this device is done. On the CPU it returns at once."""
         if self._index is not None:
             with self.activate():
                 self.xp.cuda.get_current_stream().synchronize()
 
     def rng(self, seed: Seed = None) -> np.random.Generator:
-        """Return the generator that all randomness for this device is drawn from: a NumPy one, on the host.
+        """Return a NumPy generator for random numbers on this device. A ``Generator`` is returned unchanged.
 
-        So the same seed gives the same numbers on every device. A ``Generator`` is returned as it is.
+        It is on the host for every device, so the same seed gives the same numbers everywhere.
         """
         return np.random.default_rng(seed)
 
     def zeros(self, size: int, dtype: DTypeLike) -> Array:
-        """Allocate a vector of `size` zeros whose first byte lies on a boundary of ``ALIGNMENT`` (256) bytes."""
+        """Return a vector of `size` zeros, aligned to ``ALIGNMENT`` (256) bytes."""
         with self.activate():
-            # CuPy's pool hands out blocks on 512-byte boundaries; malloc promises 16.
+            # CuPy's pool aligns to 512 bytes, malloc to 16.
             slack = 0 if self._index is not None else ALIGNMENT // np.dtype(dtype).itemsize
             block = self.xp.zeros(size + slack, dtype=dtype)
         skip = -block.__array_interface__["data"][0] % ALIGNMENT // block.itemsize if slack else 0
@@ -162,26 +163,26 @@ class Device:
 
 
 def get_device(x: Array) -> Device:
-    """Return the device on which the array `x` lives."""
+    """Return the device of the array `x`."""
     return Device(f"cuda:{int(x.device.id)}") if _kind(x) == "cuda" else Device("cpu")
 
 
 def get_array_module(*arrays: Any, **named_arrays: Any) -> ModuleType:
     """Return the module, ``numpy`` or ``cupy``, that computes on the given arrays.
 
-    Python and NumPy scalars go with either; everything else that is not a CuPy array counts as an array on the host.
+    Python and NumPy scalars go with both. Everything else but CuPy arrays counts as an array on the host.
 
     Parameters
     ----------
     *arrays, **named_arrays
-        Arrays; those passed by keyword are called by that name in the error.
+        Arrays. The error message uses the keywords as names.
 
     Raises
     ------
     DeviceError
         If some of the arrays are on the host and others on a CUDA device.
     """
-    # Every layer asks, on every call: one or two plain NumPy arrays are told without building anything.
+    # Every layer calls this on every call: the common case, plain NumPy arrays, builds no set.
     for x in arrays:
         if type(x) is not np.ndarray:
             break
@@ -205,17 +206,17 @@ def get_array_module(*arrays: Any, **named_arrays: Any) -> ModuleType:
 
 
 def asnumpy(x: Any) -> np.ndarray:
-    """Copy `x` to the host as a NumPy array; what is on the host already is passed through ``numpy.asarray``."""
+    """Return `x` as a NumPy array: copied from a CUDA device, or by ``numpy.asarray``."""
     return _import_cupy().asnumpy(x) if _kind(x) == "cuda" else np.asarray(x)
 
 
 def is_on_host(x: Array) -> bool:
-    """Tell whether reading a value of `x` is free, because it lies in the host's memory."""
+    """Return whether `x` is in the host's memory, so that reading a value does not wait for a device."""
     return type(x) is np.ndarray or _kind(x) != "cuda"
 
 
 def _kind(x: Any) -> str:
-    """Tell arrays of a CUDA device, scalars, which go with any device, and all else, which is on the host."""
+    """Return "cuda" for a CuPy array, "scalar" for a scalar (of any device), else "host"."""
     return _kind_of_type(type(x))  # type: ignore[arg-type]
 
 
@@ -236,7 +237,7 @@ def _describe(x: Any) -> str:
 
 
 def _import_cupy() -> ModuleType:
-    loaded = sys.modules.get("cupy")  # the statement below costs a microsecond each time; this look-up does not
+    loaded = sys.modules.get("cupy")  # saves the microsecond that the import statement costs each time
     if loaded is not None:
         return loaded
     import cupy
@@ -245,7 +246,7 @@ def _import_cupy() -> ModuleType:
 
 
 def _parse(name: str) -> int | None:
-    """Return the CUDA device's number, or None for the CPU."""
+    """Return the index of a CUDA device, or None for the CPU."""
     if name == "cpu":
         return None
     if name == "cuda":
@@ -265,7 +266,7 @@ def _choose() -> tuple[str, str]:
 
 
 def _require_cuda(index: int) -> int:
-    """Return the number of CUDA devices, having made sure that number `index` is one of them."""
+    """Check that CUDA device `index` exists, and return the number of devices."""
     try:
         cupy = _import_cupy()
     except ImportError as error:

@@ -1,6 +1,4 @@
-"""What a result depends on besides the code: versions, processor, BLAS, threads, GPU."""
-
-from __future__ import annotations
+"""Environment of a result: versions, processor, BLAS, threads, GPU."""
 
 import importlib.util
 import os
@@ -19,16 +17,16 @@ __all__ = ["EXTRAS", "Extra", "describe", "describe_cuda", "describe_devices"]
 
 @dataclass(frozen=True)
 class Extra:
-    """An optional set of dependencies, ``xpnet[name]``.
+    """Optional dependencies, ``xpnet[name]``.
 
     Attributes
     ----------
     name : str
-        The extra's name.
+        Name of the extra.
     modules : tuple of str
-        What it installs, by import name.
+        Import names of its packages.
     adds : str
-        What xpnet can do with it.
+        Features of xpnet that need it.
     """
 
     name: str
@@ -37,7 +35,7 @@ class Extra:
 
     @property
     def installed(self) -> bool:
-        """Whether all its modules can be found."""
+        """Whether all its modules are installed."""
         return all(importlib.util.find_spec(module) is not None for module in self.modules)
 
 
@@ -58,9 +56,9 @@ EXTRAS = (
 
 
 def describe(device: Device | None = None) -> dict[str, Any]:
-    """Return versions, processor, BLAS, threads and, for a CUDA device, the GPU: plain values, ready for JSON.
+    """Return versions, processor, BLAS, threads and, for a CUDA device, the GPU, as plain values for JSON.
 
-    Of Numba and SciPy, whose BLAS it calls, where they have been loaded.
+    The versions of Numba and SciPy (Numba calls its BLAS) are included if they are loaded.
     """
     facts: dict[str, Any] = {
         "xpnet": xpnet.__version__,
@@ -97,7 +95,7 @@ def describe_cuda(device: Device) -> dict[str, Any]:
 
 
 def describe_devices() -> list[tuple[str, str]]:
-    """Return each device's name and what it is; for CUDA, where it cannot be used, why."""
+    """Return the name and a description of each device; for CUDA, the reason if it is not available."""
     devices = [("cpu", _processor())]
     try:
         Device("cuda")
@@ -123,7 +121,7 @@ def _blas() -> str:
 
 
 def _threads() -> int | None:
-    """Return the number of threads BLAS uses, None where threadpoolctl is not there to ask it."""
+    """Return BLAS's number of threads, or None without threadpoolctl."""
     if importlib.util.find_spec("threadpoolctl") is None:
         return None
     import threadpoolctl

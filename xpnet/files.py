@@ -1,6 +1,4 @@
-"""Files: written so that a reader finds the old content or the new, never half of it; arrays by name."""
-
-from __future__ import annotations
+"""Atomic writes of files; named arrays in ``.npz`` files."""
 
 import contextlib
 import os
@@ -18,8 +16,8 @@ __all__ = ["load_arrays", "save_arrays", "written_atomically"]
 def written_atomically(file: str | Path) -> Iterator[BinaryIO]:
     """Open a binary stream whose content becomes `file` when the block ends without an error.
 
-    Written to a temporary name beside `file`, flushed to the disk, then renamed; after an error `file` is as it was
-    and the temporary file is gone.
+    The content is written to a temporary file in the same folder, flushed to disk and renamed. A reader finds the old
+    content or the new, never a part. An error leaves `file` unchanged and removes the temporary file.
     """
     file = Path(file)
     descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
@@ -28,7 +26,7 @@ def written_atomically(file: str | Path) -> Iterator[BinaryIO]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        umask = os.umask(0)  # mkstemp makes files private; give this one the rights that open() would
+        umask = os.umask(0)  # mkstemp makes files private; set the permissions that open() would set
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, file)
@@ -39,7 +37,7 @@ def written_atomically(file: str | Path) -> Iterator[BinaryIO]:
 
 
 def save_arrays(file: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays in NumPy's ``.npz`` format, whole or not at all."""
+    """Write arrays to an ``.npz`` file, atomically."""
     with written_atomically(file) as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
 
@@ -50,12 +48,12 @@ def load_arrays(file: str | Path) -> dict[str, np.ndarray]:
     Raises
     ------
     ValueError
-        If it is damaged, or no such file.
+        If the file is damaged, or not an ``.npz`` file.
     """
     try:
         with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except OSError:
         raise
-    except Exception as error:  # np.load meets damage with whatever zip, zlib or its own parser raises
+    except Exception as error:  # a damaged file raises errors of zipfile, zlib or NumPy's own parser
         raise ValueError(f"{file} is not a complete .npz file of parameters: {error}") from error

@@ -1,10 +1,8 @@
-"""Stateless maths on arrays of either module: activations, softmax, losses, labels, windows as columns.
+"""Stateless maths on NumPy and CuPy arrays: activations, softmax, losses, labels, im2col.
 
-Every function works where its arguments are, and leaves them unchanged. The book's, under the book's names (chapters 3,
-4 and 7), take what ``numpy.asarray`` takes.
+Every function computes on the device of its arguments, and leaves them unchanged. Functions from the book (chapters 3,
+4 and 7) have the book's names, and take anything that ``numpy.asarray`` takes.
 """
-
-from __future__ import annotations
 
 import math
 from typing import Any, Literal
@@ -44,12 +42,12 @@ __all__ = [
 
 
 def identity_function(x: Array) -> Array:
-    """Return `x` unchanged: the output activation of a regression network."""
+    """Return `x` unchanged, the output activation of a regression network."""
     return x
 
 
 def step_function(x: Array) -> Array:
-    """Heaviside step, 1 where x > 0 and 0 elsewhere (at 0 too, and at NaN), as ``int64`` of the shape of `x`."""
+    """Heaviside step, 1 for x > 0 and 0 for all else (0 and NaN too), as ``int64`` of the shape of `x`."""
     xp = get_array_module(x)
     return (xp.asarray(x) > 0).astype("int64")
 
@@ -57,8 +55,8 @@ def step_function(x: Array) -> Array:
 def sigmoid(x: Array, out: Array | None = None) -> Array:
     """Logistic function, y = 1 / (1 + exp(-x)), of the shape of `x`.
 
-    Computed from e = exp(-|x|) <= 1, as 1 / (1 + e) for x >= 0 and e / (1 + e) below: no x overflows, and small
-    results keep their relative precision. Integers are computed in float64.
+    Computed from e = exp(-|x|) <= 1, as 1 / (1 + e) for x >= 0 and e / (1 + e) for x < 0. So no x overflows, and small
+    results keep their relative precision. For integers the result is float64.
     """
     xp = get_array_module(x)
     x = xp.asarray(x)
@@ -69,7 +67,7 @@ def sigmoid(x: Array, out: Array | None = None) -> Array:
 def softplus(x: Array, out: Array | None = None) -> Array:
     """Smooth max(x, 0), y = log(1 + exp(x)), of the shape of `x`.
 
-    Computed as max(x, 0) + log(1 + exp(-|x|)): no x overflows, and small results keep their relative precision.
+    Computed as max(x, 0) + log(1 + exp(-|x|)). So no x overflows, and small results keep their relative precision.
     """
     xp = get_array_module(x)
     x = xp.asarray(x)
@@ -79,14 +77,14 @@ def softplus(x: Array, out: Array | None = None) -> Array:
 def erf(x: Array) -> Array:
     """Error function, 2 / sqrt(pi) times the integral of exp(-s^2) from 0 to x, of the shape of `x`.
 
-    Good to two units in the last place, in float64 and, computed there, in float32; float16 is computed in float32.
+    Accurate to two units in the last place in float64 and float32. float16 is computed in float32.
 
     Notes
     -----
-    NumPy has none. From the rational approximations of W. J. Cody, "Rational Chebyshev approximations for the error
-    function", Mathematics of Computation 23 (1969): of erf(z) / z in z^2 up to 0.46875, and of exp(z^2) erfc(z) in z
-    behind that. The latter is his for z up to 4; beyond, where erfc(z) < 2e-8, it is far better than is needed for
-    1 - erfc(z), and at 6 the result is 1.
+    NumPy has no erf. The rational approximations are from W. J. Cody, "Rational Chebyshev approximations for the error
+    function", Mathematics of Computation 23 (1969): erf(z) / z in z^2 for z <= 0.46875, and exp(z^2) erfc(z) in z for
+    larger z. Cody uses the latter up to 4. Beyond 4, erfc(z) < 2e-8, so it is still accurate enough for 1 - erfc(z).
+    From z = 6 on the result is 1.
     """
     xp = get_array_module(x)
     x = xp.asarray(x)
@@ -107,7 +105,7 @@ def relu(x: Array) -> Array:
 def softmax(x: Array, axis: int = -1, out: Array | None = None) -> Array:
     """Softmax along `axis`, y_k = exp(x_k - m) / sum_i exp(x_i - m) with m = max_i x_i, of the shape of `x`.
 
-    Subtracting the maximum changes nothing but the range: no exponential overflows (section 3.5.2).
+    Subtracting the maximum does not change the result; it keeps the exponentials from overflow (section 3.5.2).
     """
     xp = get_array_module(x)
     x = xp.asarray(x)
@@ -116,19 +114,19 @@ def softmax(x: Array, axis: int = -1, out: Array | None = None) -> Array:
 
 
 def softmax_cross_entropy(x: Array, t: Array, reduction: Literal["mean", "none"] = "mean") -> tuple[Array, Array]:
-    """Cross entropy of softmax(x) with the labels, from the scores directly, and softmax(x) itself.
+    """Softmax and its cross entropy with the labels, computed from the scores.
 
-    L_n = log sum_k exp(x_nk) * sum_k t_nk - sum_k t_nk x_nk, exact however small a probability gets.
+    L_n = log sum_k exp(x_nk) * sum_k t_nk - sum_k t_nk x_nk, exact for probabilities of any size.
 
     Parameters
     ----------
     x : (..., C)
         Scores.
     t : (..., C), or (...) integers
-        Labels, told apart by `has_class_ids`. On the host an id outside [0, C) is an error; on a CUDA
-        device, where looking would stall the queue, it makes the loss NaN.
+        Labels per class or class ids, see `has_class_ids`. On the host an id outside [0, C) is an error. On a CUDA
+        device it makes the loss NaN, because a check would wait for the device.
     reduction : {"mean", "none"}, default "mean"
-        Whether to return the mean over the samples (NaN for none, as the mean of nothing), or each sample's own.
+        ``"mean"`` returns the mean over the samples (NaN for an empty batch), ``"none"`` a loss per sample.
 
     Returns
     -------
@@ -156,7 +154,7 @@ def softmax_cross_entropy(x: Array, t: Array, reduction: Literal["mean", "none"]
 def cross_entropy_error(y: Array, t: Array) -> Array:
     """Mean cross entropy of probabilities, E = -1/N sum_n sum_k t_nk log(y_nk + 1e-7), a scalar (section 4.2.4).
 
-    The 1e-7 is the book's: it keeps log(0) finite. `SoftmaxWithLoss`, which has the scores, needs no such guard.
+    The book adds 1e-7 to keep log(0) finite. `SoftmaxWithLoss` has the scores, and adds nothing.
 
     Parameters
     ----------
@@ -175,7 +173,7 @@ def cross_entropy_error(y: Array, t: Array) -> Array:
 def mean_squared_error(y: Array, t: Array) -> Array:
     """Half the squared error, mean over the batch, E = 1/(2N) sum_n sum_k (y_nk - t_nk)^2, a scalar (section 4.2.1).
 
-    For a single sample this is the book's value; PyTorch's ``MSELoss`` is this times 2 / K.
+    The book defines it for a single sample. PyTorch's ``MSELoss`` is this times 2 / K.
 
     Parameters
     ----------
@@ -185,7 +183,7 @@ def mean_squared_error(y: Array, t: Array) -> Array:
     Raises
     ------
     ValueError
-        If the shapes differ; broadcasting would hide a mistake.
+        If the shapes differ. Broadcasting would hide a mistake.
     """
     xp = get_array_module(y=y, t=t)
     y, t = xp.asarray(y), xp.asarray(t)
@@ -196,7 +194,7 @@ def mean_squared_error(y: Array, t: Array) -> Array:
 
 
 def one_hot(t: Array, num_classes: int | None = None, dtype: DTypeLike = "float32") -> Array:
-    """Encode class ids: the result is 1 at [..., t[...]] and 0 elsewhere, of shape ``t.shape + (num_classes,)``.
+    """Encode class ids as one-hot, of shape ``t.shape + (num_classes,)``: 1 at [..., t[...]] and 0 elsewhere.
 
     Parameters
     ----------
@@ -205,14 +203,14 @@ def one_hot(t: Array, num_classes: int | None = None, dtype: DTypeLike = "float3
     num_classes : int, optional
         Length of the new last axis; by default the largest id plus one.
     dtype : dtype, default "float32"
-        Of the result.
+        dtype of the result.
 
     Raises
     ------
     TypeError
         If `t` does not hold integers.
     ValueError
-        If an id lies outside [0, num_classes), or there is no id to count the classes from.
+        If an id lies outside [0, num_classes), or if `t` is empty and `num_classes` is not given.
     """
     xp = get_array_module(t)
     t = xp.asarray(t)
@@ -227,7 +225,7 @@ def one_hot(t: Array, num_classes: int | None = None, dtype: DTypeLike = "float3
 
 
 def has_class_ids(x: Array, t: Array) -> bool:
-    """Tell labels given as integer class ids from labels given per class, by shape and dtype alone.
+    """Return whether labels are integer class ids, rather than a label per class, by shape and dtype.
 
     Parameters
     ----------
@@ -245,19 +243,19 @@ def has_class_ids(x: Array, t: Array) -> bool:
 
 
 def check_labels(t: Array, shape: tuple[int, ...]) -> None:
-    """Check labels for scores of the given shape, their values included: a look at every id.
+    """Check shape, dtype and ids of labels for scores of the given shape. Reads every id.
 
     Raises
     ------
     ValueError
-        If `t` is neither one-hot nor class ids for such scores, or an id lies outside [0, C).
+        If `t` is neither one-hot nor class ids for scores of this shape, or an id lies outside [0, C).
     """
     if _is_class_ids(t, shape):
         check_ids(t, shape[-1])
 
 
 def indicate_classes(t: Array, num_classes: int, dtype: DTypeLike) -> Array:
-    """Return class ids as one-hot labels; on a CUDA device an id out of range makes its row NaN."""
+    """Encode class ids as one-hot labels. On a CUDA device an id out of range makes its row NaN."""
     xp = get_array_module(t)
     ids, valid = valid_ids(t, num_classes)
     hits = (ids[..., None] == xp.arange(num_classes)).astype(dtype)
@@ -265,16 +263,16 @@ def indicate_classes(t: Array, num_classes: int, dtype: DTypeLike) -> Array:
 
 
 def indicated_classes(t: Array) -> Array | None:
-    """Return the class ids of one-hot labels (..., C) on the host; None if a row is no such label."""
+    """Return the class ids of one-hot labels (..., C) on the host; None if a row is not one-hot."""
     ids = t.argmax(axis=-1)
-    # One is the largest of each row, and there is nothing else.
+    # The maximum of each row is 1, and all other values are 0.
     is_one_hot = bool((t.max(axis=-1) == 1).all()) and int((t != 0).sum()) == ids.size
     return ids if is_one_hot else None
 
 
 def check_ids(t: Array, number: int, name: str = "class ids") -> None:
-    """Raise a ValueError if an id lies outside [0, number): a look at every one."""
-    # Read without its sign, a negative id is a large one: one pass finds both kinds of wrong.
+    """Raise a ValueError if an id lies outside [0, number). Reads every id."""
+    # As an unsigned integer a negative id is large: one maximum finds both kinds of error.
     unsigned = t if t.dtype.kind == "u" else t.view(f"u{t.dtype.itemsize}")
     if t.size and unsigned.max() >= number:
         smallest, largest = int(t.min()), int(t.max())
@@ -282,14 +280,14 @@ def check_ids(t: Array, number: int, name: str = "class ids") -> None:
 
 
 def valid_ids(ids: Array, number: int, name: str = "class ids") -> tuple[Array, Array | None]:
-    """Return ids in [0, number), and a mask of those that were there; on the host they must be, and the mask is None.
+    """Return ids in [0, number), and a mask of the valid ids; on the host an invalid id is an error, the mask None.
 
-    On a CUDA device, where looking stalls the queue, 0 takes the place of the others; what it leads to shall be NaN.
+    A check would wait for a CUDA device. There invalid ids become 0, and the caller sets their results to NaN.
 
     Raises
     ------
     ValueError
-        If an id on the host lies elsewhere.
+        If an id on the host lies outside [0, number).
     """
     if is_on_host(ids):
         check_ids(ids, number, name)
@@ -299,13 +297,13 @@ def valid_ids(ids: Array, number: int, name: str = "class ids") -> tuple[Array, 
 
 
 def check_probabilities(t: Array) -> None:
-    """Raise a ValueError if a target lies outside [0, 1]: a look at every one."""
+    """Raise a ValueError if a target lies outside [0, 1]. Reads every target."""
     if t.size and not (t.min() >= 0 and t.max() <= 1):
         raise ValueError(f"targets t must lie in [0, 1], got values from {float(t.min())} to {float(t.max())}")
 
 
 def valid_probabilities(t: Array) -> Array:
-    """Return `t`, whose values must lie in [0, 1]; on a CUDA device, where looking stalls the queue, others are NaN."""
+    """Return `t`, with values in [0, 1]. Others are an error on the host, and become NaN on a CUDA device."""
     if is_on_host(t):
         check_probabilities(t)
         return t
@@ -313,19 +311,19 @@ def valid_probabilities(t: Array) -> Array:
 
 
 def floating(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype to compute in: the same for floats, float64 for integers."""
+    """Return `dtype` itself if it is floating, else float64."""
     return dtype if dtype.kind == "f" else np.dtype("float64")
 
 
 def inverse_count(n: int) -> float:
-    """Return 1/n, what makes a sum of n values their mean; NaN for n = 0, without NumPy's warning."""
+    """Return 1/n, the factor from a sum of n values to their mean; NaN for n = 0, without NumPy's warning."""
     return 1.0 / n if n else math.nan
 
 
 def sum_to_shape(x: Array, shape: tuple[int, ...]) -> Array:
     """Sum `x` over the axes that broadcasting from `shape` to ``x.shape`` added or stretched.
 
-    The adjoint of broadcasting: what backward of ``+`` and ``*`` does when their arguments differ in shape.
+    This is the adjoint of broadcasting, for backward of ``+`` and ``*`` on arguments of different shapes.
     """
     if np.shape(x) == shape:
         return x
@@ -363,12 +361,12 @@ def _polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
 
 
 def _class_first(x: Array) -> Array:
-    """Return x (..., C) as a contiguous (C, n): over few classes, NumPy reduces several times faster along columns."""
+    """Return x (..., C) as a contiguous (C, n). NumPy reduces over few classes several times faster along axis 0."""
     return get_array_module(x).ascontiguousarray(x.reshape(-1, x.shape[-1]).T)
 
 
 def _pick(columns: Array, t: Array) -> Array:
-    """Return columns[t[n], n], one value per sample, for columns (C, n)."""
+    """Return columns[t[n], n] for each sample n, for columns (C, N)."""
     xp = get_array_module(columns)
     ids, valid = valid_ids(t.reshape(-1), len(columns))
     picked = columns[ids, xp.arange(len(ids))]

@@ -1,6 +1,4 @@
-"""Ctrl-C that waits until nothing is half done."""
-
-from __future__ import annotations
+"""Ctrl-C, delayed to the end of a step."""
 
 import signal
 import threading
@@ -11,10 +9,10 @@ __all__ = ["HeldInterrupts"]
 
 
 class HeldInterrupts:
-    """Context in which Ctrl-C waits for `release`, which is called where nothing is half done, or for its end.
+    """Context that delays Ctrl-C until the next call of `release`, or its end.
 
-    A second one waits no longer. Where signals are not Python's to handle, or in a thread, which none interrupts,
-    nothing is changed.
+    Call `release` between steps, where an interrupt does no harm. A second Ctrl-C interrupts at once. The context does
+    nothing in a thread other than the main thread, or if Python does not handle the signal.
 
     Examples
     --------
@@ -48,7 +46,7 @@ class HeldInterrupts:
             self.release()
 
     def release(self) -> None:
-        """Raise the KeyboardInterrupt that is held, if one is."""
+        """Raise the delayed KeyboardInterrupt, if any."""
         if self._held is not None:
             held, self._held = self._held, None
             self._handler(*held)

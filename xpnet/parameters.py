@@ -1,4 +1,4 @@
-"""All parameters of a network in one flat vector, all its gradients in another, and named views of both."""
+"""Flat vectors of all parameters of a network, or of all gradients, with named views."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ __all__ = ["ParameterVector"]
 class ParameterVector(MutableMapping[str, Array]):
     """Named arrays that are views into one contiguous vector.
 
-    So an optimiser's step, a copy to another device or an all-reduce over the whole network is one operation on
-    ``flat``, while ``params["W1"]`` is an ordinary array. Each view starts on a 256-byte boundary; the gaps hold
-    zeros and stay zero under any elementwise update from a vector of the same layout.
+    An update, a copy to another device or an all-reduce of a whole network is one operation on ``flat``;
+    ``params["W1"]`` is an ordinary array. Each view starts on a 256-byte boundary. The gaps are zero, and stay zero
+    under elementwise updates by a vector of the same layout.
 
     Parameters
     ----------
     shapes : mapping of str to tuple of int
-        The arrays' names and shapes, in order.
+        Names and shapes of the arrays, in order.
     dtype : dtype, default "float32"
-        A floating dtype.
+        Floating dtype.
     device : Device, optional
-        Where the vector lives; by default the CPU.
+        Device of the vector; by default the CPU.
 
     Attributes
     ----------
     flat : (size with gaps,)
         The whole vector.
     shapes : dict of str to tuple of int
-        As given.
+        Names and shapes, as given.
     layout : tuple
         Names, shapes, dtype and device. The ``flat`` of two vectors with equal layouts correspond element by element.
     size : int
@@ -43,8 +43,8 @@ class ParameterVector(MutableMapping[str, Array]):
 
     Notes
     -----
-    ``params["W1"] = array`` copies into the view; shape and device must fit. ``params["W1"] -= step`` works in
-    place. Names can be neither added nor removed.
+    ``params["W1"] = array`` copies into the view; the shape must fit. ``params["W1"] -= step`` works in place. Names
+    are fixed.
 
     Examples
     --------
@@ -81,11 +81,11 @@ class ParameterVector(MutableMapping[str, Array]):
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     def zeros_like(self) -> ParameterVector:
-        """Return a vector of zeros with the same names, shapes, dtype and device: for gradients, or momenta."""
+        """Return a vector of zeros with the same layout, for gradients or momenta."""
         return ParameterVector(self.shapes, self.dtype, self.device)
 
     def to(self, device: Device | None = None, dtype: DTypeLike | None = None) -> ParameterVector:
-        """Return a copy on another device, or in another dtype."""
+        """Return a copy with the given device or dtype."""
         moved = ParameterVector(self.shapes, self.dtype if dtype is None else dtype, device or self.device)
         for name, value in self.items():
             moved[name] = moved.device.asarray(value, moved.dtype)
@@ -119,7 +119,7 @@ class ParameterVector(MutableMapping[str, Array]):
     def __len__(self) -> int:
         return len(self._views)
 
-    # By identity: comparing the arrays, as a Mapping would, has no single answer.
+    # By identity: a Mapping would compare arrays, which gives no single bool.
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
@@ -131,6 +131,6 @@ class ParameterVector(MutableMapping[str, Array]):
         return {"shapes": self.shapes, "dtype": self.dtype, "device": self.device, "arrays": self.asnumpy()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Rebuilt rather than copied: copies of views would be arrays of their own.
+        # Rebuilt: copies of the views would not share memory with a copied vector.
         self.__init__(state["shapes"], state["dtype"], state["device"])  # type: ignore[misc]
         self.update(state["arrays"])

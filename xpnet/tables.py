@@ -1,6 +1,4 @@
-"""Plain-text tables, for reports that must print without any dependency."""
-
-from __future__ import annotations
+"""Plain-text tables, for reports without dependencies."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,16 +8,16 @@ __all__ = ["format_table"]
 def format_table(
     header: Sequence[str], rows: Iterable[Sequence[str]], *, align: str, footer: Sequence[str] | None = None
 ) -> str:
-    """Lay out rows of text in columns under a header, and over a footer if there is one.
+    """Format rows of text as a table with a header and, optionally, a footer.
 
     Parameters
     ----------
     header, footer : sequence of str
-        One text a column.
+        One text per column.
     rows : iterable of sequences of str
-        The cells.
+        Cells of each row.
     align : str
-        One of ``<``, ``^``, ``>`` a column.
+        One of ``<``, ``^``, ``>`` per column.
     """
     body = [list(row) for row in rows]
     lines = [list(header), *body, *([list(footer)] if footer else [])]

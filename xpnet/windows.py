@@ -1,6 +1,4 @@
-"""Windows that move over images: what convolution and pooling have in common, and the book's im2col."""
-
-from __future__ import annotations
+"""Sliding windows on images, for convolution and pooling; the book's im2col and col2im."""
 
 import functools
 import math
@@ -18,16 +16,16 @@ Pixel = tuple[Pair, tuple[slice, slice], tuple[slice, slice]]
 
 
 def samples_last(x: Array) -> Array:
-    """Return images (N, C, H, W) as a contiguous (C, H, W, N), without a copy if they lie so already.
+    """Return images (N, C, H, W) as a contiguous (C, H, W, N), without a copy if they have this order in memory.
 
-    In this order a shifted image is made of long runs: along a row of the image, a whole row for all samples. Moving
-    windows then costs little more than copying memory, and products, maxima and sums run along the samples.
+    A shifted row of an image, for all samples, is then contiguous. Shifting windows costs little more than a copy, and
+    products, maxima and sums run along the samples.
     """
     return get_array_module(x).ascontiguousarray(x.transpose(1, 2, 3, 0))
 
 
 def samples_first(x: Array) -> Array:
-    """Return (C, H, W, N) as a view (N, C, H, W), which `samples_last` undoes for nothing."""
+    """Return (C, H, W, N) as a view (N, C, H, W), which `samples_last` undoes without a copy."""
     return x.transpose(3, 0, 1, 2)
 
 
@@ -37,7 +35,7 @@ def as_pair(owner: str, name: str, value: Any, least: int) -> Pair:
     Raises
     ------
     ValueError
-        If it is neither, or less than `least`.
+        If `value` is neither, or an int is less than `least`.
     """
     try:
         pair = tuple(operator.index(n) for n in (value if isinstance(value, (tuple, list)) else (value, value)))
@@ -50,18 +48,18 @@ def as_pair(owner: str, name: str, value: Any, least: int) -> Pair:
 
 @dataclass(frozen=True)
 class Windows:
-    """The places of a window on images that are padded on all sides; each attribute is (height, width).
+    """Positions of a sliding window on padded images. Each attribute is (height, width).
 
     Attributes
     ----------
     size : (int, int)
-        Of the window: so many pixels it takes.
+        Size of the window, without gaps.
     stride : (int, int)
-        Steps between two places.
+        Pixels from one position to the next.
     pad : (int, int)
         Rows and columns added at each side.
     dilation : (int, int)
-        Steps between two pixels of the window.
+        Pixels of the image from one pixel of the window to the next.
     """
 
     size: Pair
@@ -71,16 +69,16 @@ class Windows:
 
     @property
     def extent(self) -> Pair:
-        """Height and width that the window spans, gaps included."""
+        """Height and width of the window on the image, gaps included."""
         return self.dilation[0] * (self.size[0] - 1) + 1, self.dilation[1] * (self.size[1] - 1) + 1
 
     def places(self, height: int, width: int) -> Pair:
-        """Return how many places there are, downwards and across, on images of this size.
+        """Return the number of positions, downwards and across, on images of this size.
 
         Raises
         ------
         ValueError
-            If there are none, because the window is larger than the padded image.
+            If the window is larger than the padded image.
         """
         padded = height + 2 * self.pad[0], width + 2 * self.pad[1]
         if padded[0] < self.extent[0] or padded[1] < self.extent[1]:
@@ -89,15 +87,15 @@ class Windows:
         return (padded[0] - self.extent[0]) // self.stride[0] + 1, (padded[1] - self.extent[1]) // self.stride[1] + 1
 
     def tile(self, height: int, width: int) -> bool:
-        """Tell whether each pixel of images of this size is in one window and no other."""
+        """Return whether each pixel of images of this size is in exactly one window."""
         down, across = self.places(height, width)
         covered = down * self.size[0], across * self.size[1]
         return self.pad == (0, 0) and self.stride == self.size and covered == (height, width)
 
     def padded(self, x: Array, out: Array | None = None) -> Array:
-        """Return images (C, H, W, N) with zeros around; the images themselves where there is no padding.
+        """Return images (C, H, W, N) with a border of zeros; without padding, the images themselves.
 
-        `out` is a result of an earlier call for images of this shape, whose zeros are still there.
+        `out` is the result of an earlier call for images of this shape. Its border must still be zero.
         """
         if self.pad == (0, 0):
             return x
@@ -108,35 +106,36 @@ class Windows:
         return out
 
     def view(self, padded: Array) -> Array:
-        """Return what the windows see of padded images (C, H, W, N), as a view (C, h, w, rows, columns, N)."""
+        """Return the windows of padded images (C, H, W, N), as a view (C, h, w, rows, columns, N)."""
         sliding = get_array_module(padded).lib.stride_tricks.sliding_window_view
         (down, across), (h, w) = self.stride, self.dilation
         return sliding(padded, self.extent, axis=(1, 2))[:, ::down, ::across, :, ::h, ::w].transpose(0, 4, 5, 1, 2, 3)
 
     def add(self, seen: Array, out: Array, rows: range | None = None) -> None:
-        """Add what the windows hold, (C, h, w, rows, columns, N), to the images `out` (C, H, W, N) where they see it.
+        """Add windows (C, h, w, rows, columns, N) to the images `out` (C, H, W, N), each value to its pixel.
 
-        The adjoint of `view` after `padded`. With `rows`, `seen` has only these rows of places.
+        This is the adjoint of `padded` followed by `view`. With `rows`, `seen` has only these rows of positions.
         """
         for (i, j), places, pixels in self.pixels(out.shape[1], out.shape[2], rows):
             image = out[:, *pixels]
             image += seen[:, i, j, *places]
 
     def pixels(self, height: int, width: int, rows: range | None = None) -> tuple[Pixel, ...]:
-        """List the pixels of the window: at which places is each on the image, not the padding, and where there.
+        """List the pixels of the window, each with the positions at which it is on the image, not on padding.
 
         Returns
         -------
         tuple of (pixel, places, image)
-            The pixel in the window, (int, int), row by row; its places, downwards and across, as slices (with `rows`,
-            counted from the first of these rows); and slices of images of this size.
+            pixel: (row, column) in the window, row by row. places: slices of the positions, downwards and across. With
+            `rows`, they count from the first of these rows. image: slices of the image with this pixel at these
+            positions.
         """
         down, across = self.places(height, width)
         rows = rows or range(down)
         return _pixels(self, (height, width), (rows.start, rows.stop), (0, across))
 
     def inside(self, axis: int, pixel: int, length: int, places: Pair) -> tuple[slice, slice]:
-        """Return the places where the window's pixel is on the image, and where that is, along one axis."""
+        """Return, along one axis, slices of the positions with this pixel on the image, and of the image itself."""
         stride, offset = self.stride[axis], pixel * self.dilation[axis] - self.pad[axis]
         first = max(-(offset // stride), places[0])
         stop = max(min((length - 1 - offset) // stride + 1, places[1]), first)
@@ -145,10 +144,10 @@ class Windows:
 
 
 def im2col(input_data: Array, filter_h: int, filter_w: int, stride: int | Pair = 1, pad: int | Pair = 0) -> Array:
-    """Return a row for each place of a filter on each image, with the pixels that it sees there (section 7.4.3).
+    """Return a matrix with a row of pixels for each position of a filter on each image (section 7.4.3).
 
-    A convolution is then one matrix product, ``im2col(x, h, w) @ W.reshape(F, -1).T``. It is the picture to think in;
-    `xpnet.layers.Convolution` builds the same numbers as columns, with samples last, and for some rows at a time.
+    A convolution is then one matrix product, ``im2col(x, h, w) @ W.reshape(F, -1).T``. `xpnet.layers.Convolution`
+    builds the same numbers as columns, with samples last, and for some rows at a time.
 
     Parameters
     ----------
@@ -157,7 +156,7 @@ def im2col(input_data: Array, filter_h: int, filter_w: int, stride: int | Pair =
     filter_h, filter_w : int
         Size of the filter.
     stride, pad : int or (int, int)
-        Steps of the filter, and rows and columns of zeros at each side.
+        Pixels from one position to the next, and rows and columns of zeros at each side.
 
     Returns
     -------
@@ -179,9 +178,9 @@ def col2im(
     stride: int | Pair = 1,
     pad: int | Pair = 0,
 ) -> Array:
-    """Add rows as made by `im2col` to images of shape `input_shape`, each number to the pixel that it was taken from.
+    """Sum rows from `im2col` into images of shape `input_shape`, each value at its pixel.
 
-    The adjoint of `im2col`, not its inverse: a pixel seen at several places gets the sum (section 7.4.4).
+    This is the adjoint of `im2col`, not its inverse: a pixel of several rows gets their sum (section 7.4.4).
     """
     windows = _filter_windows("col2im", filter_h, filter_w, stride, pad)
     xp = get_array_module(col)
@@ -192,7 +191,7 @@ def col2im(
     return xp.ascontiguousarray(samples_first(images))
 
 
-@functools.lru_cache(maxsize=1024)  # every step of a training asks for the same
+@functools.lru_cache(maxsize=1024)  # the same in every training step
 def _pixels(windows: Windows, image: Pair, rows: Pair, columns: Pair) -> tuple[Pixel, ...]:
     found: list[Pixel] = []
     for i in range(windows.size[0]):

@@ -1,4 +1,4 @@
-"""Data sets: MNIST, which ships with the package, and any other in its file format."""
+"""Data sets: MNIST, which ships with the package, and others in the same file format."""
 
 from xpnet.datasets.idx import DatasetError, read_idx
 from xpnet.datasets.mnist import load_mnist

@@ -1,10 +1,8 @@
-"""The IDX file format: what MNIST and its relatives are stored in.
+"""IDX, the file format of MNIST and related data sets.
 
-Two zero bytes, a byte for the type, one for the number of dimensions, each dimension as a big-endian uint32, and the
-values in C order, big-endian (http://yann.lecun.com/exdb/mnist/).
+A file has two zero bytes, a byte for the type, a byte for the number of dimensions, each dimension as a big-endian
+uint32, and the big-endian values in C order (http://yann.lecun.com/exdb/mnist/).
 """
-
-from __future__ import annotations
 
 import gzip
 import math
@@ -19,7 +17,7 @@ DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E:
 
 
 class DatasetError(ValueError):
-    """A data file is missing or damaged, or the files of a data set do not fit together. Names the file."""
+    """A data file is missing or damaged, or the files of a data set do not match. The message names the file."""
 
 
 def read_idx(file: str | Path, ndim: int | None = None) -> np.ndarray:
@@ -28,14 +26,14 @@ def read_idx(file: str | Path, ndim: int | None = None) -> np.ndarray:
     Parameters
     ----------
     file : str or Path
-        The file. One whose name ends in ``.gz`` must be a gzip file; another may be.
+        Path of the file. With the suffix ``.gz`` it must be a gzip file; with any other it may be one.
     ndim : int, optional
-        The number of dimensions that the array must have, and then its type must be uint8, as in MNIST.
+        Expected number of dimensions. If given, the dtype must be uint8, as in MNIST.
 
     Returns
     -------
     array
-        In the machine's byte order, writeable.
+        Writeable array in native byte order.
 
     Raises
     ------

@@ -1,6 +1,4 @@
-"""The MNIST database of handwritten digits, and data sets stored in the same four files."""
-
-from __future__ import annotations
+"""MNIST, the database of handwritten digits, and data sets in the same four files."""
 
 from pathlib import Path
 
@@ -21,29 +19,29 @@ def load_mnist(
     *,
     root: str | Path | None = None,
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Load MNIST from the files inside the package, or a data set of the same format from a folder.
+    """Load MNIST from the package, or a data set of the same format from a folder.
 
     Parameters
     ----------
     normalize : bool, default True
-        Whether pixels are float32 in [0, 1]; else uint8 as stored, 0 to 255.
+        If True, pixels are float32 in [0, 1]. If False, they are uint8 as stored, 0 to 255.
     flatten : bool, default True
-        Whether images are (N, 784); else (N, 1, 28, 28), with a channel axis.
+        If True, images have the shape (N, 784). If False, they have a channel axis, (N, 1, 28, 28).
     one_hot_label : bool, default False
-        Whether labels are one-hot, float32 (N, 10); else class ids, int64 (N,).
+        If True, labels are one-hot, float32 (N, 10). If False, they are class ids, int64 (N,).
     root : str or Path, optional
-        A folder with ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and
-        ``t10k-labels-idx1-ubyte``, plain or ``.gz``: Fashion-MNIST, KMNIST, your own. Images may be of any size.
+        Folder with ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and
+        ``t10k-labels-idx1-ubyte``, plain or ``.gz``: Fashion-MNIST, KMNIST or your own. Images may be of any size.
 
     Returns
     -------
     (x_train, t_train), (x_test, t_test)
-        New arrays on the host; of MNIST 60,000 and 10,000 samples.
+        New arrays on the host. MNIST has 60,000 and 10,000 samples.
 
     Raises
     ------
     DatasetError
-        If a file is missing or damaged, or the four do not fit together.
+        If a file is missing or damaged, or the four files do not match.
     """
     root = FILES if root is None else Path(root)
     x_train, t_train = _read_part(root, "train")
@@ -76,7 +74,7 @@ def _read_part(root: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _find(root: Path, name: str) -> Path:
-    """Return the file called `name`, compressed or plain, with either of the spellings that are in circulation."""
+    """Return the path of the file called `name`, plain or ``.gz``, spelt with ``-idx`` or ``.idx``."""
     for candidate in (f"{name}.gz", name, f"{name.replace('-idx', '.idx')}.gz", name.replace("-idx", ".idx")):
         if (root / candidate).is_file():
             return root / candidate

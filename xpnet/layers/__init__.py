@@ -1,7 +1,7 @@
-"""Layers: forward and backward next to each other, each written once against `xp`.
+"""Layers: forward and backward next to each other, written once for NumPy and CuPy.
 
-A layer works alone, as in the book, or as a brick of a network (`xpnet.nets`), which keeps the parameters of all
-its layers in one vector.
+A layer works alone, as in the book, or in a network (`xpnet.nets`), which keeps the parameters of all its layers in
+one vector.
 """
 
 from xpnet.layers import activation

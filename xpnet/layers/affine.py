@@ -1,6 +1,4 @@
-"""The affine transformation, a fully connected layer (section 5.6)."""
-
-from __future__ import annotations
+"""Affine transformation, a fully connected layer (section 5.6)."""
 
 import math
 from typing import Self
@@ -23,14 +21,14 @@ class Affine(Layer):
     Parameters
     ----------
     W : (D, M)
-        Weights. The layer keeps this very array, so that the caller's in-place updates are seen.
+        Weights, kept without a copy: the layer sees in-place updates.
     b : (M,)
-        Biases, kept likewise.
+        Biases, also kept without a copy.
 
     Notes
     -----
-    ``forward`` takes x of shape (N, D), or (N, ...) with D values a sample, which are flattened in C order;
-    it returns (N, M). ``backward`` takes dout of shape (N, M) and returns dx of the shape of x.
+    ``forward`` takes x of shape (N, D), or (N, ...) with D values per sample, flattened in C order. It returns (N, M).
+    ``backward`` takes dout of shape (N, M) and returns dx of the shape of x.
     """
 
     parameter_names = ("W", "b")
@@ -65,11 +63,11 @@ class Affine(Layer):
         input_size, output_size : int
             D and M.
         std : float or str, default 0.01
-            Standard deviation of the weights, or the rule for it, see `xpnet.initializers.initial_weights`.
+            Standard deviation of the weights, or a rule's name, see `xpnet.initializers.initial_weights`.
         rng : numpy.random.Generator or int, optional
-            Where the weights are drawn from. Pass one generator to all layers of a network.
+            Random generator or seed of the weights. Pass one generator to all layers of a network.
         dtype : dtype, default "float32"
-            Of W and b.
+            dtype of W and b.
         """
         W = initializers.initial_weights((input_size, output_size), std, rng, dtype)
         return cls(W, np.zeros(output_size, dtype=dtype))
@@ -86,7 +84,7 @@ class Affine(Layer):
         self.backward_parameters(dout)
         xp = get_array_module(dout)
         dx = self.out.get("dx")
-        # In memory as x is: a layer of images in front keeps samples last, and wants its gradient so.
+        # Same memory layout as x: a layer of images in front keeps samples last, in its gradient too.
         rows = xp.empty_like(self.x) if dx is None else dx.reshape(self.x.shape)
         return kernels.matmul(dout, self.W.T, out=rows).reshape(self.x_shape)
 

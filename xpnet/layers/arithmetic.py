@@ -1,6 +1,4 @@
-"""Arithmetic on two values: the nodes of the first computational graphs (section 5.4)."""
-
-from __future__ import annotations
+"""Arithmetic on two values, for computational graphs (section 5.4)."""
 
 import math
 
@@ -115,10 +113,11 @@ class DivLayer(Layer):
 class PowLayer(Layer):
     """Power, z = x ** y.
 
-    dx = dout * y * x ** (y - 1) and dy = dout * z * log x; where x = 0, dy is 0 (its limit, for y > 0).
+    dx = dout * y * x ** (y - 1) and dy = dout * z * log x. At x = 0, dy is 0 (its limit, for y > 0). For x < 0 there is
+    no derivative with respect to y, and dy is NaN.
 
     ``forward(x, y)`` takes scalars or arrays, which may broadcast; ``backward(dout)`` returns ``(dx, dy)``, each
-    summed to the shape of its input. For x < 0 there is no derivative with respect to y: dy is NaN there.
+    summed to the shape of its input.
     """
 
     inputs = 2
@@ -135,7 +134,7 @@ class PowLayer(Layer):
         xp = get_array_module(dout=dout, z=self.z)
         self._expect_dout(dout, np.shape(self.z))
         x = xp.asarray(self.x)
-        positive = xp.where(x > 0, x, 1)  # so that log meets nothing that it warns of
+        positive = xp.where(x > 0, x, 1)  # log would warn of x <= 0
         log_x = xp.where(x < 0, math.nan, xp.log(positive))
         dx = dout * self.y * self.x ** (self.y - 1)
         return sum_to_shape(dx, np.shape(self.x)), sum_to_shape(dout * self.z * log_x, np.shape(self.y))

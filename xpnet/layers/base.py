@@ -1,4 +1,4 @@
-"""What all layers share: how their parameters, gradients and saved state are named and found."""
+"""Base classes of layers and losses."""
 
 from __future__ import annotations
 
@@ -35,88 +35,98 @@ class Formula(NamedTuple):
 class Layer:
     """A function with a hand-written derivative.
 
-    ``forward(x, train=True)`` returns the output and saves what backward needs; ``backward(dout)`` takes the
-    derivative of the loss with respect to that output and returns the one with respect to `x`, of the shape of `x`.
-    Neither changes its arguments. A layer of several inputs takes them in ``forward`` and returns as many gradients.
+    ``forward(x, train=True)`` returns the output and saves arrays for backward. ``backward(dout)`` takes the
+    derivative of the loss with respect to the output, and returns the derivative with respect to `x`, of the shape of
+    `x`. Neither changes its arguments. A layer of several inputs takes them all in ``forward``; ``backward`` returns
+    one gradient per input.
 
-    To write one, subclass, write the two methods, and declare the names below. A parameter ``W`` is the attribute
-    ``self.W``, set in ``__init__``; ``backward`` leaves its gradient in ``self.dW``. That is all a network needs.
+    To write a layer, subclass, write the two methods, and declare the names below. A parameter ``W`` is the attribute
+    ``self.W``, set in ``__init__``; ``backward`` leaves its gradient in ``self.dW``. A network needs no more.
+    The attributes of the last two groups are optional: they save time or memory.
 
     Attributes
     ----------
+    Every layer
+
     parameter_names : tuple of str
-        Names of the attributes that are learnt, in order.
+        Names of the learnt attributes, in order.
     inputs : int
-        How many values forward takes, the labels of a loss among them.
+        Number of arguments of forward. The labels of a loss count.
     saved : tuple of str
         Names of the attributes that forward sets for backward. Reading one before forward has run is an error.
     buffer_names : tuple of str
-        Names of attributes, arrays, that forward changes in training and a later call reads: running averages, say.
-        They move and are saved along with the parameters, and are not learnt.
-    fixed_buffers : bool
-        Whether forward leaves its buffers as they are, so that it computes the same function at each call, with the
-        same random numbers. Gradient checks fix the buffers of the copy that they work on.
-    samplewise : bool
-        Whether a sample's output depends on that sample alone, not on the others of the batch, and on nothing random.
+        Names of the buffers: arrays that forward updates in training, such as running averages. They are moved and
+        saved with the parameters, but not learnt.
     takes_ids : bool
-        Whether its input are integers with a meaning of their own, not numbers: a network that begins with this layer
-        leaves integers as they are.
-    in_place : bool
-        Whether the arrays for results, ``y`` and ``dx`` of `out`, may be the very ones that forward and backward are
-        given.
-    hands_over : bool
-        Whether the layer, once it has returned an array, neither reads it again nor relies on it: the layer that is
-        given it may write over it (``in_place``) in a compiled step.
-    reach : mapping of str to mapping of int to int
-        For a parameter, which of its axes number the same thing as which axis of the output: ``{"W": {1: -1}}`` says
-        that ``W[i, j]`` reaches ``y[..., j]`` and nothing else. With it numerical gradients perturb many coordinates
-        at a time (`xpnet.gradient`), and check the claim; a parameter that is left out is perturbed one by one.
+        Whether the input are ids (integers), as for an embedding. A network does not convert them to its dtype.
     formula : Formula or None
-        What graph pages print of the layer; without it, its docstring.
+        Formulas of both passes for graph pages; without it, they print the docstring.
     parts : mapping of str to Layer
-        The layers that this one is made of, by name; none, for most. They have parameters, buffers and an ``out`` of
-        their own.
+        Sublayers by name; empty for most layers. Each has its own parameters, buffers and ``out``.
     place : str or None
-        The layer's name in the network or layer that it belongs to; None for a layer that works alone.
+        Name in the network or layer that contains this layer; None for a layer that works alone.
     name : str
-        What errors call the layer: its place, or else its class.
+        Name in error messages: `place`, or else the class's name.
     has_node : bool
-        Whether a graph has a node of this layer; the next node gets a copy that shares its parameters.
+        Whether a graph has a node of this layer. The next node gets a copy that shares its parameters.
+
+    Arrays in compiled steps (optional)
+
     out : dict of str to array
-        Where to write results, by name; empty for a layer that works alone. During a network's backward pass it has
-        the parameters' gradients, so that ``xp.matmul(x.T, dout, out=self.out.get("dW"))`` writes into the network's
-        gradient vector there and allocates elsewhere. In a compiled step (`Network.compile`) it also has what the
-        layer made in the step before: ``y``, returned by forward, ``dx``, returned by backward, and what it saved.
-        A layer that ignores it works too, with a copy or an allocation.
+        Preallocated arrays for results, by name; empty for a layer that works alone. During a network's backward pass
+        it has views of the gradient vector: ``xp.matmul(x.T, dout, out=self.out.get("dW"))`` writes there. (In a layer
+        that works alone it allocates.) In a compiled step (`Network.compile`) it also has the arrays of the step
+        before: ``y``, returned by forward, ``dx``, returned by backward, and the saved arrays. A layer may ignore
+        it, at the cost of a copy or an allocation.
+    in_place : bool
+        Whether ``out["y"]`` may be the input of forward, and ``out["dx"]`` the input of backward.
+    hands_over : bool
+        Whether the next layer may overwrite this layer's output, and the layer before its ``dx``. The next layer does
+        so if it is ``in_place``.
+
+    Numerical gradients (optional)
+
+    fixed_buffers : bool
+        Whether forward must leave the buffers unchanged. It then computes the same function at each call, with the
+        same random numbers. Gradient checks set it on their copy of the layer. A layer with buffers must obey it.
+    samplewise : bool
+        Whether a sample's output depends on that sample alone: not on the rest of the batch, nor on random numbers.
+    reach : mapping of str to mapping of int to int
+        For each parameter, its axes that index an axis of the output: ``{"W": {1: -1}}`` says that ``W[i, j]``
+        affects ``y[..., j]`` only. Numerical gradients (`xpnet.gradient`) then perturb many coordinates at a time, and
+        check the claim. A parameter without an entry is perturbed one coordinate at a time.
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ()
     inputs: ClassVar[int] = 1
     saved: ClassVar[tuple[str, ...]] = ()
     buffer_names: ClassVar[tuple[str, ...]] = ()
-    fixed_buffers: bool = False
-    samplewise: bool = False
     takes_ids: ClassVar[bool] = False
-    in_place: ClassVar[bool] = False
-    hands_over: ClassVar[bool] = False
-    reach: ClassVar[Mapping[str, Mapping[int, int]]] = {}
     formula: ClassVar[Formula | None] = None
     parts: Mapping[str, Layer] = MappingProxyType({})
-    out: Mapping[str, Array] = MappingProxyType({})
-
     place: str | None = None
     has_node: bool = False
 
+    # Compiled steps.
+    out: Mapping[str, Array] = MappingProxyType({})
+    in_place: ClassVar[bool] = False
+    hands_over: ClassVar[bool] = False
+
+    # Numerical gradients.
+    fixed_buffers: bool = False
+    samplewise: bool = False
+    reach: ClassVar[Mapping[str, Mapping[int, int]]] = {}
+
     @property
     def name(self) -> str:
-        """The layer's name in the network or layer that it belongs to, or its class's name."""
+        """Name in the network or layer that contains this layer, or else the class's name."""
         return self.place or type(self).__name__
 
     def __call__(self, *inputs: Any) -> Any:
         """Apply the layer: to arrays by `forward`, to a graph's values as a node of the graph (`xpnet.graph`).
 
-        The first input whose type has a method ``apply_layer(layer, inputs)`` computes the result, as NumPy leaves a
-        ufunc to an argument with ``__array_ufunc__``.
+        The first input whose type has a method ``apply_layer(layer, inputs)`` computes the result, as
+        ``__array_ufunc__`` does for a NumPy ufunc.
         """
         for x in inputs:
             if hasattr(type(x), "apply_layer"):
@@ -124,7 +134,7 @@ class Layer:
         return self.forward(*inputs)
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        """Return the layer's output for `x`; `train` tells a training step from a prediction."""
+        """Return the output for `x`; `train` is True in a training step, False in a prediction."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(x, train=True)")
 
     def backward(self, dout: Array) -> Array:
@@ -132,9 +142,9 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} must define backward(dout)")
 
     def backward_parameters(self, dout: Array) -> None:
-        """Compute the parameters' gradients only: all that is asked of a network's first layer with parameters.
+        """Compute the parameters' gradients only.
 
-        A layer whose input gradient costs extra work splits its ``backward`` here.
+        A network calls it on its first layer with parameters. Override it if dx costs extra work.
         """
         self.backward(dout)
 
@@ -144,24 +154,24 @@ class Layer:
         Raises
         ------
         ValueError
-            If the layer cannot take such a sample.
+            If the layer cannot take a sample of this shape.
         """
         return shape
 
     def input_shape(self) -> tuple[int, ...] | None:
-        """Return the shape of one input sample where the parameters determine it, else None."""
+        """Return the shape of one input sample if the parameters determine it, else None."""
         return None
 
     def parameters(self) -> dict[str, Array]:
-        """Return the parameters by name; those of parts under names such as ``"Affine1.W"``."""
+        """Return the parameters by name. Sublayers' parameters have names such as ``"Affine1.W"``."""
         return {name: getattr(layer, key) for name, layer, key in self._named("parameter_names")}
 
     def buffers(self) -> dict[str, Array]:
-        """Return the buffers by name, those of parts likewise."""
+        """Return the buffers by name, with sublayers' buffers."""
         return {name: getattr(layer, key) for name, layer, key in self._named("buffer_names")}
 
     def to(self, device: Device | str, dtype: DTypeLike | None = None) -> None:
-        """Move parameters and buffers to `device`, and to `dtype` if given; what forward had saved is dropped."""
+        """Move parameters and buffers to `device`, convert them to `dtype` if given, and drop saved arrays."""
         device = Device(device)
         for layer in self.modules().values():
             for name in (*layer.parameter_names, *layer.buffer_names):
@@ -170,33 +180,33 @@ class Layer:
         self.forget()
 
     def forget(self) -> None:
-        """Drop what forward saved, and the parameters' gradients."""
+        """Drop the arrays that forward saved, and the parameters' gradients."""
         for layer in self.modules().values():
             for name in (*layer.saved, *(f"d{name}" for name in layer.parameter_names)):
                 layer.__dict__.pop(name, None)
 
     def share_parameters(self, owner: Layer) -> None:
-        """Take the parameters of another layer, of which this is a copy, for one's own: the very arrays."""
+        """Use the parameter arrays of `owner`, without a copy. This layer must be a copy of `owner`."""
         for mine, its in zip(self.modules().values(), owner.modules().values(), strict=True):
             vars(mine).update({name: getattr(its, name) for name in its.parameter_names})
 
     def modules(self, name: str = "") -> dict[str, Layer]:
-        """Return this layer, under the given name, and all parts, in order, under names such as ``name.Affine1``."""
+        """Return this layer as `name`, and all sublayers under names such as ``name.Affine1``, in order."""
         found: dict[str, Layer] = {name: self}
         for key, part in self.parts.items():
             found |= part.modules(f"{name}.{key}" if name else key)
         return found
 
     def activation_pattern(self) -> Array | None:
-        """Return which side of its kinks each unit was on in the last forward pass, None for a smooth layer.
+        """Return on which side of its kinks each unit was in the last forward pass; None for a smooth layer.
 
-        A central difference is no derivative where the pattern changes between x - h and x + h; the gradient check
-        sets such coordinates apart.
+        If the pattern changes between x - h and x + h, a central difference is no derivative. The gradient check
+        reports such coordinates separately.
         """
         return None
 
     def _named(self, attribute: str) -> list[tuple[str, Layer, str]]:
-        """Return the names that layers have in a tuple of theirs, in full, and whose and what they are."""
+        """List (full name, layer, attribute) for every name in this tuple of each module."""
         layers = self.modules().items()
         return [
             (f"{name}.{key}" if name else key, layer, key)
@@ -210,7 +220,7 @@ class Layer:
             raise ValueError(f"{self.name}.backward expected dout of its output's shape {shape}, got {got}")
 
     def __getattr__(self, name: str) -> Any:
-        # Called only for attributes that do not exist: saved state before forward has set it, among others.
+        # Called only for missing attributes, such as a saved array before forward has set it.
         if name in type(self).saved:
             raise RuntimeError(
                 f"{self.name}.backward needs {name!r}, which forward saves; call {self.name}.forward first"
@@ -219,15 +229,15 @@ class Layer:
 
 
 class Loss(Layer):
-    """A layer that ends a network: it compares scores with labels.
+    """Last layer of a network: compares scores with labels.
 
-    ``forward(x, t)`` returns a scalar, the mean over the batch, which stays on the device; ``backward(dout=1.0)``
-    returns dout * dL/dx, of the shape of `x`.
+    ``forward(x, t)`` returns the mean loss of the batch, a scalar on the device. ``backward(dout=1.0)`` returns
+    dout * dL/dx, of the shape of `x`.
 
     Attributes
     ----------
     classifies : bool
-        Whether scores are right or wrong, so that there is an accuracy (`correct`); not in a regression.
+        Whether the loss is for classification, which has an accuracy (`correct`), not regression.
     """
 
     inputs = 2
@@ -240,17 +250,17 @@ class Loss(Layer):
     def forward_each(self, x: Array, t: Array) -> Array:
         """Return the losses (K,) of K batches of scores, `x` (K, N, ...), all with the labels `t`.
 
-        What numerical gradients ask for. By default one batch after the other; a loss that can, takes all at once.
+        For numerical gradients. The default takes one batch at a time; a faster loss overrides it.
         """
         return get_array_module(x=x, t=t).stack([self.forward(scores, t) for scores in x])
 
     def correct(self, x: Array, t: Array) -> Array:
-        """Return whether scores `x` (N, C) are right for labels `t`: by default, whether the highest is the label's.
+        """Return whether each row of scores `x` (N, C) is right for labels `t`: by default, argmax(x) == label.
 
         Raises
         ------
         TypeError
-            If the loss is one of regression, where nothing is simply right.
+            If the loss is for regression.
         """
         if not self.classifies:
             raise TypeError(f"{type(self).__name__} ends a regression, which has a loss but no accuracy")
@@ -259,12 +269,12 @@ class Loss(Layer):
         return xp.argmax(x, axis=-1) == ids
 
     def check_labels(self, t: Array, shape: tuple[int, ...]) -> None:
-        """Check labels for scores of the given shape once and for all; by default, class ids or one for each class.
+        """Check labels for scores of the given shape; by default, class ids or a label per class.
 
         Raises
         ------
         ValueError
-            If they do not fit.
+            If the labels do not fit the scores.
         """
         functions.check_labels(t, shape)
 
@@ -285,14 +295,14 @@ def name_by_class(layers: Iterable[Layer]) -> dict[str, Layer]:
 
 
 def check_free(layers: Mapping[str, Layer]) -> None:
-    """Make sure that layers can be given places in a network, or in another layer.
+    """Check that no layer belongs to a network, or to another layer, already.
 
     Raises
     ------
     TypeError
-        If one of them is no layer.
+        If one of `layers` is not a layer.
     ValueError
-        If one has a place already.
+        If a layer has a place already, or is given twice.
     """
     seen: set[int] = set()
     for name, layer in layers.items():
@@ -300,7 +310,7 @@ def check_free(layers: Mapping[str, Layer]) -> None:
             raise TypeError(f"layer {name!r} must be an xpnet.layers.Layer, got {type(layer).__name__}")
         if layer.place is not None or id(layer) in seen:
             raise ValueError(
-                f"the layer given as {name!r} has a place in a network already; it holds the state of that place: "
-                "give each place a layer of its own"
+                f"layer {name!r} belongs to a network already, or is given twice, and holds state for one place only; "
+                "create a new layer for each place"
             )
         seen.add(id(layer))

@@ -1,7 +1,5 @@
 """Convolution (section 7.4)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Self
@@ -21,29 +19,30 @@ class Convolution(Layer):
     """Convolution of images with learnt filters (cross-correlation, as in all libraries; section 7.2).
 
     y[n, f, r, c] = b[f] + sum_(k, i, j) W[f, k, i, j] x[n, k, r * stride + i * dilation, c * stride + j * dilation],
-    with zeros around x where there is padding. So a place of the output is a row of the book's ``im2col`` times W, and
-    with `cols` for all of these: dW = dout cols^T, dcols = W^T dout, db = sum of dout over samples and places.
+    with zeros around x for padding. Each position of the output is a row of the book's ``im2col`` times W. With these
+    rows as the columns of `cols`: dW = dout cols^T, dcols = W^T dout, db = sum of dout over samples and positions.
 
     Parameters
     ----------
     W : (F, C / groups, h, w)
-        Filters. The layer keeps this very array, so that the caller's in-place updates are seen.
+        Filters, kept without a copy: the layer sees in-place updates.
     b : (F,)
-        Biases, kept likewise.
+        Biases, also kept without a copy.
     stride : int or (int, int), default 1
-        Pixels from one place of a filter to the next, downwards and across.
+        Pixels from one position of a filter to the next, downwards and across.
     pad : int or (int, int), default 0
         Rows and columns of zeros at each side.
     dilation : int or (int, int), default 1
         Pixels between neighbouring weights of a filter.
     groups : int, default 1
-        Into so many parts are channels and filters divided, of which each sees its own; C for a depthwise convolution.
+        Number of groups of channels and filters. A filter sees the channels of its group. C for a depthwise
+        convolution.
 
     Notes
     -----
     ``forward`` takes x of shape (N, C, H, W) and returns (N, F, H', W'), H' = (H + 2 pad - dilation (h - 1) - 1) //
-    stride + 1. Inside, and in memory, samples are the last axis (`xpnet.windows.samples_last`): what is returned is a
-    view, and is taken without a copy by another such layer. Columns are built for some rows of the output at a time.
+    stride + 1. In memory samples are the last axis (`xpnet.windows.samples_last`). The result is a view, which the next
+    layer of images takes without a copy. Columns are built for some rows of the output at a time.
     """
 
     parameter_names = ("W", "b")
@@ -107,11 +106,11 @@ class Convolution(Layer):
         stride, pad, dilation, groups
             As above.
         std : float or str, default "he"
-            Standard deviation of the filters, or the rule for it, see `xpnet.initializers.initial_weights`.
+            Standard deviation of the filters, or a rule's name, see `xpnet.initializers.initial_weights`.
         rng : numpy.random.Generator or int, optional
-            Where the filters are drawn from. Pass one generator to all layers of a network.
+            Random generator or seed of the filters. Pass one generator to all layers of a network.
         dtype : dtype, default "float32"
-            Of W and b.
+            dtype of W and b.
         """
         if not isinstance(groups, (int, np.integer)) or groups < 1 or in_channels % groups:
             raise ValueError(f"groups must divide in_channels, {in_channels}, got {groups!r}")
@@ -134,7 +133,7 @@ class Convolution(Layer):
         y = self.out.get("y")
         y = xp.empty((F, down, across, N), np.result_type(x.dtype, self.W.dtype)) if y is None else samples_last(y)
         W, b, places = self._grouped(self.W), self._grouped(self.b), self._grouped(y)
-        self.held: range | None = None  # the rows whose columns are in the buffer
+        self.held: range | None = None  # output rows whose columns are in self.columns
         for rows, block, columns in self._blocks():
             self._gather(rows, columns)
             kernels.spread(W, self._as_matrices(columns), out=places[:, :, block])
@@ -162,7 +161,7 @@ class Convolution(Layer):
         dout = samples_last(dout).reshape(len(self.W), -1)
         self.db = kernels.matmul(
             dout, xp.ones(dout.shape[1], dtype=dout.dtype), out=self.out.get("db")
-        )  # a sum, faster
+        )  # a sum over the positions, faster than sum()
         self.dW = self.out.get("dW")
         if self.dW is None:
             self.dW = xp.empty_like(self.W)
@@ -187,16 +186,16 @@ class Convolution(Layer):
             raise ValueError(f"{self.name} expected larger images or more padding: {error}") from None
 
     def _blocks(self) -> Iterator[tuple[range, slice, Array]]:
-        """Go down the output, some rows at a time.
+        """Iterate over blocks of output rows.
 
         Yields
         ------
         rows : range
-            Of the output.
+            Rows of the output.
         block : slice
-            The places in these rows, samples counted, among all H' * W' * N.
+            Their positions among all H' * W' * N.
         columns : (C, h, w, rows, W', N)
-            Where to build what the filters see at these places; each time the same memory.
+            Array for the columns of these positions, in the same memory for each block.
         """
         _, down, across = self.output_shape(self.x_shape[1:])
         N, C = self.x_shape[:2]
@@ -208,15 +207,15 @@ class Convolution(Layer):
             yield rows, slice(rows.start * across * N, rows.stop * across * N), columns
 
     def _gather(self, rows: range, columns: Array) -> None:
-        """Build the columns of these rows, unless they are there still from forward, which had all in one block."""
+        """Build the columns of these rows, unless forward had one block and left them there."""
         if self.held != rows:
             columns[...] = self.windows.view(self.x)[:, :, :, rows.start : rows.stop]
             self.held = rows
 
     def _as_matrices(self, columns: Array) -> Array:
-        """Return columns (C, h, w, rows, W', N) as a matrix for each group, (groups, C / groups * h * w, places)."""
+        """Return columns (C, h, w, rows, W', N) as a matrix per group, (groups, C / groups * h * w, rows * W' * N)."""
         return columns.reshape(self.groups, math.prod(self.W.shape[1:]), -1)
 
     def _grouped(self, x: Array) -> Array:
-        """Return x (F, ...) as a matrix for each group, (groups, F / groups, ...)."""
+        """Return x (F, ...) as a matrix per group, (groups, F / groups, ...)."""
         return x.reshape(self.groups, len(x) // self.groups, -1)

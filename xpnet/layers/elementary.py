@@ -1,6 +1,4 @@
-"""Exponential, logarithm and reductions: what sigmoid and softmax are made of (sections 5.5.2 and 5.6.3)."""
-
-from __future__ import annotations
+"""Exponential, logarithm and reductions: the parts of sigmoid and softmax (sections 5.5.2 and 5.6.3)."""
 
 from typing import Any
 
@@ -55,14 +53,14 @@ class LogLayer(Layer):
 
 
 class _Reduction(Layer):
-    """Takes axes away.
+    """Reduction over axes.
 
     Parameters
     ----------
     axis : int or tuple of int, optional
-        Which; by default all.
+        Axes to reduce; by default all.
     keepdims : bool, default False
-        Whether to leave them with length 1.
+        Whether to keep the reduced axes, with length 1.
     """
 
     def __init__(self, axis: Axis = None, keepdims: bool = False) -> None:
@@ -70,7 +68,7 @@ class _Reduction(Layer):
         self.keepdims = keepdims
 
     def _like_input(self, y: Any) -> Any:
-        """Give a result the axes that were taken away, with length 1, so that it broadcasts with the input."""
+        """Return `y` with the reduced axes at length 1, so that it broadcasts with the input."""
         shape = list(self.x_shape)
         axes = range(len(shape)) if self.axis is None else np.atleast_1d(self.axis)
         for axis in axes:
@@ -85,7 +83,7 @@ class _Reduction(Layer):
 class SumLayer(_Reduction):
     """Sum over axes, y = sum x.
 
-    dx = dout, repeated along the axes that were summed.
+    dx = dout, repeated along the summed axes.
     """
 
     saved = ("x_shape", "y")
@@ -118,7 +116,7 @@ class MeanLayer(SumLayer):
 class MaxLayer(_Reduction):
     """Maximum over axes, y = max x.
 
-    dx = dout where x is the maximum, else 0; among several that are equal it is shared.
+    dx = dout at the maximum, 0 elsewhere. Equal maxima share dout evenly.
     """
 
     saved = ("x_shape", "y_shape", "mask")

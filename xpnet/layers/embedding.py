@@ -1,6 +1,4 @@
-"""Rows of a table in the place of ids: how words, and whatever else is one of many, enter a network."""
-
-from __future__ import annotations
+"""Embedding: learnt vectors for ids, such as those of words."""
 
 import math
 from typing import Self
@@ -16,20 +14,19 @@ __all__ = ["Embedding"]
 class Embedding(Layer):
     """A learnt vector for each id, y[..., :] = W[x[...], :] (Bengio et al., 2003).
 
-    dW[i] = sum of dout over the places where x is i: what was taken from a row goes back to it. Ids have no derivative,
-    so ``backward`` returns None.
+    dW[i] = sum of dout over the positions where x is i. Ids have no derivative: ``backward`` returns None.
 
     Parameters
     ----------
     W : (V, D)
-        The vectors, a row for each of the ids 0 ... V - 1. The layer keeps this very array.
+        Vectors, a row for each id 0 ... V - 1. The layer keeps this array, without a copy.
 
     Notes
     -----
-    ``forward`` takes integers x of shape (N, ...) and returns (N, ..., D). As the first layer of a network it is given
-    integers as they are; elsewhere in xpnet ``uint8`` means pixels. An id outside [0, V) is an error on the host; on a
-    CUDA device, where looking would stall the queue, its vector is NaN. There the terms of dW are added in no fixed
-    order, so that it repeats itself up to rounding.
+    ``forward`` takes integers x of shape (N, ...) and returns (N, ..., D). A network does not convert the ids of its
+    first layer; without an embedding, ``uint8`` means pixels. An id outside [0, V) is an error on the host. On a CUDA
+    device its vector is NaN, because a check would wait for the device. The terms of dW are added there in no fixed
+    order: two runs agree up to rounding.
     """
 
     parameter_names = ("W",)
@@ -58,9 +55,9 @@ class Embedding(Layer):
         std : float, default 1.0
             Standard deviation of the vectors' elements.
         rng : numpy.random.Generator or int, optional
-            Where they are drawn from. Pass one generator to all layers of a network.
+            Random generator or seed of the vectors. Pass one generator to all layers of a network.
         dtype : dtype, default "float32"
-            Of W.
+            dtype of W.
         """
         return cls(initializers.initial_weights((ids, output_size), std, rng, dtype))
 
@@ -68,7 +65,7 @@ class Embedding(Layer):
         xp = get_array_module(x=x, W=self.W)
         if x.dtype.kind not in "iu":
             raise TypeError(f"{self.name} expected integer ids, got dtype {x.dtype}; see x.astype('int64')")
-        ids, valid = functions.valid_ids(x, len(self.W), f"the ids that {self.name} is given")
+        ids, valid = functions.valid_ids(x, len(self.W), f"ids for {self.name}")
         self.ids = ids.astype("int64", copy=False)
         y = self.out.get("y")
         y = kernels.gather(self.W, self.ids, xp.empty(self.output_shape(x.shape), self.W.dtype) if y is None else y)
@@ -80,7 +77,7 @@ class Embedding(Layer):
         dW = self.out.get("dW")
         self.dW = xp.empty(self.W.shape, self.W.dtype) if dW is None else dW
         self.dW[...] = 0.0
-        # Number by number, for which NumPy's add.at is five times faster than row by row.
+        # By element: NumPy's add.at is five times slower by row.
         D = self.W.shape[1]
         places = self.ids[..., None] * D + xp.arange(D)
         xp.add.at(self.dW.reshape(-1), places.reshape(-1), dout.reshape(-1))

@@ -1,6 +1,4 @@
-"""From images to rows."""
-
-from __future__ import annotations
+"""Flattening of images to rows."""
 
 import math
 
@@ -11,9 +9,9 @@ __all__ = ["Flatten"]
 
 
 class Flatten(Layer):
-    """All values of a sample in a row, (N, ...) to (N, D), in C order.
+    """Flatten each sample to a row, (N, ...) to (N, D), in C order.
 
-    `Affine` does so by itself; other layers of rows need it behind layers of images.
+    `Affine` flattens its input itself. Other layers of rows need a Flatten after layers of images.
     """
 
     saved = ("x_shape",)

@@ -1,6 +1,4 @@
-"""Losses: the layers that end a network (section 5.6.3)."""
-
-from __future__ import annotations
+"""Losses, the last layers of networks (section 5.6.3)."""
 
 import math
 from typing import Any
@@ -16,23 +14,21 @@ __all__ = ["HingeWithLoss", "HuberWithLoss", "IdentityWithLoss", "SigmoidWithLos
 class SoftmaxWithLoss(Loss):
     """Softmax and cross entropy in one, L = -1/N sum_n sum_k t_nk log y_nk with y = softmax(x) (section 5.6.3).
 
-    dx = dout * (y - t) / N: the pair has the simplest derivative there is, the error itself. (For labels whose row
-    does not sum to 1, y is multiplied by that sum.)
+    dx = dout * (y - t) / N, the error itself. (If a row of labels does not sum to 1, y is multiplied by the sum.)
 
     Parameters
     ----------
     label_smoothing : float in [0, 1], default 0
-        Share of each label that is spread over all classes, t <- (1 - s) t + s / C (Szegedy et al., 2016).
+        Share s of each label, divided evenly among all classes: t <- (1 - s) t + s / C (Szegedy et al., 2016).
     class_weight : (C,), optional
         Weights w of the classes, t_nk <- w_k t_nk. For class ids L is then divided by the sum of the samples' weights
-        in place of N, as PyTorch's ``cross_entropy`` does.
+        instead of N, as in PyTorch's ``cross_entropy``.
 
     Notes
     -----
     ``forward(x, t)`` takes scores x of shape (N, C), or (C,) for a single sample, and labels t: one-hot or
-    probabilities of the shape of x, or integer class ids of shape (N,). Scores of shape (N, ..., C) are those of as
-    many samples as there are rows of C. The loss is computed from the scores, not
-    from y, so it is exact for scores of any size.
+    probabilities of the shape of x, or integer class ids of shape (N,). In scores of shape (N, ..., C), each row of C
+    is a sample. The loss is computed from the scores, not from y: it is exact for scores of any size.
     """
 
     saved = ("y", "t")
@@ -67,7 +63,7 @@ class SoftmaxWithLoss(Loss):
             self.class_weight = Device(device).asarray(self.class_weight, dtype)
 
     def _targets(self, x: Array, t: Array) -> Array:
-        """Return labels with which the plain loss is the smoothed and weighted one."""
+        """Return smoothed and weighted labels, for the plain loss."""
         w = self.class_weight
         if not self.label_smoothing and w is None:
             return t
@@ -85,9 +81,9 @@ class SoftmaxWithLoss(Loss):
 
 
 class _Elementwise(Loss):
-    """A loss that is a mean of one value per output; a subclass defines `_each`, and `_slope`, its derivative by x.
+    """Mean of a loss per output. A subclass defines `_each`, and `_slope`, its derivative with respect to x.
 
-    Targets have the shape of x, or for x of shape (N, 1) that of a column, (N,).
+    Targets have the shape of x, or (N,) for x of shape (N, 1).
     """
 
     saved = ("x", "t")
@@ -116,7 +112,7 @@ class _Elementwise(Loss):
         return t.reshape(shape)
 
     def _number(self, shape: tuple[int, ...]) -> int:
-        """How many values the loss is the mean of."""
+        """Number of values in the mean."""
         return math.prod(shape)
 
     def _each(self, x: Array, t: Array) -> Array:
@@ -129,14 +125,14 @@ class _Elementwise(Loss):
 class SigmoidWithLoss(_Elementwise):
     """Sigmoid and binary cross entropy in one, L = -mean(t log y + (1 - t) log(1 - y)) with y = sigmoid(x).
 
-    dx = dout * (y - t) / number: the error itself, as with `SoftmaxWithLoss`. Each output answers a question of its
-    own with yes, 1, or no, 0; it is right if x > 0 where t > 1/2.
+    dx = dout * (y - t) / size of x: the error itself, as with `SoftmaxWithLoss`. Each output is a binary
+    classification of its own. It is right if x > 0 and t > 1/2 are both true or both false.
 
     Notes
     -----
-    ``forward(x, t)`` takes scores x of shape (N, ...) and targets t in [0, 1] of that shape, or for (N, 1) of shape
-    (N,). A target outside is an error on the host; on a CUDA device, where looking would stall the queue, it makes the
-    loss NaN. The loss is computed from the scores, so it is exact for scores of any size.
+    ``forward(x, t)`` takes scores x of shape (N, ...) and targets t in [0, 1] of the same shape, or (N,) for (N, 1).
+    A target outside [0, 1] is an error on the host. On a CUDA device it makes the loss NaN, because a check would wait
+    for the device. The loss is computed from the scores: it is exact for scores of any size.
     """
 
     def correct(self, x: Array, t: Array) -> Array:
@@ -158,12 +154,12 @@ class SigmoidWithLoss(_Elementwise):
 class IdentityWithLoss(_Elementwise):
     """Identity and half the squared error in one, L = 1/(2N) sum_n sum_k (x_nk - t_nk)^2 (sections 3.5 and 4.2.1).
 
-    dx = dout * (x - t) / N: the error itself, which is what the half is for. The end of a regression. PyTorch's
-    ``mse_loss``, a mean over the outputs as well, is this times 2 / K.
+    dx = dout * (x - t) / N: thanks to the half, the error itself. For regression. PyTorch's ``mse_loss``, a mean over
+    the outputs too, is this times 2 / K.
 
     Notes
     -----
-    ``forward(x, t)`` takes outputs x of shape (N, ...) and targets t of that shape, or for (N, 1) of shape (N,).
+    ``forward(x, t)`` takes outputs x of shape (N, ...) and targets t of the same shape, or (N,) for (N, 1).
     """
 
     classifies = False
@@ -179,18 +175,18 @@ class IdentityWithLoss(_Elementwise):
 
 
 class HuberWithLoss(_Elementwise):
-    """Mean of Huber's function of the error e = x - t: e^2 / 2 up to delta, delta (|e| - delta / 2) beyond (1964).
+    """Huber loss (1964), the mean over e = x - t of e^2 / 2 for |e| <= delta, delta (|e| - delta / 2) beyond.
 
-    dx = dout * e / number, e cut to [-delta, delta]: an outlier pulls no harder than that. The end of a regression.
+    dx = dout * e / size of x, with e clipped to [-delta, delta]: outliers have a bounded gradient. For regression.
 
     Parameters
     ----------
     delta : float, default 1.0
-        From where on the loss is linear.
+        Error beyond which the loss is linear.
 
     Notes
     -----
-    ``forward(x, t)`` takes outputs x of shape (N, ...) and targets t of that shape, or for (N, 1) of shape (N,).
+    ``forward(x, t)`` takes outputs x of shape (N, ...) and targets t of the same shape, or (N,) for (N, 1).
     """
 
     classifies = False
@@ -211,18 +207,18 @@ class HuberWithLoss(_Elementwise):
 class HingeWithLoss(Loss):
     """Hinge loss of several classes, L = 1/N sum_n 1/C sum_k max(0, margin - x_nt + x_nk), k other than the label t.
 
-    dx is dout / (N C) for each class that comes too near, and minus their number times that for the label's.
+    dx is dout / (N C) for each class inside the margin, and minus the number of these classes times that for the label.
     PyTorch's ``multi_margin_loss``.
 
     Parameters
     ----------
     margin : float, default 1.0
-        By how much the label's score shall be above the others.
+        Minimal distance of the label's score above each other score.
 
     Notes
     -----
-    ``forward(x, t)`` takes scores x of shape (N, C) and labels t: class ids (N,), or one-hot of the shape of x, in
-    which the highest counts. At a kink, where a class is at the margin exactly, it counts as far enough.
+    ``forward(x, t)`` takes scores x of shape (N, C) and labels t: class ids (N,), or one-hot of the shape of x (the
+    argmax counts). A class exactly at the margin, the kink, counts as outside.
     """
 
     saved = ("share", "near")
@@ -253,7 +249,7 @@ class HingeWithLoss(Loss):
         return self.near
 
     def _compare(self, x: Array, t: Array, batch: Array) -> tuple[Any, Any]:
-        """Return one-hot labels, and by how much each class is too near to the label's: negative, if it is not."""
+        """Return one-hot labels, and the distance of each class inside the margin (negative: outside)."""
         ids = t if functions.has_class_ids(batch, t) else get_array_module(t).argmax(t, axis=-1)
         share = functions.indicate_classes(ids, x.shape[-1], functions.floating(x.dtype))
         right = (x * share).sum(axis=-1, keepdims=True)

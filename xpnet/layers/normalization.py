@@ -1,6 +1,4 @@
-"""Normalisation: of each feature over the batch (section 6.3), and of each sample over its features."""
-
-from __future__ import annotations
+"""Normalisation of each feature over the batch (section 6.3), and of each sample over its features."""
 
 import math
 
@@ -14,27 +12,29 @@ __all__ = ["BatchNormalization", "LayerNorm"]
 class BatchNormalization(Layer):
     """Batch normalisation, y = gamma (x - m) / sqrt(v + eps) + beta (section 6.3; Ioffe and Szegedy, 2015).
 
-    In training m and v are mean and variance of each feature over the batch, and enter running averages, r <- momentum
-    r + (1 - momentum) m; otherwise they are these averages. With xn = (x - m) / sqrt(v + eps), and means over the n
-    values of a feature: dgamma = sum dout xn, dbeta = sum dout, dx = gamma / sqrt(v + eps) (dout - mean(dout) - xn
-    mean(dout xn)); where m and v are the running averages, dx = gamma / sqrt(v + eps) dout.
+    In training m and v are mean and variance of each feature over the batch. They update running averages, r <-
+    momentum r + (1 - momentum) m. In prediction m and v are these averages.
+
+    With xn = (x - m) / sqrt(v + eps), and means over the n values of a feature: dgamma = sum dout xn, dbeta = sum dout,
+    dx = gamma / sqrt(v + eps) (dout - mean(dout) - xn mean(dout xn)). With the running averages, dx = gamma /
+    sqrt(v + eps) dout.
 
     Parameters
     ----------
     gamma, beta : (D,)
         Scale and shift of each feature, learnt.
     momentum : float in [0, 1], default 0.9
-        How much of the running averages is kept: 1 minus what PyTorch calls so.
+        Weight of the old value in the running averages: 1 minus PyTorch's ``momentum``.
     running_mean, running_var : (D,), optional
-        The averages so far; by default 0 and 1.
+        Initial running averages; by default 0 and 1.
     eps : float, default 1e-5
-        Keeps the quotient finite. (The book's is 1e-6.)
+        Added to v, to avoid division by 0. (The book's is 1e-6.)
 
     Notes
     -----
-    ``forward`` takes x of shape (N, D), or images (N, C, H, W). For gamma of shape (C,) these are normalised channel by
-    channel, over samples and places; for gamma of shape (C * H * W,), as in the book, value by value. As in PyTorch,
-    the running variance is averaged from variances with n - 1 in the denominator, v itself has n.
+    ``forward`` takes x of shape (N, D), or images (N, C, H, W). With gamma of shape (C,), each channel of images is
+    normalised over samples and pixels. With gamma of shape (C * H * W,), as in the book, each value is normalised over
+    samples. As in PyTorch, v has n in the denominator, and its running average n - 1.
     """
 
     parameter_names = ("gamma", "beta")
@@ -111,7 +111,7 @@ class BatchNormalization(Layer):
         return shape
 
     def _by_feature(self, x: Array) -> Array:
-        """Return x as (N, D), or as (N, C, H, W) where channels are normalised."""
+        """Return x as (N, D), or unchanged, (N, C, H, W), if channels are normalised."""
         per_channel = x.ndim == 4 and x.shape[1] == len(self.gamma)
         return x if per_channel else x.reshape(len(x), len(self.gamma))
 
@@ -129,16 +129,16 @@ class BatchNormalization(Layer):
 class LayerNorm(Layer):
     """Layer normalisation, y = gamma (x - m) / sqrt(v + eps) + beta (Ba, Kiros and Hinton, 2016).
 
-    m and v are mean and variance of each sample over its features. With xn = (x - m) / sqrt(v + eps), and means over
-    these features: dgamma = sum dout xn and dbeta = sum dout over all else, and with g = gamma dout,
-    dx = (g - mean(g) - xn mean(g xn)) / sqrt(v + eps).
+    m and v are mean and variance of each sample over its features. With xn = (x - m) / sqrt(v + eps), g = gamma dout,
+    and means over the features: dx = (g - mean(g) - xn mean(g xn)) / sqrt(v + eps). dgamma = sum dout xn and dbeta =
+    sum dout, over all other axes.
 
     Parameters
     ----------
     gamma, beta : (..., D)
-        Scale and shift, learnt; m and v are over as many last axes of x as they have.
+        Scale and shift, learnt. Their axes are the last axes of x, the features.
     eps : float, default 1e-5
-        Keeps the quotient finite.
+        Added to v, to avoid division by 0.
     """
 
     parameter_names = ("gamma", "beta")

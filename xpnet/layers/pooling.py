@@ -1,6 +1,4 @@
-"""Pooling: images made smaller by taking the maximum or the mean of each window (sections 7.3 and 7.4.4)."""
-
-from __future__ import annotations
+"""Pooling: the maximum or the mean of each window of an image (sections 7.3 and 7.4.4)."""
 
 import math
 
@@ -16,7 +14,7 @@ __all__ = ["AveragePooling", "GlobalAveragePooling", "Pooling"]
 
 
 class _Pooling(Layer):
-    """What both kinds share: windows that move over each channel of each image."""
+    """Base of max and average pooling: sliding windows on each channel of each image."""
 
     samplewise = True
     hands_over = True
@@ -41,7 +39,7 @@ class _Pooling(Layer):
             raise ValueError(f"{self.name} expected larger images or more padding: {error}") from None
 
     def _buffer(self, name: str, shape: tuple[int, ...], dtype: DTypeLike, like: Array) -> Array:
-        """Return an array for a result of shape (N, C, H, W), samples last; that of the step before if there is one."""
+        """Return an array for a result of shape (N, C, H, W), samples last: from `out`, or else a new one."""
         made = self.out.get(name)
         if made is not None:
             return samples_last(made)
@@ -49,10 +47,10 @@ class _Pooling(Layer):
 
 
 class Pooling(_Pooling):
-    """Max pooling: y is the largest number of each window, in each channel by itself (section 7.3).
+    """Max pooling: y is the maximum of each window of each channel (section 7.3).
 
-    dx = dout at that place of the window, and 0 at the others. Of equal numbers the first counts, row by row; a NaN is
-    larger than any number, and of several the last counts, as in PyTorch.
+    dx = dout at the maximum of the window, 0 elsewhere. Of equal maxima the first counts, row by row. NaN is larger
+    than any number; of several NaN the last counts, as in PyTorch.
 
     Parameters
     ----------
@@ -61,12 +59,12 @@ class Pooling(_Pooling):
     stride : int or (int, int), default 2
         Pixels from one window to the next, downwards and across.
     pad : int or (int, int), default 0
-        Rows and columns at each side that are never the maximum.
+        Rows and columns of padding at each side, which are never the maximum.
 
     Notes
     -----
     ``forward`` takes x of shape (N, C, H, W) and returns (N, C, H', W'), H' = (H + 2 pad - pool_h) // stride + 1.
-    For backward it keeps which pixel of its window each maximum was, a byte per window.
+    It saves the index of each maximum in its window, one byte per window (int32 for windows of over 255 pixels).
     """
 
     saved = ("index", "x_shape")
@@ -97,10 +95,10 @@ class Pooling(_Pooling):
 
 
 class AveragePooling(_Pooling):
-    """Average pooling: y is the mean of each window, in each channel by itself.
+    """Average pooling: y is the mean of each window of each channel.
 
-    dx = dout / (pool_h * pool_w), summed over the windows that see the pixel. Padding counts as zeros, as it does in
-    PyTorch unless told otherwise.
+    dx = dout / (pool_h * pool_w), summed over the windows that contain the pixel. Padding counts as zeros, PyTorch's
+    default.
 
     Parameters
     ----------
@@ -134,7 +132,7 @@ class AveragePooling(_Pooling):
 
 
 class GlobalAveragePooling(Layer):
-    """The mean of each channel of each image, (N, C, H, W) to (N, C): what a layer of class scores is put behind.
+    """Mean of each channel of each image, (N, C, H, W) to (N, C), in front of a layer of class scores.
 
     dx = dout / (H W) at each pixel.
     """

@@ -1,7 +1,5 @@
 """Dropout (section 6.4.3)."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -12,31 +10,31 @@ from xpnet.typing import Array, Seed
 
 __all__ = ["Dropout"]
 
-# Of Pelle Evensen's mixer "moremur" (2019), and minus the golden ratio's step of SplitMix64: odd numbers below 2**63,
-# which either module takes for an unsigned 64-bit integer.
+# The multipliers of Pelle Evensen's mixer "moremur" (2019), and the negative of SplitMix64's golden-ratio step. All are
+# odd, and below 2**63: NumPy and CuPy then take them as unsigned 64-bit integers.
 _STEP, _MULTIPLIERS = 0x61C8864680B583EB, ((27, 0x3C79AC492BA7B653), (33, 0x1C69B3F74AC4AE35))
 
 
 class Dropout(Layer):
-    """Switch off units at random in training (section 6.4.3; Srivastava and others, 2014).
+    """Dropout: set units to 0 at random in training (section 6.4.3; Srivastava and others, 2014).
 
-    In training y = x mask / (1 - p), where each element of the mask is 1 with probability 1 - p; dx = dout mask /
-    (1 - p). Otherwise y = x. So what is expected of a unit is the same in both.
+    In training y = x mask / (1 - p) and dx = dout mask / (1 - p). Each element of the mask is 1 with probability 1 - p,
+    else 0. In prediction y = x. The expected value of a unit is the same in both.
 
     Parameters
     ----------
     dropout_ratio : float in [0, 1), default 0.5
-        p, the share that is switched off.
+        Probability p that a unit is set to 0.
     scale_at_test : bool, default False
-        Whether to scale as the book does: y = x mask in training, and y = (1 - p) x otherwise.
+        Whether to scale as the book does: y = x mask in training, and y = (1 - p) x in prediction.
     seed : int or numpy.random.Generator, optional
-        Of the masks: the same ones on every device.
+        Seed of the masks, which are the same on every device.
 
     Notes
     -----
-    A mask is not drawn on the host, from where it would have to be carried to a GPU: it is a function of the seed, the
-    number of the call and that of the element, a hash of them, and is computed where x is. So it is the same on every
-    device. What changes from call to call, ``state``, is an array there too.
+    The mask is a hash of the seed, the number of the call and the index of the element. It is computed on the device of
+    x, so nothing is copied from the host, and all devices have the same masks. ``state``, which changes from call to
+    call, is an array on that device too.
     """
 
     saved = ("mask",)
@@ -68,9 +66,9 @@ class Dropout(Layer):
         return xp.multiply(dout, self.mask, out=self.out.get("dx"))
 
     def _random(self, x: Array) -> Array:
-        """Return integers in [0, 2**32), of the shape of x; other ones in each call, unless its buffers are fixed."""
+        """Return random integers in [0, 2**32) of the shape of x, new in each call unless buffers are fixed."""
         device = get_device(x)
-        if not device.holds(self.state):  # a layer that works alone
+        if not device.holds(self.state):  # in a layer that works alone; a network moves it
             self.state = device.asarray(self.state)
         stream = _mix(self.state.copy())
         if not self.fixed_buffers:
@@ -82,7 +80,7 @@ class Dropout(Layer):
 
 
 def _mix(z: Array) -> Array:
-    """Scramble unsigned 64-bit integers in place, and return them: each bit moves about half of the result's."""
+    """Hash unsigned 64-bit integers in place and return them: each input bit flips about half of the output bits."""
     for shift, multiplier in _MULTIPLIERS:
         z ^= z >> shift
         z *= multiplier

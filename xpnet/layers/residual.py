@@ -1,6 +1,4 @@
-"""Residual blocks: layers that learn what to add to their input."""
-
-from __future__ import annotations
+"""Residual blocks: layers whose output is added to their input."""
 
 import copy
 import math
@@ -15,19 +13,20 @@ __all__ = ["Residual"]
 
 
 class Residual(Layer):
-    """A block of layers, and a way around it: y = f(x) + x with f the layers in a row (He et al., 2016).
+    """Residual block, y = f(x) + x, with the layers in sequence as f (He et al., 2016).
 
-    dx = f'(x)^T dout + dout: whatever the block does, the gradient reaches what is in front of it.
+    dx = f'(x)^T dout + dout: the second term passes the gradient on unchanged.
 
     Parameters
     ----------
     *layers : Layer
-        The block, which returns arrays of its input's shape. They belong to it from now on.
+        Layers of the block. Its output has the shape of its input. The layers belong to the block from then on.
 
     Notes
     -----
-    The layers are named by class and running number, as in a `Sequential`, in ``parts``; errors and a network's buffers
-    call them ``Residual1.Affine2``, say. A network numbers their parameters among its own, in order: W1, b1, W2 ...
+    The layers have names in ``parts``, by class and running number, as in a `Sequential`. Errors and a network's
+    buffers call them ``Residual1.Affine2``, for example. A network numbers their parameters with its own, in order: W1,
+    b1, W2 ...
 
     Examples
     --------
@@ -93,12 +92,12 @@ class Residual(Layer):
         if x != y:  # broadcasting would hide it
             x_, y_ = (f"({', '.join(map(str, shape))})" for shape in (x, y))
             raise ValueError(
-                f"{self.name} adds its input to what its layers make of it, but x has the shape {x_} and that {y_}; "
+                f"{self.name} adds its input x to the output y of its last layer, but x has the shape {x_} and y {y_}; "
                 "let its last layer return the shape that its first one takes"
             )
 
     def __copy__(self) -> Self:
-        """Return another layer of the same parameters with a state of its own: of its layers as well."""
+        """Return a copy that shares the parameters; it has its own state, and so have its sublayers."""
         made = object.__new__(type(self))
         vars(made).update(vars(self), parts={name: copy.copy(layer) for name, layer in self.parts.items()})
         return made

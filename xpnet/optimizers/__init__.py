@@ -1,4 +1,4 @@
-"""Update rules (section 6.1): each goes over all parameters of a network as one vector, in place."""
+"""Update rules (section 6.1). Each updates all parameters of a network in place, as one vector."""
 
 import inspect
 from typing import Any
@@ -30,19 +30,19 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 
 
 def get_optimizer(name: str | Optimizer, **settings: Any) -> Optimizer:
-    """Return the optimiser called `name` with the given settings; an optimiser is returned as it is.
+    """Return the optimiser called `name` with the given settings. An optimiser is returned unchanged.
 
     Parameters
     ----------
     name : str or Optimizer
-        A key of `OPTIMIZERS`, in capitals or not: "sgd", "momentum", "adam" ...
+        A key of `OPTIMIZERS`, in upper or lower case, or an optimiser.
     **settings
-        What its class takes; by default the class's own.
+        Keyword arguments of its class.
 
     Raises
     ------
     ValueError
-        If there is none of that name, it has no such setting, or an optimiser is given along with settings.
+        If the name or a setting is unknown, or an optimiser is given with settings.
     """
     if isinstance(name, Optimizer):
         if settings:

@@ -1,6 +1,4 @@
-"""Rules with a learning rate of each parameter's own, from the squares of its gradients."""
-
-from __future__ import annotations
+"""Rules with a step size per parameter, from the squares of its gradients."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +15,7 @@ __all__ = ["AdaGrad", "Adam", "AdamW", "RMSprop"]
 
 
 class AdaGrad(Optimizer):
-    """Divide each step by the root of all squared gradients so far (section 6.1.5).
+    """AdaGrad: divide each step by the root of the sum of all squared gradients (section 6.1.5).
 
     h <- h + g**2, p <- p - lr * g / (sqrt(h) + eps). (Duchi, Hazan and Singer, "Adaptive Subgradient Methods for Online
     Learning and Stochastic Optimization", 2011.)
@@ -27,9 +25,9 @@ class AdaGrad(Optimizer):
     lr : float or schedule, default 0.01
         Learning rate.
     eps : float, default 1e-10
-        What keeps the divisor from 0: PyTorch's. The book's is 1e-7.
+        Added to the divisor, to avoid division by 0. PyTorch's default; the book's is 1e-7.
     weight_decay : float, default 0
-        Added to the gradient times p, see `Optimizer`.
+        L2 penalty, see `Optimizer`.
     **clipping
         ``clip_norm`` or ``clip_value``, see `Optimizer`.
     """
@@ -42,14 +40,16 @@ class AdaGrad(Optimizer):
         super().__init__(lr, weight_decay, **clipping)
         self.eps = positive("eps", eps)
 
-    def rule(self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[Array | float], a: Array) -> None:
+    def rule(
+        self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[Array | float], scratch: Array
+    ) -> None:
         (lr,), (h,) = coefficients, state
-        h += get_array_module(p).multiply(g, g, out=a)
-        kernels.descend_scaled(p, g, h, lr, self.eps, a)
+        h += get_array_module(p).multiply(g, g, out=scratch)
+        kernels.descend_scaled(p, g, h, lr, self.eps, scratch)
 
 
 class RMSprop(Optimizer):
-    """Divide each step by the root of a moving average of squared gradients (section 6.1.5).
+    """RMSprop: divide each step by the root of a moving average of squared gradients (section 6.1.5).
 
     h <- decay_rate * h + (1 - decay_rate) * g**2, p <- p - lr * g / (sqrt(h) + eps). (Tieleman and Hinton, lecture
     6.5 of "Neural Networks for Machine Learning", 2012.)
@@ -59,9 +59,9 @@ class RMSprop(Optimizer):
     lr : float or schedule, default 0.01
         Learning rate.
     decay_rate : float in [0, 1), default 0.99
-        How much of the average is kept; PyTorch's ``alpha``.
+        Weight of the old value in the average; PyTorch's ``alpha``.
     eps : float, default 1e-8
-        What keeps the divisor from 0: PyTorch's. The book's is 1e-7.
+        Added to the divisor, to avoid division by 0. PyTorch's default; the book's is 1e-7.
     weight_decay, **clipping
         As for `AdaGrad`.
     """
@@ -80,32 +80,34 @@ class RMSprop(Optimizer):
         self.decay_rate = fraction("decay_rate", decay_rate)
         self.eps = positive("eps", eps)
 
-    def rule(self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[Array | float], a: Array) -> None:
+    def rule(
+        self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[Array | float], scratch: Array
+    ) -> None:
         (lr,), (h,) = coefficients, state
-        kernels.move_average(h, get_array_module(p).multiply(g, g, out=a), self.decay_rate, a)
-        kernels.descend_scaled(p, g, h, lr, self.eps, a)
+        kernels.move_average(h, get_array_module(p).multiply(g, g, out=scratch), self.decay_rate, scratch)
+        kernels.descend_scaled(p, g, h, lr, self.eps, scratch)
 
 
 class Adam(Optimizer):
-    """Moving averages of gradients and of their squares, freed of the zeros they began with (section 6.1.6).
+    """Adam: steps by bias-corrected moving averages of gradients and of their squares (section 6.1.6).
 
     m <- beta1 * m + (1 - beta1) * g, v <- beta2 * v + (1 - beta2) * g**2, and at update t
 
     p <- p - lr / (1 - beta1**t) * m / (sqrt(v / (1 - beta2**t)) + eps).
 
-    (Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015, algorithm 1; so does PyTorch. The book adds its
-    eps, 1e-7, to sqrt(v) itself, as the remark at the end of the paper's section 2 does.)
+    (Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015, algorithm 1; PyTorch does the same. The book
+    adds its eps, 1e-7, to sqrt(v), as the end of section 2 of the paper suggests.)
 
     Parameters
     ----------
     lr : float or schedule, default 0.001
         Learning rate.
     beta1, beta2 : float in [0, 1), default 0.9 and 0.999
-        How much of either average is kept.
+        Weights of the old values in the two averages.
     eps : float, default 1e-8
-        What keeps the divisor from 0.
+        Added to the divisor, to avoid division by 0.
     weight_decay : float, default 0
-        Added to the gradient times p, see `Optimizer`.
+        L2 penalty, see `Optimizer`.
     **clipping
         ``clip_norm`` or ``clip_value``, see `Optimizer`.
     """
@@ -127,17 +129,19 @@ class Adam(Optimizer):
         self.eps = positive("eps", eps)
 
     def coefficients(self, lr: float, t: int) -> tuple[float, ...]:
-        """Return what takes the place of `lr` and `eps` once sqrt(1 - beta2**t) has gone from under the root of v."""
+        """Return `lr` and `eps` with the bias corrections, for a step lr * m / (sqrt(v) + eps)."""
         root = math.sqrt(1.0 - self.beta2**t)
         return lr * root / (1.0 - self.beta1**t), self.eps * root
 
-    def rule(self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[Array | float], a: Array) -> None:
+    def rule(
+        self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[Array | float], scratch: Array
+    ) -> None:
         (lr, eps), (m, v) = coefficients, state
-        kernels.descend_by_moments(p, g, m, v, lr, eps, (self.beta1, self.beta2), a)
+        kernels.descend_by_moments(p, g, m, v, lr, eps, (self.beta1, self.beta2), scratch)
 
 
 class AdamW(Adam):
-    """Adam with weight decay past the averages: p <- p - lr * weight_decay * p - Adam's step.
+    """AdamW: Adam with decoupled weight decay, p <- p - lr * weight_decay * p - Adam's step.
 
     (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019; as in PyTorch.)
 
@@ -146,7 +150,7 @@ class AdamW(Adam):
     lr, beta1, beta2, eps, **clipping
         As for `Adam`.
     weight_decay : float, default 0.01
-        The part of p that is taken away, times lr.
+        Decoupled weight decay, see `Optimizer`.
     """
 
     decoupled = True

@@ -1,4 +1,4 @@
-"""What the update rules share: their passes over the parameters, what they remember, and clipped gradients."""
+"""Base class of update rules: passes over the parameters, state, gradient clipping and weight decay."""
 
 from __future__ import annotations
 
@@ -17,49 +17,48 @@ from xpnet.typing import Array
 __all__ = ["Clipping", "Optimizer"]
 
 BLOCK = 2**19
-"""Bytes of parameters that a rule goes over at a time on the CPU, so that its second pass finds them in the cache.
+"""Size in bytes of the block that a rule updates at a time on the CPU, so that its second pass hits the cache.
 
-Adam's update of 1.9 million parameters takes a tenth less time for it, of 8 million a third."""
+Adam's update of 1.9 million parameters takes a tenth less time, of 8 million a third."""
 
 
 class Clipping(TypedDict, total=False):
-    """The settings of `Optimizer` that every rule takes by keyword."""
+    """Keyword arguments of `Optimizer` that every rule takes."""
 
     clip_norm: float | None
     clip_value: float | None
 
 
 class Optimizer:
-    """A rule that changes parameters, in place, by their gradients.
+    """Update rule: changes parameters in place, given their gradients.
 
-    A subclass says what it remembers, in ``state_names``, and defines `rule`, which is written as if there were one
-    vector of parameters: a network's is one.
+    A subclass names its state in ``state_names``, and defines `rule` for a single vector of parameters. A network's
+    parameters are one vector.
 
     Parameters
     ----------
     lr : float or callable, default 0.01
-        Learning rate; or what returns it for each step, counted from 0 (`xpnet.optimizers.schedules`).
+        Learning rate, or a function of the step, counted from 0 (`xpnet.optimizers.schedules`).
     weight_decay : float, default 0
-        Pull all parameters towards 0: ``weight_decay * p`` is added to the gradient, which is that of the loss plus
-        ``weight_decay / 2 * sum(p ** 2)``. In rules that are ``decoupled``, ``p -= lr * weight_decay * p`` instead.
+        L2 penalty. ``weight_decay * p`` is added to the gradient, as for a loss with the term
+        ``weight_decay / 2 * sum(p ** 2)``. ``decoupled`` rules apply ``p -= lr * weight_decay * p`` instead.
     clip_norm : float, optional
-        Scale gradients, all parameters' together, so that their Euclidean norm is no larger: as
-        ``torch.nn.utils.clip_grad_norm_`` does, by ``min(1, clip_norm / (norm + 1e-6))``.
+        Maximal Euclidean norm of all gradients together. They are multiplied by ``min(1, clip_norm / (norm + 1e-6))``,
+        as in ``torch.nn.utils.clip_grad_norm_``.
     clip_value : float, optional
-        Cut every element of the gradients to [-clip_value, clip_value]. Either this or `clip_norm`. Both come before
-        `weight_decay`, and leave the array of gradients itself unchanged.
+        Clip every element of the gradients to [-clip_value, clip_value]. It excludes `clip_norm`. Both come before
+        `weight_decay`, and leave the gradient array itself unchanged.
 
     Attributes
     ----------
     steps : int
-        Updates so far.
+        Number of updates so far.
     state : dict of str to mapping of str to array
-        What the rule remembers between updates (a momentum, say): by the name of the quantity, and then by the name
-        of the parameter. Empty before the first update, and for a rule that remembers nothing. It follows the
-        parameters to another device or dtype. With `steps` it is all there is to save: set on a new optimiser of the
-        same settings, as arrays of any device, these two make it go on from there.
+        State between updates, such as a momentum: arrays by quantity, then by parameter. It is empty before the first
+        update, and for a rule without state. It follows the parameters to another device or dtype. To resume training,
+        save `steps` and `state`, and set them on a new optimiser with the same settings; arrays of any device will do.
     state_names : tuple of str
-        The names of these quantities.
+        Names of the quantities in `state`.
 
     Raises
     ------
@@ -68,7 +67,7 @@ class Optimizer:
     """
 
     decoupled: ClassVar[bool] = False
-    """Whether weight decay goes past the rule, straight to the parameters."""
+    """Whether weight decay is applied to the parameters directly, not added to the gradient."""
 
     state: dict[str, Mapping[str, Array]]
 
@@ -93,7 +92,7 @@ class Optimizer:
 
     @property
     def lr(self) -> LearningRate:
-        """The learning rate, or what returns it for each step."""
+        """Learning rate, or the function that returns it for each step."""
         return self._lr
 
     @lr.setter
@@ -102,12 +101,12 @@ class Optimizer:
 
     @property
     def current_lr(self) -> float:
-        """The learning rate of the next update."""
+        """Learning rate of the next update."""
         return self._lr_at(self.steps)
 
     @property
     def state_names(self) -> tuple[str, ...]:
-        """The names of the quantities that the rule remembers."""
+        """Names of the quantities in `state`."""
         return ()
 
     def coefficients(self, lr: float, t: int) -> tuple[float, ...]:
@@ -116,45 +115,47 @@ class Optimizer:
         Parameters
         ----------
         lr : float
-            The learning rate of this update.
+            Learning rate of this update.
         t : int
-            Its number, the first being 1.
+            Number of this update, counted from 1.
         """
         return (lr,)
 
-    def rule(self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[Array | float], a: Array) -> None:
+    def rule(
+        self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[Array | float], scratch: Array
+    ) -> None:
         """Change `p` and `state` in place.
 
         Parameters
         ----------
         p, g : arrays of one shape
-            Parameters and their gradient, which is not to be changed: a part of a network's vector, (n,), or an array.
-        state : sequence of arrays of that shape
-            What is remembered of them, in the order of ``state_names``; zeros at first.
+            Parameters and their gradient: a part of a network's vector, (n,), or an array. `g` must stay unchanged.
+        state : sequence of arrays of the same shape
+            State of these parameters, in the order of ``state_names``. Zeros at first.
         coefficients : sequence of float
-            What `coefficients` returned for this update; in a step that runs as a CUDA graph, arrays without axes.
-            Only they may change from update to update: all else is the same whenever the graph is launched.
-        a : array of that shape
-            Room for intermediate results.
+            Result of `coefficients` for this update; in a CUDA graph, 0-d arrays. Only they change from update to
+            update. A launched graph repeats everything else.
+        scratch : array of the same shape
+            Buffer for intermediate results.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define rule(p, g, state, coefficients, a)")
+        raise NotImplementedError(f"{type(self).__name__} must define rule(p, g, state, coefficients, scratch)")
 
     def update(self, params: Mapping[str, Array], grads: Mapping[str, Array]) -> None:
-        """Change `params` in place, and nothing else but the optimiser itself.
+        """Update `params` in place, and leave `grads` unchanged.
 
         Parameters
         ----------
         params, grads : mapping of str to array
-            A network's ``params`` and its gradient, which are updated as one vector; or dicts of arrays.
+            A network's ``params`` and its gradient, updated as one vector; or dicts of arrays.
 
         Raises
         ------
         KeyError
             If a parameter has no gradient.
         ValueError
-            If the shapes differ, or the parameters are not those of the updates before.
+            If the shapes differ, or the parameters are not those of earlier updates.
         TypeError
-            If something in `params` is no array of floats.
+            If a value of `params` is not an array of floats.
         DeviceError
             If parameters and gradients are on different devices.
         """
@@ -165,47 +166,47 @@ class Optimizer:
         return rate_at(self._lr, t) if callable(self._lr) else self._lr
 
     def numbers(self, ahead: int) -> tuple[float, ...]:
-        """Return all numbers that change from update to update: the rule's coefficients, then a factor.
+        """Return all numbers that change from update to update: the rule's coefficients, then the decay.
 
-        The factor, 1 - lr * weight_decay, is that of decoupled weight decay.
+        The decay is 1 - lr * weight_decay, the factor of decoupled weight decay.
 
         Parameters
         ----------
         ahead : int
-            Updates from now; 0 is the next one.
+            Index of the update, counted from the next one, 0.
         """
         t = self.steps + ahead
         lr = self._lr_at(t)
         return (*self.coefficients(lr, t + 1), 1.0 - lr * self.weight_decay)
 
     def apply(self, params: Mapping[str, Array], grads: Mapping[str, Array], numbers: Sequence[Array | float]) -> None:
-        """Change `params` as an update with the given `numbers` does; `steps` stays as it is.
+        """Update `params` with the given `numbers`, and leave `steps` unchanged.
 
         Parameters
         ----------
         params, grads
             As in `update`.
-        numbers : sequence of float, or of arrays without axes on the device
-            Such as `numbers` returned.
+        numbers : sequence of float, or of 0-d arrays on the device
+            Result of `numbers`.
         """
         *coefficients, decay = numbers
         with _device(params).activate():
             work = self._work(params, grads)
             scale = None if self.clip_norm is None else _norm_scale([g for g, _ in work], self.clip_norm)
             for g, blocks in work:
-                for part, p, state, a, b in blocks:
-                    direction = self._direction(p, g[part], scale, a, b)
+                for part, p, state, scratch, out in blocks:
+                    direction = self._direction(p, g[part], scale, scratch, out)
                     if self.decoupled and self.weight_decay:
                         p *= decay
-                    self.rule(p, direction, state, coefficients, a)
+                    self.rule(p, direction, state, coefficients, scratch)
 
     def fixed_settings(self) -> dict[str, Any]:
-        """Return the settings, by name, that are the same in each update; the learning rate is not."""
+        """Return the settings by name, without the learning rate, which may change between updates."""
         settings = {name: value for name, value in vars(self).items() if isinstance(value, (int, float, type(None)))}
         return {name: value for name, value in settings.items() if name not in {"steps", "_lr"}}
 
     def _work(self, params: Mapping[str, Array], grads: Mapping[str, Array]) -> list[tuple[Array, list[_Block]]]:
-        """Return what to go over: the two flat vectors where there are such, else array by array."""
+        """Pair each gradient with its blocks of parameters: the flat vectors if there are any, else each array."""
         if isinstance(params, ParameterVector) and params.layout == getattr(grads, "layout", None):
             return [(grads.flat, self._blocks_of(params))]  # type: ignore[attr-defined]
         missing = params.keys() - grads.keys()
@@ -222,27 +223,28 @@ class Optimizer:
         ]
 
     def _blocks_of(self, params: ParameterVector) -> list[_Block]:
-        """Return the blocks of a flat vector: those of the update before, where nothing has changed."""
+        """Return the blocks of a flat vector, reused from the update before if parameters and state are the same."""
         seen = [params, *(self.state.get(quantity) for quantity in self.state_names)]
         if self._seen != seen:  # compared by identity, as ParameterVectors are
             kept: list[Any] = [self.remembered(quantity, params) for quantity in self.state_names]
             flat = params.flat
             size = min(BLOCK // flat.itemsize, flat.size) if is_on_host(flat) else flat.size
-            a, b = _empty_like(flat[:size]), _empty_like(flat[:size])
+            scratch, out = _empty_like(flat[:size]), _empty_like(flat[:size])
             self._blocks, self._seen = [], [params, *kept]
             for start in range(0, flat.size, max(size, 1)):
                 part = slice(start, min(start + size, flat.size))
                 n = part.stop - start
-                self._blocks.append(_Block(part, flat[part], [vector.flat[part] for vector in kept], a[:n], b[:n]))
+                state = [vector.flat[part] for vector in kept]
+                self._blocks.append(_Block(part, flat[part], state, scratch[:n], out[:n]))
         return self._blocks
 
     def remembered(self, quantity: str, params: Mapping[str, Array]) -> Mapping[str, Array]:
-        """Return a quantity of `state_names`, laid out as the parameters: made, or moved, where it is not yet.
+        """Return a quantity of `state_names` with the layout of `params`, created or moved if necessary.
 
         Raises
         ------
         ValueError
-            If it is there for parameters of other names or shapes.
+            If the state is of parameters with other names or shapes.
         """
         kept = self.state.get(quantity)
         if kept is not None and _is_laid_out_as(kept, params):
@@ -266,34 +268,34 @@ class Optimizer:
         self.state[quantity] = fitted
         return fitted
 
-    def _direction(self, p: Array, g: Array, scale: Array | None, a: Array, b: Array) -> Array:
-        """Return the gradient that the rule shall see, clipped and with the decay's share: `g` itself, or in `b`."""
+    def _direction(self, p: Array, g: Array, scale: Array | None, scratch: Array, out: Array) -> Array:
+        """Return the gradient with clipping and weight decay, written to `out`; `g` itself if there is neither."""
         xp = get_array_module(p)
         if scale is not None:
-            g = xp.multiply(g, scale, out=b)
+            g = xp.multiply(g, scale, out=out)
         elif self.clip_value is not None:
-            g = xp.clip(g, -self.clip_value, self.clip_value, out=b)
+            g = xp.clip(g, -self.clip_value, self.clip_value, out=out)
         if self.weight_decay and not self.decoupled:
-            g = xp.add(g, xp.multiply(p, self.weight_decay, out=a), out=b)
+            g = xp.add(g, xp.multiply(p, self.weight_decay, out=scratch), out=out)
         return g
 
     def __getstate__(self) -> dict[str, Any]:
-        # Copies of the blocks would be arrays of their own, not views of the copied vectors.
+        # Copied blocks would not be views of the copied vectors.
         return {**self.__dict__, "_blocks": [], "_seen": []}
 
 
 class _Block(NamedTuple):
-    """Where some elements are in the gradient; they themselves, what is remembered of them, and room for results."""
+    """Block of parameters: index in the gradient, parameters, state, and two buffers for results."""
 
     part: Any
     p: Array
     state: list[Array]
-    a: Array
-    b: Array
+    scratch: Array
+    out: Array
 
 
 def _device(params: Mapping[str, Array]) -> Device:
-    """Return where the parameters are, having made sure that they can be changed in place."""
+    """Check that the parameters can be changed in place, and return their device."""
     if isinstance(params, ParameterVector):
         return params.device
     for name, p in params.items():
@@ -319,10 +321,10 @@ def _empty_like(x: Array) -> Array:
 
 
 def _norm_scale(grads: Sequence[Array], clip_norm: float) -> Array:
-    """Return what to multiply gradients with, on their device: nothing waits for it."""
+    """Return the factor min(1, clip_norm / (norm + 1e-6)), a scalar on the device, without waiting for it."""
     xp = get_array_module(*grads)
     squares: Any = 0.0
     for g in grads:
-        wide = g.astype("float32") if g.itemsize < 4 else g  # in half precision the sum would overflow
+        wide = g.astype("float32") if g.itemsize < 4 else g  # the sum would overflow in float16
         squares = squares + kernels.squared_norm(wide)
     return xp.minimum(clip_norm / (xp.sqrt(squares) + 1e-6), 1.0)

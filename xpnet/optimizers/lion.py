@@ -1,6 +1,4 @@
-"""Steps of one size in every coordinate."""
-
-from __future__ import annotations
+"""Lion, a rule with steps of equal size in every coordinate."""
 
 from collections.abc import Sequence
 from typing import Unpack
@@ -16,20 +14,20 @@ __all__ = ["Lion"]
 
 
 class Lion(Optimizer):
-    """Step by the sign of a moving average of gradients.
+    """Lion: step by the sign of a moving average of gradients.
 
-    p <- p - lr * (sign(beta1 * m + (1 - beta1) * g) + weight_decay * p), then m <- beta2 * m + (1 - beta2) * g. It
-    remembers half of what Adam does, and wants a learning rate 3 to 10 times smaller. (Chen and others, "Symbolic
-    Discovery of Optimization Algorithms", 2023, algorithm 2.)
+    p <- p - lr * (sign(beta1 * m + (1 - beta1) * g) + weight_decay * p), then m <- beta2 * m + (1 - beta2) * g. Its
+    state is half of Adam's. Its learning rate should be 3 to 10 times smaller. (Chen and others, "Symbolic Discovery of
+    Optimization Algorithms", 2023, algorithm 2.)
 
     Parameters
     ----------
     lr : float or schedule, default 0.0001
         Learning rate.
     beta1, beta2 : float in [0, 1), default 0.9 and 0.99
-        How much of the average counts for the step, and how much is kept.
+        Weight of the average m in the step, and of its old value in its update.
     weight_decay : float, default 0
-        The part of p that is taken away, times lr.
+        Decoupled weight decay, see `Optimizer`.
     **clipping
         ``clip_norm`` or ``clip_value``, see `Optimizer`.
     """
@@ -49,12 +47,14 @@ class Lion(Optimizer):
         self.beta1 = fraction("beta1", beta1)
         self.beta2 = fraction("beta2", beta2)
 
-    def rule(self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[Array | float], a: Array) -> None:
+    def rule(
+        self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[Array | float], scratch: Array
+    ) -> None:
         xp = get_array_module(p)
         (lr,), (m,) = coefficients, state
-        xp.multiply(m, self.beta1 / (1.0 - self.beta1), out=a)  # a positive factor leaves the sign alone
-        a += g
-        xp.sign(a, out=a)
-        a *= lr
-        p -= a
-        kernels.move_average(m, g, self.beta2, a)
+        xp.multiply(m, self.beta1 / (1.0 - self.beta1), out=scratch)  # divided by 1 - beta1 > 0: the same sign
+        scratch += g
+        xp.sign(scratch, out=scratch)
+        scratch *= lr
+        p -= scratch
+        kernels.move_average(m, g, self.beta2, scratch)

@@ -1,11 +1,9 @@
-"""Learning-rate schedules: objects that, called with the number of a step, return its learning rate.
+"""Learning-rate schedules: functions of the step that return its learning rate.
 
-Every optimiser takes one as ``lr=``, or any other function of a step's number: ``lambda step: 0.1 * 0.999**step``, say.
-The first update is step 0. The rates are those of ``torch.optim.lr_scheduler``, stepped once an update, under its names
-but for "LR" and "Annealing".
+Every optimiser takes a schedule as ``lr=``, or any other function, such as ``lambda step: 0.1 * 0.999**step``. The
+first update is step 0. The rates are those of ``torch.optim.lr_scheduler``, stepped once per update. Names are
+PyTorch's, but for "LR" and "Annealing".
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Callable
@@ -17,16 +15,16 @@ from xpnet.optimizers.settings import count, fraction, not_negative, positive
 __all__ = ["CosineAnnealing", "LearningRate", "OneCycle", "StepLR", "Warmup", "get_schedule", "rate_at"]
 
 LearningRate: TypeAlias = float | Callable[[int], float]
-"""A number, or what gives one for each step."""
+"""A number, or a function that returns one for each step."""
 
 
 def rate_at(lr: LearningRate, step: int) -> float:
-    """Return the learning rate of a step: a finite number, and not negative.
+    """Return the learning rate of a step.
 
     Raises
     ------
     ValueError
-        If it is none.
+        If the rate is not finite, or negative.
     """
     if callable(lr):
         return not_negative(f"lr at step {step}", lr(step))
@@ -40,11 +38,11 @@ class StepLR:
     Parameters
     ----------
     lr : float
-        The first rate.
+        First rate.
     step_size : int
-        Steps at the same rate.
+        Number of steps at the same rate.
     gamma : float, default 0.1
-        What the rate is then multiplied by.
+        Factor from one rate to the next.
 
     Examples
     --------
@@ -71,17 +69,17 @@ class StepLR:
 class CosineAnnealing:
     """Lower the rate along half a cosine, from `lr` at step 0 to `eta_min` at step `T_max`, and keep it there.
 
-    PyTorch's would rise again after `T_max`. (Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm
-    Restarts", 2017, without its restarts.)
+    PyTorch's rate rises again after `T_max`. (Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm
+    Restarts", 2017, without restarts.)
 
     Parameters
     ----------
     lr : float
-        The first rate.
+        First rate.
     T_max : int
-        The step at which the last rate is reached.
+        Step of the last rate.
     eta_min : float, default 0
-        The last rate.
+        Last rate.
     """
 
     lr: float
@@ -100,22 +98,22 @@ class CosineAnnealing:
 
 @dataclass(frozen=True)
 class OneCycle:
-    """Raise the rate to `max_lr`, and lower it to almost nothing, along half a cosine each.
+    """Raise the rate to `max_lr`, then lower it to almost 0, along half a cosine each.
 
-    From ``max_lr / div_factor`` to `max_lr`, which is reached ``pct_start * total_steps - 1`` steps after the first, to
-    ``max_lr / div_factor / final_div_factor`` at the last of `total_steps`, which stays. Momenta are left alone.
-    (Smith and Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates", 2018.)
+    The rate is ``max_lr / div_factor`` at step 0, `max_lr` at step ``pct_start * total_steps - 1``, and ``max_lr /
+    div_factor / final_div_factor`` at the last of `total_steps`, and from then on. Momenta stay constant. (Smith and
+    Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates", 2018.)
 
     Parameters
     ----------
     max_lr : float
-        The highest rate.
+        Highest rate.
     total_steps : int
-        Steps in all.
+        Number of steps.
     pct_start : float, default 0.3
-        The part of them in which the rate rises.
+        Fraction of the steps in which the rate rises.
     div_factor, final_div_factor : float, default 25 and 10,000
-        What the highest rate is divided by for the first, and that one for the last.
+        Highest rate divided by first rate, and first rate divided by last rate.
     """
 
     max_lr: float
@@ -142,19 +140,19 @@ class OneCycle:
 
 @dataclass(frozen=True)
 class Warmup:
-    """Raise the rate evenly to that of another schedule, which begins then.
+    """Raise the rate linearly to the first rate of another schedule, then follow that schedule.
 
-    At step t of the first `total_iters`: ``lr * (start_factor + (1 - start_factor) * t / total_iters)``, where a
-    schedule's `lr` is that of its step 0. (PyTorch: ``SequentialLR`` of ``LinearLR`` and the other.)
+    At step t < `total_iters` the rate is ``lr * (start_factor + (1 - start_factor) * t / total_iters)``, with the
+    schedule's rate at its step 0 as ``lr``. (PyTorch: ``SequentialLR`` of ``LinearLR`` and the other.)
 
     Parameters
     ----------
     lr : float or schedule
-        What comes after.
+        Rate or schedule after the warmup.
     total_iters : int
-        Steps until then.
+        Number of steps of the warmup.
     start_factor : float, default 1/3
-        With which part of the rate to begin.
+        Fraction of the rate at step 0.
 
     Examples
     --------
@@ -180,21 +178,21 @@ class Warmup:
 
 
 def get_schedule(name: str, lr: float, steps: int) -> LearningRate:
-    """Return the schedule called `name` over a run of so many steps.
+    """Return the schedule called `name` for a run.
 
     Parameters
     ----------
     name : {"constant", "step", "cosine", "one-cycle"}
         ``"step"`` divides the rate by ten after each third of the run.
     lr : float
-        The first rate; the highest, of ``"one-cycle"``.
+        First rate; for ``"one-cycle"`` the highest rate.
     steps : int
-        Steps of the run.
+        Number of steps of the run.
 
     Raises
     ------
     ValueError
-        If there is none of that name, or a setting is out of its range.
+        If the name is unknown, or a setting is out of its range.
     """
     schedules: dict[str, Callable[[], LearningRate]] = {
         "constant": lambda: lr,

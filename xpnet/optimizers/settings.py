@@ -1,6 +1,4 @@
-"""The ranges of settings. What is checked comes back as a Python number, which leaves an array's dtype alone."""
-
-from __future__ import annotations
+"""Range checks of settings. Each returns a Python number, which does not change the dtype of an array."""
 
 import math
 import operator
@@ -24,7 +22,7 @@ def fraction(name: str, value: float) -> float:
 
 
 def count(name: str, value: int) -> int:
-    """Return a setting in 1, 2, 3 ..."""
+    """Return a setting that is a positive integer."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -38,7 +36,7 @@ def _number(value: float) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        return math.nan  # which is in no range
+        return math.nan  # NaN is in no range
 
 
 def _within(name: str, value: float, is_within: bool, expected: str) -> float:

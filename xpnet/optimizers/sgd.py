@@ -1,7 +1,5 @@
 """Gradient descent, with and without momentum."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Unpack
 
@@ -15,9 +13,9 @@ __all__ = ["SGD", "Momentum", "Nesterov"]
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent, p <- p - lr * g (section 6.1.2), or with momentum, as in PyTorch.
+    """Stochastic gradient descent, p <- p - lr * g (section 6.1.2), optionally with momentum, as in PyTorch.
 
-    With momentum, v <- momentum * v + g, and p <- p - lr * v; Nesterov's: p <- p - lr * (g + momentum * v).
+    Momentum: v <- momentum * v + g, p <- p - lr * v. Nesterov's: the same v, p <- p - lr * (g + momentum * v).
     (Sutskever and others, "On the importance of initialization and momentum in deep learning", 2013.)
 
     Parameters
@@ -25,11 +23,11 @@ class SGD(Optimizer):
     lr : float or schedule, default 0.01
         Learning rate.
     momentum : float in [0, 1), default 0
-        How much of the step before is kept; 0 remembers nothing.
+        Momentum factor. 0 keeps no state.
     nesterov : bool, default False
-        Whether to step from where the momentum leads; it takes a `momentum`.
+        Whether to use Nesterov's momentum. It needs `momentum` > 0.
     weight_decay : float, default 0
-        Added to the gradient times p, see `Optimizer`.
+        L2 penalty, see `Optimizer`.
     **clipping
         ``clip_norm`` or ``clip_value``, see `Optimizer`.
     """
@@ -52,26 +50,28 @@ class SGD(Optimizer):
     def state_names(self) -> tuple[str, ...]:
         return ("v",) if self.momentum else ()
 
-    def rule(self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[Array | float], a: Array) -> None:
+    def rule(
+        self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[Array | float], scratch: Array
+    ) -> None:
         (lr,) = coefficients
         if state:
-            kernels.descend_with_momentum(p, g, state[0], lr, self.momentum, self.nesterov, a)
+            kernels.descend_with_momentum(p, g, state[0], lr, self.momentum, self.nesterov, scratch)
         else:
-            kernels.descend(p, g, lr, a)
+            kernels.descend(p, g, lr, scratch)
 
 
 class Momentum(SGD):
     """SGD with the book's default for momentum (section 6.1.4).
 
-    The book's v <- momentum * v - lr * g, p <- p + v are the same steps while lr stays the same: its v is -lr times
-    this one. When lr changes, this v, PyTorch's, takes the new one at once.
+    The book has v <- momentum * v - lr * g, p <- p + v. For a constant lr the steps are the same: the book's v is -lr
+    times this one. A new lr acts on all of this v at once, as in PyTorch.
 
     Parameters
     ----------
     lr : float or schedule, default 0.01
         Learning rate.
     momentum : float in [0, 1), default 0.9
-        How much of the step before is kept.
+        Momentum factor.
     weight_decay, **clipping
         As for `SGD`.
     """
@@ -89,15 +89,15 @@ class Momentum(SGD):
 class Nesterov(SGD):
     """SGD with Nesterov's momentum, and the book's default for it.
 
-    The book's p <- p + momentum**2 * v - (1 + momentum) * lr * g, with v of the step before and as in `Momentum`, is
-    the same.
+    The book has p <- p + momentum**2 * v - (1 + momentum) * lr * g, with the book's v (see `Momentum`) of the step
+    before. For a constant lr the steps are the same.
 
     Parameters
     ----------
     lr : float or schedule, default 0.01
         Learning rate.
     momentum : float in (0, 1), default 0.9
-        How much of the step before is kept.
+        Momentum factor.
     weight_decay, **clipping
         As for `SGD`.
     """
