@@ -103,21 +103,21 @@ def softmax_cross_entropy_gradient(y: Array, t: Array, scale: Array | float, out
     return dx
 
 
-def descend(p: Array, direction: Array, lr: Array | float, scratch: Array) -> Any:
+def sgd_update(p: Array, direction: Array, lr: Array | float, scratch: Array) -> Any:
     if not _fit(p, direction):
         return NotImplemented
-    return _launch("descend", p, p.size, p, direction, *_number(lr), p.size)
+    return _launch("sgd_update", p, p.size, p, direction, *_number(lr), p.size)
 
 
-def descend_with_momentum(
+def momentum_update(
     p: Array, g: Array, v: Array, lr: Array | float, kept: float, nesterov: bool, scratch: Array
 ) -> Any:
     if not _fit(p, g, v):
         return NotImplemented
-    return _launch("descend_with_momentum", p, p.size, p, g, v, *_number(lr), kept, nesterov, p.size)
+    return _launch("momentum_update", p, p.size, p, g, v, *_number(lr), kept, nesterov, p.size)
 
 
-def descend_by_moments(
+def adam_update(
     p: Array,
     g: Array,
     m: Array,
@@ -129,7 +129,7 @@ def descend_by_moments(
 ) -> Any:
     if not _fit(p, g, m, v):
         return NotImplemented
-    return _launch("descend_by_moments", p, p.size, p, g, m, v, *_number(lr), *_number(eps), *betas, p.size)
+    return _launch("adam_update", p, p.size, p, g, m, v, *_number(lr), *_number(eps), *betas, p.size)
 
 
 def add_windows(seen: Array, out: Array, windows: Windows, rows: range) -> Any:

@@ -11,7 +11,7 @@ from xpnet.kernels.operations import kernel, matmul
 from xpnet.typing import Array
 from xpnet.windows import Windows
 
-__all__ = ["add_windows", "contract", "max_pool", "max_pool_gradient", "spread"]
+__all__ = ["add_windows", "batched_matmul", "batched_matmul_transposed", "max_pool", "max_pool_gradient"]
 
 UNPACKED = 10**6
 """Multiplications up to which OpenBLAS, where it has AVX-512, multiplies matrices as they lie in memory, in one thread.
@@ -68,7 +68,7 @@ def max_pool_gradient(dout: Array, index: Array, dx: Array, windows: Windows) ->
             image += part * chosen
 
 
-def spread(a: Array, b: Array, out: Array) -> Array:
+def batched_matmul(a: Array, b: Array, out: Array) -> Array:
     """Return ``a @ b`` for stacks of matrices a (G, M, K) and b (G, K, P), P usually much larger than M and K.
 
     On the host, if a is small, in parts of at most `UNPACKED` multiplications: for M, K, P = 6, 25, 78,400 in 0.4 ms
@@ -83,7 +83,7 @@ def spread(a: Array, b: Array, out: Array) -> Array:
     return matmul(a, b, out=out)
 
 
-def contract(a: Array, b: Array) -> Array:
+def batched_matmul_transposed(a: Array, b: Array) -> Array:
     """Return ``a @ b^T`` for stacks of matrices a (G, M, P) and b (G, K, P), P usually much larger than M and K.
 
     On the host, if the result is small, as the sum of products of at most `UNPACKED` multiplications each: for

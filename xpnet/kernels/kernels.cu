@@ -73,14 +73,14 @@ __device__ void softmax_cross_entropy_gradient(
 
 // p -= lr * direction.
 template <typename T>
-__device__ void descend(T* p, const T* direction, Number<T> lr, Index size) {
+__device__ void sgd_update(T* p, const T* direction, Number<T> lr, Index size) {
     T step = lr.value();
     FOR_ELEMENTS(i, size) p[i] -= direction[i] * step;
 }
 
 // v = kept * v + g, p -= lr * (v, or with Nesterov kept * v + g).
 template <typename T>
-__device__ void descend_with_momentum(
+__device__ void momentum_update(
     T* p, const T* g, T* v, Number<T> lr, double kept, bool nesterov, Index size) {
     T step = lr.value();
     FOR_ELEMENTS(i, size) {
@@ -91,7 +91,7 @@ __device__ void descend_with_momentum(
 
 // Adam's step, with lr and eps as its moving averages' bias makes them.
 template <typename T>
-__device__ void descend_by_moments(
+__device__ void adam_update(
     T* p, const T* g, T* m, T* v, Number<T> lr, Number<T> eps, double beta1, double beta2, Index size) {
     T step = lr.value(), least = eps.value();
     FOR_ELEMENTS(i, size) {
@@ -204,18 +204,18 @@ __device__ void max_pool_gradient(const T* dout, const uint8* index, T* dx, Wind
         gather_pixels(x, index, out, size, width);                                                              \
     }                                                                                                           \
     extern "C" __global__ void relu_##T(const T* x, T* y, bool* mask, Index size) { relu(x, y, mask, size); }   \
-    extern "C" __global__ void descend_##T(                                                                     \
+    extern "C" __global__ void sgd_update_##T(                                                                  \
         T* p, const T* direction, const T* lr_at, double lr, Index size) {                                      \
-        descend(p, direction, Number<T>{lr_at, lr}, size);                                                      \
+        sgd_update(p, direction, Number<T>{lr_at, lr}, size);                                                   \
     }                                                                                                           \
-    extern "C" __global__ void descend_with_momentum_##T(                                                       \
+    extern "C" __global__ void momentum_update_##T(                                                             \
         T* p, const T* g, T* v, const T* lr_at, double lr, double kept, bool nesterov, Index size) {            \
-        descend_with_momentum(p, g, v, Number<T>{lr_at, lr}, kept, nesterov, size);                             \
+        momentum_update(p, g, v, Number<T>{lr_at, lr}, kept, nesterov, size);                                   \
     }                                                                                                           \
-    extern "C" __global__ void descend_by_moments_##T(                                                          \
+    extern "C" __global__ void adam_update_##T(                                                                 \
         T* p, const T* g, T* m, T* v, const T* lr_at, double lr, const T* eps_at, double eps, double beta1,     \
         double beta2, Index size) {                                                                             \
-        descend_by_moments(p, g, m, v, Number<T>{lr_at, lr}, Number<T>{eps_at, eps}, beta1, beta2, size);       \
+        adam_update(p, g, m, v, Number<T>{lr_at, lr}, Number<T>{eps_at, eps}, beta1, beta2, size);              \
     }                                                                                                           \
     extern "C" __global__ void add_windows_##T(                                                                 \
         const T* seen, T* out, WINDOWS, Index start, Index stop, Index size) {                                  \

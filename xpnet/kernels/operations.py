@@ -21,23 +21,23 @@ from xpnet.typing import Array, DTypeLike
 __all__ = [
     "Call",
     "Observer",
+    "adam_update",
     "as_floats",
     "call",
-    "descend",
-    "descend_by_moments",
-    "descend_scaled",
-    "descend_with_momentum",
     "gather",
     "kernel",
     "matmul",
-    "move_average",
+    "momentum_update",
     "observing",
     "precision",
     "relu",
     "relu_gradient",
+    "scaled_update",
+    "sgd_update",
     "softmax_cross_entropy",
     "softmax_cross_entropy_gradient",
     "squared_norm",
+    "update_average",
     "using",
 ]
 
@@ -237,24 +237,24 @@ def softmax_cross_entropy_gradient(y: Array, t: Array, scale: Array | float, out
 
 
 @kernel
-def descend(p: Array, direction: Array, lr: Array | float, scratch: Array) -> None:
+def sgd_update(p: Array, direction: Array, lr: Array | float, scratch: Array) -> None:
     """Change `p` to p - lr * direction in place; `scratch` has room for an intermediate result."""
     p -= get_array_module(p).multiply(direction, lr, out=scratch)
 
 
 @kernel
-def descend_with_momentum(
+def momentum_update(
     p: Array, g: Array, v: Array, lr: Array | float, kept: float, nesterov: bool, scratch: Array
 ) -> None:
     """Change v to kept * v + g, and p to p - lr * v in place, or with Nesterov to p - lr * (kept * v + g)."""
     xp = get_array_module(p)
     v *= kept
     v += g
-    descend(p, xp.add(xp.multiply(v, kept, out=scratch), g, out=scratch) if nesterov else v, lr, scratch)
+    sgd_update(p, xp.add(xp.multiply(v, kept, out=scratch), g, out=scratch) if nesterov else v, lr, scratch)
 
 
 @kernel
-def descend_by_moments(
+def adam_update(
     p: Array,
     g: Array,
     m: Array,
@@ -265,18 +265,18 @@ def descend_by_moments(
     scratch: Array,
 ) -> None:
     """Let m and v average g and g^2, with betas for what is kept, and p be p - lr * m / (sqrt(v) + eps), in place."""
-    move_average(m, g, betas[0], scratch)
-    move_average(v, get_array_module(p).multiply(g, g, out=scratch), betas[1], scratch)
-    descend_scaled(p, m, v, lr, eps, scratch)
+    update_average(m, g, betas[0], scratch)
+    update_average(v, get_array_module(p).multiply(g, g, out=scratch), betas[1], scratch)
+    scaled_update(p, m, v, lr, eps, scratch)
 
 
-def move_average(average: Array, x: Array, kept: float, scratch: Array) -> None:
+def update_average(average: Array, x: Array, kept: float, scratch: Array) -> None:
     """Let `average` be ``kept * average + (1 - kept) * x``, in place; `scratch` may be `x`."""
     average *= kept
     average += get_array_module(average).multiply(x, 1.0 - kept, out=scratch)
 
 
-def descend_scaled(
+def scaled_update(
     p: Array, direction: Array, squares: Array, lr: Array | float, eps: Array | float, scratch: Array
 ) -> None:
     """Change `p` to p - lr * direction / (sqrt(squares) + eps) in place."""

@@ -45,7 +45,7 @@ class AdaGrad(Optimizer):
     def rule(self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[Array | float], a: Array) -> None:
         (lr,), (h,) = coefficients, state
         h += get_array_module(p).multiply(g, g, out=a)
-        kernels.descend_scaled(p, g, h, lr, self.eps, a)
+        kernels.scaled_update(p, g, h, lr, self.eps, a)
 
 
 class RMSprop(Optimizer):
@@ -82,8 +82,8 @@ class RMSprop(Optimizer):
 
     def rule(self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[Array | float], a: Array) -> None:
         (lr,), (h,) = coefficients, state
-        kernels.move_average(h, get_array_module(p).multiply(g, g, out=a), self.decay_rate, a)
-        kernels.descend_scaled(p, g, h, lr, self.eps, a)
+        kernels.update_average(h, get_array_module(p).multiply(g, g, out=a), self.decay_rate, a)
+        kernels.scaled_update(p, g, h, lr, self.eps, a)
 
 
 class Adam(Optimizer):
@@ -133,7 +133,7 @@ class Adam(Optimizer):
 
     def rule(self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[Array | float], a: Array) -> None:
         (lr, eps), (m, v) = coefficients, state
-        kernels.descend_by_moments(p, g, m, v, lr, eps, (self.beta1, self.beta2), a)
+        kernels.adam_update(p, g, m, v, lr, eps, (self.beta1, self.beta2), a)
 
 
 class AdamW(Adam):

@@ -57,4 +57,4 @@ class Lion(Optimizer):
         xp.sign(a, out=a)
         a *= lr
         p -= a
-        kernels.move_average(m, g, self.beta2, a)
+        kernels.update_average(m, g, self.beta2, a)

@@ -55,9 +55,9 @@ class SGD(Optimizer):
     def rule(self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[Array | float], a: Array) -> None:
         (lr,) = coefficients
         if state:
-            kernels.descend_with_momentum(p, g, state[0], lr, self.momentum, self.nesterov, a)
+            kernels.momentum_update(p, g, state[0], lr, self.momentum, self.nesterov, a)
         else:
-            kernels.descend(p, g, lr, a)
+            kernels.sgd_update(p, g, lr, a)
 
 
 class Momentum(SGD):

@@ -7,28 +7,28 @@ contract: all but exponentials, and the sum of the losses, have NumPy's bits.
 
 from xpnet.kernels.numba.images import add_windows, max_pool, max_pool_gradient
 from xpnet.kernels.numba.rows import (
-    descend,
-    descend_by_moments,
-    descend_with_momentum,
+    adam_update,
     gather,
     matmul,
+    momentum_update,
     relu,
     relu_gradient,
+    sgd_update,
     softmax_cross_entropy,
     softmax_cross_entropy_gradient,
 )
 
 __all__ = [
+    "adam_update",
     "add_windows",
-    "descend",
-    "descend_by_moments",
-    "descend_with_momentum",
     "gather",
     "matmul",
     "max_pool",
     "max_pool_gradient",
+    "momentum_update",
     "relu",
     "relu_gradient",
+    "sgd_update",
     "softmax_cross_entropy",
     "softmax_cross_entropy_gradient",
 ]

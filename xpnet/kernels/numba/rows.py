@@ -158,18 +158,18 @@ def _softmax_cross_entropy_gradient(y, t, scale, dx):
         dx[n, t[n]] -= scale
 
 
-def descend(p: Array, direction: Array, lr: float, scratch: Array) -> Any:
-    return _update(_descend, p, (direction,), lr)
+def sgd_update(p: Array, direction: Array, lr: float, scratch: Array) -> Any:
+    return _update(_sgd_update, p, (direction,), lr)
 
 
-def descend_with_momentum(p: Array, g: Array, v: Array, lr: float, kept: float, nesterov: bool, scratch: Array) -> Any:
-    return _update(_descend_with_momentum, p, (g, v), lr, kept, nesterov)
+def momentum_update(p: Array, g: Array, v: Array, lr: float, kept: float, nesterov: bool, scratch: Array) -> Any:
+    return _update(_momentum_update, p, (g, v), lr, kept, nesterov)
 
 
-def descend_by_moments(
+def adam_update(
     p: Array, g: Array, m: Array, v: Array, lr: float, eps: float, betas: tuple[float, float], scratch: Array
 ) -> Any:
-    return _update(_descend_by_moments, p, (g, m, v), lr, eps, *betas)
+    return _update(_adam_update, p, (g, m, v), lr, eps, *betas)
 
 
 def _update(loop: Any, p: Array, others: tuple[Array, ...], *numbers: float) -> Any:
@@ -179,14 +179,14 @@ def _update(loop: Any, p: Array, others: tuple[Array, ...], *numbers: float) -> 
 
 
 @compiled
-def _descend(p, g, lr):
+def _sgd_update(p, g, lr):
     lr = p.dtype.type(lr)
     for i in range(len(p)):
         p[i] -= lr * g[i]
 
 
 @compiled
-def _descend_with_momentum(p, g, v, lr, kept, nesterov):
+def _momentum_update(p, g, v, lr, kept, nesterov):
     lr, kept = p.dtype.type(lr), p.dtype.type(kept)
     for i in range(len(p)):
         v[i] = v[i] * kept + g[i]
@@ -194,7 +194,7 @@ def _descend_with_momentum(p, g, v, lr, kept, nesterov):
 
 
 @compiled
-def _descend_by_moments(p, g, m, v, lr, eps, beta1, beta2):
+def _adam_update(p, g, m, v, lr, eps, beta1, beta2):
     lr, eps = p.dtype.type(lr), p.dtype.type(eps)
     new1, new2 = p.dtype.type(1 - beta1), p.dtype.type(1 - beta2)
     beta1, beta2 = p.dtype.type(beta1), p.dtype.type(beta2)
@@ -370,11 +370,11 @@ def _apply(rule, step, part, p, g):
     if decoupled:
         _scale(p, decay)
     if rule.kind == DESCENT:
-        _descend(p, g, lr)
+        _sgd_update(p, g, lr)
     elif rule.kind == MOMENTUM:
-        _descend_with_momentum(p, g, rule.state[0][part], lr, kept, also > 0)
+        _momentum_update(p, g, rule.state[0][part], lr, kept, also > 0)
     else:
-        _descend_by_moments(p, g, rule.state[0][part], rule.state[1][part], lr, eps, kept, also)
+        _adam_update(p, g, rule.state[0][part], rule.state[1][part], lr, eps, kept, also)
 
 
 @compiled
