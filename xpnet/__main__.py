@@ -1,7 +1,5 @@
 """The ``xpnet`` command, also as ``python -m xpnet``."""
 
-from __future__ import annotations
-
 import sys
 
 

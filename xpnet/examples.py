@@ -1,7 +1,5 @@
 """The computational graphs of the book, ready to run and to draw."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from xpnet.datasets import load_mnist

@@ -10,8 +10,6 @@ For ``Affine`` the weights of one input reach one unit each: 784-50-10 takes 2 x
 78,400 small batches through the second, instead of 78,400 passes through both.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator
 

@@ -1,7 +1,5 @@
 """The check of backpropagation against numerical differences (section 5.7.3)."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """The numerical gradient of a network's loss, parameter by parameter."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """What a numerical gradient needs of a network."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Protocol, Self
 

@@ -6,8 +6,6 @@ gradient the two are apart by (e, v), which is normally distributed with standar
 directions miss it with a probability that is a power of a small number.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

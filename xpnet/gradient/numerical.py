@@ -1,7 +1,5 @@
 """Central differences of any function."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 
 import numpy as np

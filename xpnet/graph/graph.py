@@ -1,7 +1,5 @@
 """A computational graph: its order, and both passes through it."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

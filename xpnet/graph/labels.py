@@ -1,7 +1,5 @@
 """What a drawing says of a value: few digits of a number, shape, mean and norm of an array."""
 
-from __future__ import annotations
-
 import math
 import unicodedata
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ In the formulas, x and y are the node's inputs and dout is the derivative that f
 numbers of the moment in their place.
 """
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections.abc import Mapping

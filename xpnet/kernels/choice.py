@@ -1,7 +1,5 @@
 """The backends and precisions that there are, and whether one can be used here."""
 
-from __future__ import annotations
-
 import importlib.util
 from typing import Literal, get_args
 

@@ -4,8 +4,6 @@ What each computes is said at its definition, in `xpnet.kernels`. NVRTC compiles
 result on disk.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Collection
 from importlib import resources

@@ -1,7 +1,5 @@
 """Operations of layers for images: windows, and products of which one side is long and thin."""
 
-from __future__ import annotations
-
 import functools
 import math
 

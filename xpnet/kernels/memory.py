@@ -1,7 +1,5 @@
 """Memory of arrays: how large temporaries are, in which order numbers lie, and where a look at them is free."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from xpnet.device import is_on_host

@@ -1,7 +1,5 @@
 """The operations of layers and update rules: how a call finds its backend, and their definitions in `xp`."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 from collections.abc import Callable, Iterator

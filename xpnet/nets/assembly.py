@@ -1,7 +1,5 @@
 """Assembly of a network from layers: names of parameters, their dtype, the order of layers, the shape of samples."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping

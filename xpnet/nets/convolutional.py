@@ -1,7 +1,5 @@
 """Networks for images: the book's SimpleConvNet (section 7.5) and DeepConvNet (section 8.1), and LeNet-5."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from functools import partial

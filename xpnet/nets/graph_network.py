@@ -1,7 +1,5 @@
 """Any graph as a network: skip connections, branches, shared weights."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from xpnet.device import Device

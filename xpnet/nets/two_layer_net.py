@@ -1,7 +1,5 @@
 """The book's network of two affine layers (sections 4.5 and 5.7)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from xpnet.device import Device

@@ -1,7 +1,5 @@
 """Data that are too large for a CUDA device: brought there a few minibatches at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

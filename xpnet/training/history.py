@@ -1,7 +1,5 @@
 """What a training run measured on its way."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any

@@ -1,7 +1,5 @@
 """Where the time of a training step goes, layer by layer, and what the matrix products alone would take."""
 
-from __future__ import annotations
-
 import copy
 import time
 from collections import Counter

@@ -1,7 +1,5 @@
 """Networks for a data set of images by name, and how each is trained unless told otherwise."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

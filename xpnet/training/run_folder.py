@@ -1,7 +1,5 @@
 """The folder that a training run leaves behind."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from datetime import datetime

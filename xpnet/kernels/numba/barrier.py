@@ -1,7 +1,5 @@
 """A barrier of two threads in compiled code, which spin: a wait by the system takes longer than theirs."""
 
-from __future__ import annotations
-
 import os
 
 from numba import types

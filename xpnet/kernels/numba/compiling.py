@@ -1,7 +1,5 @@
 """How Numba compiles, and for which arrays."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from numba import njit

@@ -1,7 +1,5 @@
 """Loops over images, whose samples lie side by side: (channels, rows, columns, N)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What the compiled training step of a perceptron is told: the network, its data, the update rule."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from xpnet.typing import Array

@@ -3,8 +3,6 @@
 In one module, since Numba's cache does not notice when what a function calls has changed in another.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
