@@ -1,9 +1,11 @@
-"""The few operations that one `xp` expression does not do fast, each under one name.
+"""Operations that need more than one fast `xp` expression.
 
-An operation's definition is written in `xp` (`operations` and, of images, `images`): it runs everywhere, and a
-backend's faster version is tested against it. A backend is a module with functions of the same names:
-`xpnet.kernels.numba`, where it is chosen for the CPU, and `xpnet.kernels.cuda` for whatever is on a CUDA device. It has
-them only where they gain, and leaves arguments that it is not made for to the definition by returning NotImplemented.
+Each operation has a definition in `xp`, in `operations` or `images`. The definition runs on every device, and faster
+versions are tested against it.
+
+A backend is a module with faster versions under the same names: `xpnet.kernels.numba` for the CPU, if chosen, and
+`xpnet.kernels.cuda` for arrays on a CUDA device. A backend has a version only where it is faster. A version returns
+NotImplemented for arguments that it does not support; the definition then computes the result.
 """
 
 from xpnet.kernels.choice import Backend, Precision, check_precision, choose_backend
