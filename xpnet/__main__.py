@@ -4,7 +4,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line, or say what it takes to have one."""
+    """Run the command line, or print which package it needs."""
     try:
         from xpnet.cli import run
     except KeyboardInterrupt:
