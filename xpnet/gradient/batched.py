@@ -121,8 +121,8 @@ class Batched:
         for axis, to in layer.reach[attribute].items():
             if not -len(output) <= to < len(output) or output[to] != parameter[axis]:
                 raise NotApplicable(
-                    f"{layer.name} declares that axis {axis} of {attribute} {parameter} numbers the same as axis {to} "
-                    f"of its output {output}"
+                    f"{layer.name} declares that axis {axis} of {attribute} {parameter} reaches axis {to} of its "
+                    f"output {output}, but the shapes do not match"
                 )
         for other in self.behind[layer]:
             if not other.samplewise:

@@ -1,4 +1,4 @@
-"""Computational graphs that compute and can be drawn (chapter 5).
+"""Computational graphs that can be run and drawn (chapter 5).
 
 A computation with named inputs builds its graph. Every operator and every layer that is applied to a value of the graph
 makes a node with the layer's own forward and backward.

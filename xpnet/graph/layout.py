@@ -41,7 +41,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """An edge from one node to a later one, by their numbers, and the size of its label in the middle."""
+    """An edge from a node to a later one (their numbers), and the size of the label that it runs through."""
 
     source: int
     target: int

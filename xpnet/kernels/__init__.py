@@ -1,4 +1,4 @@
-"""Operations that need more than one fast `xp` expression.
+"""Operations that a single `xp` expression does not compute fast.
 
 Each operation has a definition in `xp`, in `operations` or `images`. The definition runs on every device, and faster
 versions are tested against it.

@@ -16,7 +16,7 @@ __all__ = ["MultiLayerNet", "MultiLayerNetExtend"]
 
 
 class MultiLayerNet(Sequential):
-    """Affine layers with an activation between each two, ended by softmax with cross entropy (chapter 6).
+    """Affine layers with activations between them, ended by softmax with cross entropy (chapter 6).
 
     Parameters
     ----------

@@ -409,7 +409,7 @@ class Network:
         return math.prod(sample)
 
     def _first_layers(self) -> list[Layer]:
-        """Return the layers whose input are the samples."""
+        """Return the layers that take the samples."""
         return self._order[:1]
 
     def _bind(self) -> None:

@@ -199,7 +199,7 @@ class Trainer:
                 )
 
     def _evaluation_is_due(self) -> bool:
-        """Tell whether an epoch or the run ends here, and no call, even an interrupted one, has evaluated it."""
+        """Tell whether an epoch or the run ends here and is not evaluated yet (by this call or an interrupted one)."""
         evaluated = self.history.evaluations[-1].step if self.history.evaluations else 0
         ends = self.current_iter % self.iter_per_epoch == 0 or self.current_iter == self.max_iter
         return ends and self.current_iter > evaluated
