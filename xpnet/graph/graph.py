@@ -66,7 +66,7 @@ class Graph:
                 raise ValueError(f"no input is called {name!r}; there are {', '.join(self.inputs)}")
             self.inputs[name].value = value
         for value in self.values:
-            value.input_grads = None  # a drawing shows no derivatives of earlier values
+            value.input_grads = None  # a drawing must not show derivatives of earlier values
             if value.layer is not None and value.shared is not None:
                 value.layer.share_parameters(value.shared)  # parameters may have been replaced
                 try:

@@ -69,7 +69,7 @@ class SimpleConvNet(Sequential):
         if unknown := conv_param.keys() - CONV_PARAM.keys():
             raise ValueError(f"conv_param may hold {', '.join(CONV_PARAM)}, got {', '.join(sorted(unknown))}")
         conv = CONV_PARAM | conv_param
-        device = Device(device)  # before any weight is drawn: a missing GPU is the first thing to say
+        device = Device(device)  # before any weight is drawn: a missing GPU is reported first
         rng = device.rng(seed)
         convolution = partial(Convolution.from_sizes, std=weight_init_std, rng=rng, dtype=dtype)
         affine = partial(Affine.from_sizes, std=weight_init_std, rng=rng, dtype=dtype)

@@ -67,7 +67,7 @@ class MultiLayerNet(Sequential):
     ) -> None:
         if not (np.isfinite(weight_decay_lambda) and weight_decay_lambda >= 0):
             raise ValueError(f"weight_decay_lambda must be finite and not negative, got {weight_decay_lambda}")
-        device = Device(device)  # before any weight is drawn: a missing GPU is the first thing to say
+        device = Device(device)  # before any weight is drawn: a missing GPU is reported first
         rng = device.rng(seed)
         sizes = [input_size, *hidden_size_list, output_size]
         layers = perceptron(sizes, activation, weight_init_std, rng, dtype)

@@ -102,7 +102,7 @@ class Sequential(Network):
         >>> list(net.layers)
         ['Affine1', 'Gelu1', 'Affine2', 'Gelu2', 'Affine3']
         """
-        device = Device(device)  # before any weight is drawn: a missing GPU is the first thing to say
+        device = Device(device)  # before any weight is drawn: a missing GPU is reported first
         layers = perceptron(sizes, activation, activation if std is None else std, device.rng(seed), dtype)
         return Sequential(layers, loss, device=device)
 

@@ -61,6 +61,6 @@ class TwoLayerNet(Sequential):
         for name, size in [("input_size", input_size), ("hidden_size", hidden_size), ("output_size", output_size)]:
             if not isinstance(size, (int, np.integer)) or size < 1:
                 raise ValueError(f"{name} must be a positive integer, got {size!r}")
-        device = Device(device)  # before any weight is drawn: a missing GPU is the first thing to say
+        device = Device(device)  # before any weight is drawn: a missing GPU is reported first
         sizes = [input_size, hidden_size, output_size]
         super().__init__(perceptron(sizes, activation, weight_init_std, device.rng(seed), dtype), device=device)

@@ -77,7 +77,7 @@ class _Channel:
         """Return an array on the device that begins with the rows ``data[index]``."""
         n = len(index)
         if self.copied is not None:
-            self.copied.synchronize()  # the previous copy out of pinned memory is done
+            self.copied.synchronize()  # wait: the last copy may still read pinned memory
         self.data.take(index, axis=0, out=self.pinned[:n], mode="clip")
         if self.taken is not None:
             stream.wait_event(self.taken)
