@@ -65,13 +65,13 @@ def measure_kernels(device: Device) -> dict[str, float]:
     """Time the smallest kernel there is, by itself and as a node."""
     x = device.zeros(256, "float32")
 
-    def descend():
-        kernels.descend(x, x, 0.0, x)
+    def sgd_update():
+        kernels.sgd_update(x, x, 0.0, x)
 
-    descend()
-    figures = {"launched": measure(device, descend, 1000)}
+    sgd_update()
+    figures = {"launched": measure(device, sgd_update, 1000)}
     for nodes in (8, 64, 512):
-        figures[f"node of {nodes}"] = measure(device, captured(device, descend, nodes), 20) / nodes
+        figures[f"node of {nodes}"] = measure(device, captured(device, sgd_update, nodes), 20) / nodes
     return figures
 
 

@@ -98,10 +98,10 @@ class TestKernels:
         def call():
             p, g, m, v = (device.asarray(array.copy()) for array in arrays)
             scratch = device.xp.empty_like(p)
-            kernels.descend(p, g, number(0.1), scratch)
-            kernels.descend_with_momentum(p, g, m, number(0.1), 0.9, False, scratch)
-            kernels.descend_with_momentum(p, g, m, number(0.3), 0.8, True, scratch)
-            kernels.descend_by_moments(p, g, m, v, number(0.01), number(1e-8), (0.9, 0.99), scratch)
+            kernels.sgd_update(p, g, number(0.1), scratch)
+            kernels.momentum_update(p, g, m, number(0.1), 0.9, False, scratch)
+            kernels.momentum_update(p, g, m, number(0.3), 0.8, True, scratch)
+            kernels.adam_update(p, g, m, v, number(0.01), number(1e-8), (0.9, 0.99), scratch)
             return [asnumpy(array) for array in (p, g, m, v)]
 
         for fast, slow in zip(*both(monkeypatch, call), strict=True):
@@ -124,7 +124,7 @@ class TestKernels:
         assert launched == [
             *("gather_pixels", "product and bias", "relu", "product and bias"),
             *("softmax_cross_entropy.int64", "softmax_cross_entropy_gradient.int64"),
-            *("product and sums", "product", "product and sums", "descend"),
+            *("product and sums", "product", "product and sums", "sgd_update"),
         ]
 
 
@@ -299,7 +299,7 @@ def test_threads_of_a_block_share_the_sum_of_the_losses(rng, threads):
 @pytest.mark.skipif(cuda_on_host.COMPILER is None, reason="no g++ to compile the CUDA kernels for the host")
 @pytest.mark.parametrize(("blocks", "threads"), [(1, 1), (3, 4), (8, 8)])
 def test_any_launch_covers_all_elements_once(rng, blocks, threads):
-    kernel = cuda_on_host.HostKernel(cuda_on_host.compile_for_host(SOURCE, ("-DBLOCK=8",)), "descend_double")
+    kernel = cuda_on_host.HostKernel(cuda_on_host.compile_for_host(SOURCE, ("-DBLOCK=8",)), "sgd_update_double")
     p, direction = rng.random(50), rng.random(50)
     expected = p - 0.1 * direction
     kernel((blocks,), (threads,), (p, direction, np.int64(0), np.float64(0.1), np.int64(50)), real_threads=True)

@@ -52,10 +52,12 @@ class TestDefinitions:
             patch.setattr(kernels.images, "UNPACKED", unpacked)
             patch.setattr(kernels.images, "LEAST", 1)
             patch.setattr(kernels.images, "TRANSPOSED", 2 * m)
-            out = kernels.spread(a, b, out=wide[:, :, length : 2 * length])
+            out = kernels.batched_matmul(a, b, out=wide[:, :, length : 2 * length])
             np.testing.assert_allclose(out, a @ b, rtol=1e-12, atol=1e-12)
             np.testing.assert_array_equal(wide[:, :, length : 2 * length], out)
-            np.testing.assert_allclose(kernels.contract(c, b), c @ b.transpose(0, 2, 1), rtol=1e-12, atol=1e-12)
+            np.testing.assert_allclose(
+                kernels.batched_matmul_transposed(c, b), c @ b.transpose(0, 2, 1), rtol=1e-12, atol=1e-12
+            )
 
     def test_products_of_a_convolution_are_done_in_parts(self, rng, monkeypatch):
         shapes = []
@@ -64,8 +66,8 @@ class TestDefinitions:
             kernels.images, "matmul", lambda a, b, out=None: (shapes.append(a.shape), matmul(a, b, out))[1]
         )
         a, b = rng.random((1, 6, 20_000), dtype="float32"), rng.random((1, 25, 20_000), dtype="float32")
-        kernels.contract(a, b)
-        kernels.spread(rng.random((1, 6, 25), dtype="float32"), b, out=np.empty_like(a))
+        kernels.batched_matmul_transposed(a, b)
+        kernels.batched_matmul(rng.random((1, 6, 25), dtype="float32"), b, out=np.empty_like(a))
         assert shapes == [(4, 1, 1, 6, 5000), (1, 6, 25)]
 
     @given(st.permutations(range(3)), st.booleans(), st.integers(1, 30))
@@ -175,32 +177,32 @@ class TestNumba:
                 assert np.isnan(loss)
 
     @given(matrices(numbers=2))
-    def test_descend(self, matrices):
+    def test_sgd_update(self, matrices):
         p, direction = matrices
 
         def descended():
             changed = p.copy(order="K")
-            kernels.descend(changed, direction, 0.3, np.empty_like(changed))
+            kernels.sgd_update(changed, direction, 0.3, np.empty_like(changed))
             return changed
 
         np.testing.assert_array_equal(*both(descended))
 
     @given(matrices(numbers=3), st.booleans())
-    def test_descend_with_momentum(self, matrices, nesterov):
+    def test_momentum_update(self, matrices, nesterov):
         def descended():
             p, g, v = (a.copy(order="K") for a in matrices)
-            kernels.descend_with_momentum(p, g, v, 0.3, 0.9, nesterov, np.empty_like(p))
+            kernels.momentum_update(p, g, v, 0.3, 0.9, nesterov, np.empty_like(p))
             return p, v
 
         for found, expected in zip(*both(descended), strict=True):
             np.testing.assert_array_equal(found, expected)
 
     @given(matrices(numbers=4))
-    def test_descend_by_moments(self, matrices):
+    def test_adam_update(self, matrices):
         def descended():
             p, g, m, v = (a.copy(order="K") for a in matrices)
             v = np.abs(v)
-            kernels.descend_by_moments(p, g, m, v, 0.3, 1e-8, (0.9, 0.999), np.empty_like(p))
+            kernels.adam_update(p, g, m, v, 0.3, 1e-8, (0.9, 0.999), np.empty_like(p))
             return p, m, v
 
         for found, expected in zip(*both(descended), strict=True):
@@ -312,12 +314,12 @@ class TestObservers:
     def test_it_sees_kernels_within_kernels(self, rng):
         seen, (p, g, v, scratch) = [], rng.random((4, 3))
         with kernels.observing(self.recorder(seen)):
-            kernels.descend_with_momentum(p, g, v, 0.1, 0.9, True, scratch)
+            kernels.momentum_update(p, g, v, 0.1, 0.9, True, scratch)
         assert seen == [
-            "descend_with_momentum of kernels",
-            "descend of kernels",
-            "end of descend",
-            "end of descend_with_momentum",
+            "momentum_update of kernels",
+            "sgd_update of kernels",
+            "end of sgd_update",
+            "end of momentum_update",
         ]
 
     def test_it_is_told_the_owner_and_the_arguments(self):

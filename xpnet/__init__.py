@@ -1,6 +1,7 @@
 """Neural networks on the array library you already have.
 
-Layers are written once against an `xp` array module and run on NumPy (CPU) or CuPy (CUDA) by one flag::
+Layers are written once, in terms of an array module `xp`. They run on NumPy (CPU) or CuPy (CUDA), selected by one
+argument::
 
     import xpnet
     from xpnet.datasets import load_mnist
@@ -11,8 +12,7 @@ Layers are written once against an `xp` array module and run on NumPy (CPU) or C
     net = TwoLayerNet(784, 50, 10, device="cuda", seed=0)
     Trainer(net, x_train, t_train, x_test, t_test, epochs=16, optimizer_param={"lr": 0.1}, seed=0).train()
 
-Importing xpnet imports NumPy and nothing heavier; CuPy and everything else that is optional is imported by the
-functions that need it.
+Importing xpnet imports only NumPy. Functions that need CuPy or another optional package import it.
 """
 
 import importlib
@@ -46,7 +46,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    # `xpnet.layers` works after a plain `import xpnet`, without every program paying for what it does not use.
+    # Imports submodules at first use: `import xpnet` stays fast, and `xpnet.layers` works after it.
     if name in __all__:
         return importlib.import_module(f"xpnet.{name}")
     raise AttributeError(f"module 'xpnet' has no attribute {name!r}")

@@ -1,12 +1,10 @@
 """The ``xpnet`` command, also as ``python -m xpnet``."""
 
-from __future__ import annotations
-
 import sys
 
 
 def main() -> None:
-    """Run the command line, or say what it takes to have one."""
+    """Run the command line, or print which package it needs."""
     try:
         from xpnet.cli import run
     except KeyboardInterrupt:

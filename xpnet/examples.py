@@ -1,6 +1,4 @@
-"""The computational graphs of the book, ready to run and to draw."""
-
-from __future__ import annotations
+"""Computational graphs of the book."""
 
 from collections.abc import Callable
 
@@ -13,7 +11,7 @@ __all__ = ["EXAMPLES", "build"]
 
 
 def build(name: str, device: Device | str = "cpu") -> Graph:
-    """Build one of the examples and run it forward and backward.
+    """Build an example, and run it forward and backward.
 
     Parameters
     ----------
@@ -49,13 +47,13 @@ def _apple_orange(device: Device) -> Value:
 
 
 def _sigmoid(device: Device) -> Value:
-    """The logistic function from its atoms (section 5.5.2)."""
+    """The logistic function from elementary operations (section 5.5.2)."""
     (x,) = _numbers(device, x=0.5)
     return _named("y", 1 / (1 + (-x).exp()))
 
 
 def _softmax(device: Device) -> Value:
-    """Softmax and cross entropy of three classes from their atoms (appendix A): the scores' derivatives are y - t."""
+    """Softmax and cross entropy of three classes from elementary operations (appendix A); dL/da = y - t."""
     scores = _numbers(device, a1=0.3, a2=2.9, a3=4.0)
     labels = _numbers(device, t1=0, t2=1, t3=0)
     exps = [score.exp() for score in scores]
@@ -91,4 +89,4 @@ EXAMPLES: dict[str, Callable[[Device], Value]] = {
     "softmax": _softmax,
     "two-layer": _two_layer,
 }
-"""The examples by name: each makes the value at the end of its graph."""
+"""Functions by name that build an example and return its output."""

@@ -1,16 +1,14 @@
 """Central differences of a network's parameters, many coordinates at a time.
 
-A colouring of the coordinates, after Curtis, Powell and Reid, "On the estimation of sparse Jacobian matrices" (1974):
-those that reach disjoint slices of their layer's output are perturbed together, in one forward pass of the layer. Each
-slice of the result then belongs to one coordinate, and makes one perturbed copy of the output; the copies, folded into
-the batch axis, go through the layers behind together. So every value is a difference of the real forward passes:
-no rule stands in for any of them, and nothing of backward is used.
+The method colours the coordinates, after Curtis, Powell and Reid, "On the estimation of sparse Jacobian matrices"
+(1974). Coordinates of one colour affect disjoint slices of their layer's output. One forward pass of the layer perturbs
+all of them. Each slice of the result belongs to one coordinate and gives one perturbed copy of the output. The copies
+are folded into the batch axis and go through the layers behind together. So every value is a difference of real forward
+passes, and backward is never used.
 
-For ``Affine`` the weights of one input reach one unit each: 784-50-10 takes 2 x 784 passes through the first layer and
-78,400 small batches through the second, instead of 78,400 passes through both.
+The weights of one input of ``Affine`` affect one unit each. So 784-50-10 takes 2 x 784 passes through the first layer
+and 78,400 small batches through the second, instead of 78,400 passes through both.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
@@ -26,38 +24,40 @@ from xpnet.typing import Array
 __all__ = ["Batched", "NotApplicable"]
 
 PROBES = 16
-"""Random coordinates of each parameter that are compared with the loop."""
+"""Random coordinates of each parameter that are compared with differences one by one."""
 
 CACHE = 16 * 2**20
-"""Bytes that the copies may take on the host: larger chunks hardly save calls, and miss the cache."""
+"""Largest size of the copies on the host, in bytes: larger chunks save few calls and miss the cache."""
 
 SCREEN = 4
-"""Groups that are first perturbed all at once, to see whether the output depends on any of them: of MNIST's pixels,
-three in five are 0 in a batch of three images."""
+"""Groups that are first perturbed all at once, and skipped if the output does not change.
+
+In a batch of three MNIST images three in five pixels are 0, so that their weights have no effect.
+"""
 
 TEMPORARIES = 3
-"""What a layer holds at a time, in sizes of its output: the output, what it saves for backward, and a temporary."""
+"""Memory of a layer, in sizes of its output: the output, arrays saved for backward, and a temporary."""
 
 
 class NotApplicable(Exception):  # noqa: N818 - no error: the loop takes over
-    """The coordinates of a parameter cannot be perturbed together; the message says why."""
+    """Raised if the coordinates of a parameter cannot be perturbed together, with the reason."""
 
 
 class Batched:
-    """The batched differences of a network's loss on one batch.
+    """Batched central differences of a network's loss on one batch.
 
     Parameters
     ----------
     net : Differentiable
-        In float64; its parameters are perturbed in place, and restored.
+        A network in float64. Its parameters are perturbed in place and restored.
     x, t : array
         A batch and its labels, on the network's device.
     h : float
         Half the step.
     rounding : float
-        What rounding may add to a difference.
+        Largest rounding error of a difference.
     memory : int
-        Bytes that the copies may take at a time.
+        Largest size of the copies, in bytes.
     """
 
     def __init__(self, net: Differentiable, x: Array, t: Array, h: float, rounding: float, memory: int) -> None:
@@ -72,13 +72,13 @@ class Batched:
         self.scores = self._go_through(row or [], x, [])
 
     def differences(self, layer: Layer, attribute: str) -> tuple[Array, Array]:
-        """Return the central differences of one parameter, and where they straddle a kink.
+        """Return the central differences of one parameter, and a mask of those across a kink.
 
         Raises
         ------
         NotApplicable
-            If the layer does not say what its parameter reaches, a layer behind does not treat samples one by one,
-            or the result at some random coordinate is not what the whole network gives for it alone.
+            If the layer does not declare the parameter's reach (`Layer.reach`), a layer behind does not compute each
+            sample independently, or a random coordinate has another difference when it is perturbed alone.
         """
         behind = self._layers_behind(layer, attribute)
         colouring = _Colouring(layer, attribute, self.inputs[layer], self.outputs[layer], self.h)
@@ -95,7 +95,7 @@ class Batched:
         return found
 
     def _go_through(self, row: list[Layer], x: Array, behind: list[Layer]) -> Array:
-        """Keep what each layer of a row is given, what it makes of it, and what comes behind it, `behind` at last."""
+        """Run a row of layers, and save each one's input, output and the layers behind it, with `behind` at the end."""
         for place, layer in enumerate(row):
             self.behind[layer] = [*row[place + 1 :], *behind]
             self.inputs[layer] = x
@@ -121,8 +121,8 @@ class Batched:
         for axis, to in layer.reach[attribute].items():
             if not -len(output) <= to < len(output) or output[to] != parameter[axis]:
                 raise NotApplicable(
-                    f"{layer.name} declares that axis {axis} of {attribute} {parameter} numbers the same as axis {to} "
-                    f"of its output {output}"
+                    f"{layer.name} declares that axis {axis} of {attribute} {parameter} reaches axis {to} of its "
+                    f"output {output}, but the shapes do not match"
                 )
         for other in self.behind[layer]:
             if not other.samplewise:
@@ -130,12 +130,12 @@ class Batched:
         return self.behind[layer]
 
     def _copies_at_a_time(self, layer: Layer, behind: list[Layer]) -> int:
-        """Return how many copies of a layer's output fit the memory, with all that the layers behind make of them."""
+        """Return how many copies of a layer's output fit into memory, with the outputs of the layers behind."""
         size: int = sum(self.outputs[other].nbytes for other in (layer, *behind)) + self.scores.nbytes
         return self.memory // max(TEMPORARIES * size, 1)
 
     def _run(self, behind: list[Layer], copies: Array) -> tuple[Array, Array]:
-        """Return the losses (rows, 2, columns) of the copies, and where a unit is on another side of its kink."""
+        """Return the losses of the copies (rows, 2, columns), and a mask (rows, columns) of pairs across a kink."""
         pairs = copies.shape[:3]
         xp = self.net.device.xp
         crossings = xp.zeros((pairs[0], pairs[2]), dtype=bool)
@@ -149,7 +149,7 @@ class Batched:
         return losses.reshape(pairs), crossings
 
     def _compare_with_loop(self, layer: Layer, attribute: str, values: Array) -> None:
-        """Check what the layers declare, and all of the above, at random coordinates of the parameter."""
+        """Check the layers' declarations: compare differences at random coordinates with those of the whole network."""
         parameter = getattr(layer, attribute)
         chosen = np.random.default_rng(0).choice(parameter.size, min(PROBES, parameter.size), replace=False)
         indices = list(zip(*np.unravel_index(chosen, parameter.shape), strict=True))
@@ -166,7 +166,7 @@ class Batched:
 
 
 class _Adding(Layer):
-    """The end of a residual block: adds what the block was given to each copy of what it makes of that."""
+    """End of a residual block: adds the block's input to each copy of the output of its parts."""
 
     samplewise = True
 
@@ -178,9 +178,9 @@ class _Adding(Layer):
 
 
 class _Colouring:
-    """A parameter's coordinates in groups (rows) whose members (columns) reach disjoint slices of the layer's output.
+    """A parameter's coordinates in groups (rows), whose members (columns) affect disjoint slices of the output.
 
-    Along the axes that the layer's reach names, coordinates are members of a group; along the others they are not.
+    Members of a group differ along the axes in the layer's reach (`Layer.reach`). Groups differ along the other axes.
     """
 
     def __init__(self, layer: Layer, attribute: str, x: Array, base: Array, h: float) -> None:
@@ -195,17 +195,17 @@ class _Colouring:
         self.groups, self.members = list(np.ndindex(self.theta.shape[:split])), self.theta.shape[split:]
         self.original, self.upper, self.lower = self.theta.copy(), self.theta + h, self.theta - h
         self.steps = (self.upper - self.lower).reshape(len(self.groups), math.prod(self.members))
-        # By unequal amounts, so that the effects of several groups do not cancel.
+        # Unequal amounts: the effects of several groups do not cancel.
         self.unequal = self.theta + xp.asarray(np.random.default_rng(0).uniform(0.5 * h, h, self.theta.shape))
 
     def perturbed_copies(self, rows: range, columns: slice) -> tuple[Array, Array]:
-        """Return the rows that change the output at all, and copies of it with the slices of one coordinate changed.
+        """Return the rows that change the output, and copies of the output with one perturbed coordinate each.
 
         Returns
         -------
         rows : (R,) integers
         copies : (R, 2, K, *output's shape)
-            For each row and for +h and -h, one copy for each of the K columns.
+            One copy for each row, sign (+h, -h) and column (K of them).
         """
         xp = get_array_module(self.base)
         outputs = xp.empty((len(rows), 2, *self.base.shape), self.base.dtype)
@@ -222,12 +222,12 @@ class _Colouring:
         return xp.asarray(changed + rows.start), copies
 
     def in_place_of_parameter(self, table: Array) -> Array:
-        """Return a table of (groups, members) in the parameter's shape."""
+        """Reshape a table (groups, members) to the parameter's shape."""
         xp = get_array_module(table)
         return xp.ascontiguousarray(xp.moveaxis(table.reshape(self.theta.shape), self._last_axes(), self.member_axes))
 
     def _output_with(self, rows: Iterable[int], perturbed: Array) -> Array:
-        """Return the layer's output with some groups of the parameter as in `perturbed`."""
+        """Return the layer's output with some groups of the parameter set to those of `perturbed`."""
         groups = [self.groups[row] for row in rows]
         try:
             for group in groups:
@@ -238,12 +238,12 @@ class _Colouring:
                 self.theta[group] = self.original[group]
 
     def _insert(self, outputs: Array, members: tuple[np.ndarray, ...]) -> Array:
-        """Make copies of the base output, each with the slice of one member taken from the perturbed outputs."""
+        """Copy the unperturbed output, and replace one member's slice in each copy by that of the perturbed outputs."""
         xp = get_array_module(outputs)
         columns = len(members[0]) if members else 1
         copies = xp.empty((len(outputs), 2, columns, *self.base.shape), self.base.dtype)
         copies[...] = self.base
-        # Slices along the output's axes that the members number, moved to the front of the output's axes.
+        # The axes that members index, moved to the front of the output's axes.
         front = range(len(self.output_axes))
         target = xp.moveaxis(copies, [3 + a for a in self.output_axes], [3 + i for i in front])
         source = xp.moveaxis(outputs, [2 + a for a in self.output_axes], [2 + i for i in front])
@@ -256,7 +256,7 @@ class _Colouring:
 
 
 def _chunks(table: tuple[int, int], copies: int) -> Iterator[tuple[range, slice]]:
-    """Cut a table of coordinates into blocks of at most so many copies, two for each: of whole rows where they fit."""
+    """Cut a table of coordinates into blocks of at most `copies`, two per coordinate; of whole rows if they fit."""
     rows, columns = table
     if 2 * columns <= copies:
         height = copies // (2 * columns)

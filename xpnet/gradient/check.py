@@ -1,6 +1,4 @@
-"""The check of backpropagation against numerical differences (section 5.7.3)."""
-
-from __future__ import annotations
+"""Gradient check: backpropagation against central differences (section 5.7.3)."""
 
 import math
 import time
@@ -22,39 +20,39 @@ from xpnet.typing import Array, Seed
 __all__ = ["GradientCheck", "ParameterCheck", "gradient_check"]
 
 BACKPROP_RUNS = 25
-"""Runs of which the median is reported: one takes a fraction of a millisecond, too short to be timed once."""
+"""Timed runs of backpropagation, for their median: one run is too short (a fraction of a millisecond) to time."""
 
 
 @dataclass(frozen=True)
 class ParameterCheck:
-    """How far backpropagation and numerical differences of one parameter are apart.
+    """Comparison of backpropagation with central differences for one parameter.
 
     Attributes
     ----------
     name : str
         The parameter's name.
     size : int
-        Number of its coordinates.
+        Number of coordinates.
     compared : int
-        Number of derivatives that were compared: coordinates, or random directions.
+        Number of compared derivatives: coordinates, or random directions.
     mean_difference, max_difference : float
-        Mean and largest absolute difference, |backprop - numerical|, of those.
+        Mean and maximum of |backprop - numerical|.
     max_relative_difference : float
-        The largest difference, relative to the largest component of either gradient, or, of directions, to the size
-        that the derivative along one has in the root mean square, ||gradient|| / sqrt(size).
+        The maximum, divided by a scale. For coordinates the scale is the largest component of either gradient. For
+        directions it is the root mean square of a derivative along one, ||gradient|| / sqrt(size).
     rounding : float
-        What the rounding of the loss can add to a central difference. A parameter whose gradient is smaller
-        everywhere cannot be checked by differences of this step.
+        Largest rounding error of a central difference. A parameter with a smaller gradient cannot be checked with
+        this step.
     kinks : int
-        Coordinates or directions set apart, because the perturbation moves a unit across a kink, such as ReLU's at
-        0: there the central difference is the mean of two slopes, and no derivative.
+        Number of excluded coordinates or directions. Their perturbation moves a unit across a kink, such as ReLU's at
+        0, where the central difference is the mean of two slopes and no derivative.
     ok : bool
-        Whether each difference is within the tolerance, times that size, plus the rounding.
+        Whether each difference is at most the tolerance times the scale, plus the rounding.
     verdict : str
-        ``"ok"``, ``"WRONG"``, ``"too small"`` where nothing wrong was found but nothing could have been, or
-        ``"unchecked"`` where nothing was compared.
+        ``"ok"``, ``"WRONG"``, ``"too small"`` (no error was found, but the gradient is below the rounding) or
+        ``"unchecked"`` (nothing was compared).
     note : str
-        What else there is to know, such as why its coordinates were perturbed one by one.
+        Further information, such as the reason for differences one by one.
     """
 
     name: str
@@ -81,11 +79,11 @@ class GradientCheck:
     method : {"batched", "loop", "directional"}
         How the numerical derivatives were computed.
     numerical_seconds, backprop_seconds : float
-        What each method took for the whole (backpropagation: the median of several runs).
+        Time for the whole gradient. For backpropagation it is the median of several runs.
     tolerance : float
         Largest relative difference that passes.
     device : str
-        Where both were computed, in float64.
+        Device of both computations, which are in float64.
     """
 
     parameters: Mapping[str, ParameterCheck]
@@ -145,33 +143,33 @@ def gradient_check(
 ) -> GradientCheck:
     """Compare the network's backpropagation with central differences of its loss.
 
-    Both are computed in float64 on a copy of the network, whatever its dtype, so that what differs is the formulas
-    and not the rounding. The network itself is left as it is.
+    Both are computed in float64 on a copy of the network. So differences come from the formulas, not from rounding.
+    The network itself is unchanged.
 
     Parameters
     ----------
     net : Differentiable
         The network to check.
     x : (N, ...)
-        A batch; two or three samples are enough, and the time grows with them.
+        A batch. Two or three samples are enough; the time grows with their number.
     t : (N, C) or (N,) integers
         Its labels.
     method : {"batched", "loop", "directional"}, default "batched"
-        At every coordinate of every parameter, many at a time where the layers allow it (`Layer.reach`) or one by one;
-        or along a few random directions of each parameter, for networks too large for that.
+        ``"batched"`` takes every coordinate of every parameter, many at a time where the layers allow it
+        (`Layer.reach`). ``"loop"`` takes them one by one. ``"directional"`` takes a few random directions of each
+        parameter, for large networks.
     h : float, default 1e-4
         Half the step of the central differences.
     tolerance : float, default 1e-4
-        Largest difference that passes, relative to the parameter's largest gradient component, or to the typical size
-        of the derivative along a direction. Differences from the step itself grow with the curvature of the loss, and
-        are about 1e-8 in a shallow network.
+        Largest relative difference that passes (`ParameterCheck.max_relative_difference`). The truncation error of
+        the step grows with the curvature of the loss, and is about 1e-8 in a shallow network.
     samples : int, default 8
-        Number of random directions of each parameter. An error of a hundredth of a gradient's norm in any direction
-        escapes one of them with a probability below 0.01, and eight with one below 1e-16.
+        Number of random directions of each parameter. One direction misses an error of a hundredth of the gradient's
+        norm with a probability below 0.01; eight directions miss it with a probability below 1e-16.
     seed : int or numpy.random.Generator, default 0
-        Where the directions are drawn from.
+        Source of the directions.
     memory : int, default 256 MB
-        Bytes that batched differences may take at a time.
+        Largest size of the copies of batched differences, in bytes.
 
     Returns
     -------
@@ -245,7 +243,7 @@ def _judge(
     kinks: int,
     note: str = "",
 ) -> ParameterCheck:
-    """Compare derivatives; `scale` is what a difference is relative to, `rounding` what it may be by itself."""
+    """Compare derivatives. Differences up to tolerance * scale + rounding pass."""
     difference = np.abs(backprop - numerical)
     worst = float(difference.max(initial=0.0))
     ok = bool(worst <= tolerance * scale + rounding)  # False for NaN

@@ -1,7 +1,5 @@
 """The numerical gradient of a network's loss, parameter by parameter."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,13 +22,14 @@ class Differences:
     Attributes
     ----------
     values : array
-        The differences, of the parameter's shape.
+        The differences, in the parameter's shape.
     straddles : array of bool
-        Where they mean nothing, since the perturbation moves a unit across a kink, see `Layer.activation_pattern`.
+        True where the perturbation moves a unit across a kink, so that the difference is no derivative
+        (`Layer.activation_pattern`).
     method : {"batched", "loop"}
-        How they were computed.
+        Method of computation.
     reason : str
-        Why by the loop, though batched differences were asked for.
+        Why batched differences fell back to the loop.
     """
 
     values: Array
@@ -42,9 +41,9 @@ class Differences:
 def network_differences(
     net: Differentiable, x: Array, t: Array, h: float = STEP, *, method: str = "batched", memory: int = MEMORY
 ) -> dict[str, Differences]:
-    """Return the numerical gradient of each parameter.
+    """Return the numerical gradient of each parameter, in float64.
 
-    Evaluated in float64, on a copy of the network, with ``train=True``.
+    The loss is computed by a copy of the network, with ``train=True``.
 
     Parameters
     ----------
@@ -53,9 +52,10 @@ def network_differences(
     h : float
         Half the step.
     method : {"batched", "loop"}
-        Many coordinates at a time where the layers allow it, else, or for all, one after the other.
+        ``"batched"`` takes many coordinates at a time, and falls back to the loop where a layer does not allow it.
+        ``"loop"`` takes one after the other.
     memory : int
-        Bytes that the batched differences may take for their copies.
+        Largest size of the copies of batched differences, in bytes.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
@@ -83,10 +83,10 @@ def network_differences(
 
 
 def rounding_of_differences(net: Differentiable, x: Array, t: Array, h: float) -> float:
-    """Return what rounding may add to a central difference of the loss: two losses, divided by 2h.
+    """Return the largest rounding error of a central difference of the loss.
 
-    Each is good to a few units in the last place of the numbers that it is computed from: of a confident network, the
-    scores rather than the loss itself.
+    Each of the two losses has an error of a few units in the last place of the largest number that it is computed from.
+    In a confident network that is a score, not the loss. The difference divides the error by 2h.
     """
     xp = net.device.xp
     scores = net.predict(x, train=True)

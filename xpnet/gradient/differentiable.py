@@ -1,6 +1,4 @@
-"""What a numerical gradient needs of a network."""
-
-from __future__ import annotations
+"""Protocols of the networks that numerical gradients accept."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, Self
@@ -27,7 +25,7 @@ class Parameter(Protocol):
 
 
 class Differentiable(Protocol):
-    """A loss over parameters in one vector, such as that of an `xpnet.nets.Network`, which describes the members."""
+    """A network with its parameters in one vector and a loss. `xpnet.nets.Network` documents the members."""
 
     params: ParameterVector
     last_layer: Loss

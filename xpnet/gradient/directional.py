@@ -1,12 +1,10 @@
-"""Derivatives of a network's loss along random directions: a check that costs a few passes, however large the network.
+"""Derivatives of a network's loss along random directions: a check of a few passes for networks of any size.
 
 The difference of the loss along a direction v is compared with the inner product of v and the gradient. Each direction
-changes one parameter, so that an error in a small gradient is not drowned by a large one. For an error e in that
-gradient the two are apart by (e, v), which is normally distributed with standard deviation ||e|| / sqrt(n): a few
-directions miss it with a probability that is a power of a small number.
+changes one parameter, so that a large gradient does not hide an error in a small one. An error e in the parameter's
+gradient, of size n, changes the comparison by (e, v). That is normally distributed with standard deviation
+||e|| / sqrt(n). Each direction misses the error with a small probability p, and k directions with p^k.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -19,19 +17,19 @@ from xpnet.typing import Array, Seed
 __all__ = ["DirectionalDerivatives", "directional_derivatives"]
 
 SHRINKING = (1.0, 0.1, 0.01)
-"""Steps that are tried, in units of h, until one moves no unit across a kink."""
+"""Steps to try, in units of h, until no unit moves across a kink."""
 
 
 @dataclass(frozen=True)
 class DirectionalDerivatives:
-    """Derivatives of the loss along some random unit directions of one parameter, one element each.
+    """Derivatives of the loss along S random unit directions of one parameter.
 
     Attributes
     ----------
     numerical : (S,)
-        By central differences.
+        Central differences.
     backprop : (S,)
-        The gradient's inner product with the very step that was taken, per unit of length.
+        Inner product of the gradient and the step after rounding, per unit of length.
     steps : (S,)
         Half the length of the step.
     straddles : (S,) of bool
@@ -52,7 +50,7 @@ def directional_derivatives(
     Parameters
     ----------
     net : Differentiable
-        In float64; its parameters are perturbed in place, and restored.
+        A network in float64. Its parameters are perturbed in place and restored.
     grads : ParameterVector
         The gradient to compare with.
     x, t : array
@@ -62,7 +60,7 @@ def directional_derivatives(
     samples : int
         Number of directions.
     seed : int or numpy.random.Generator
-        Where the directions are drawn from.
+        Source of the directions.
     """
     rng = net.device.rng(seed)
     found = {}

@@ -1,7 +1,5 @@
 """Central differences of any function."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -12,14 +10,17 @@ from xpnet.typing import Array
 __all__ = ["MEMORY", "STEP", "central_differences", "numerical_gradient"]
 
 STEP = 1e-4
-"""The book's h. For central differences in float64 the best step is near eps**(1/3), 6e-6, times the size of x; this
-one leaves a truncation error of h**2 f'''/6 and a rounding error of about eps f / h = 2e-12 f."""
+"""The book's h.
+
+The best step for central differences in float64 is near eps**(1/3) = 6e-6, times the size of x. This step has a
+truncation error of h**2 f'''/6 and a rounding error of about eps f / h = 2e-12 f.
+"""
 
 MEMORY = 256 * 2**20
-"""Bytes that perturbed copies, and what is computed from them, may take at a time, by default."""
+"""Default size in bytes of perturbed copies and the temporaries computed from them."""
 
 TEMPORARIES = 8
-"""How much larger than the stack itself the memory is that a function of it is expected to take, at most."""
+"""Expected memory of a function of a stack of copies, in sizes of the stack."""
 
 
 def numerical_gradient(
@@ -31,16 +32,16 @@ def numerical_gradient(
     ----------
     f : callable
         Takes `x` and returns a scalar. It may ignore its argument and read the same array elsewhere, as
-        ``lambda _: net.loss(x, t)`` reads a network's parameters. With `vectorized`, takes a stack of perturbed
+        ``lambda _: net.loss(x, t)`` reads a network's parameters. With `vectorized`, it takes a stack of perturbed
         copies of `x`, of shape ``(K, *x.shape)``, and returns their K values.
     x : array of floats, any shape, on any device
-        Where to differentiate. Perturbed in place, one coordinate at a time, and restored to the last bit, also if
-        `f` raises; with `vectorized`, left alone.
+        The point. It is perturbed in place, one coordinate at a time, and restored to the last bit, even if `f`
+        raises. With `vectorized` it is not changed.
     h : float, default 1e-4
-        Half the step. The quotient is by the step that was really taken, in the dtype of `x`.
+        Half the step. Differences are divided by the step after rounding to the dtype of `x`.
     vectorized : bool, default False
-        Whether `f` takes many points at a time: fewer calls of more work each, and the only way that makes sense on
-        a GPU. The stacks are as large as fits 256 MB along with temporaries of `f`.
+        Whether `f` takes many points at a time. That means fewer calls with more work each, and is the only practical
+        way on a GPU. Stacks and temporaries of `f` take about 256 MB.
 
     Returns
     -------
@@ -49,9 +50,9 @@ def numerical_gradient(
     Raises
     ------
     TypeError
-        If `x` is no array of floats: an integer cannot be moved by `h`.
+        If `x` is not an array of floats: adding `h` to an integer would be rounded away.
     ValueError
-        If `f` returns anything but a scalar (or K values), `x` has to be written to and cannot, or `h` is lost in the
+        If `f` does not return a scalar (or K values), `x` is read-only (without `vectorized`), or `h` is lost in the
         rounding of a coordinate of `x`.
 
     Examples
@@ -74,9 +75,17 @@ def central_differences(
     pattern: Callable[[], list[Array]] = list,
     indices: Iterable[tuple[int, ...]] | None = None,
 ) -> tuple[Array, Array]:
-    """Return the differences of `f` at `x`, and where the `pattern` that f leaves behind differs between both sides.
+    """Return the central differences of `f` at `x`, and a mask of those across a kink.
 
-    `indices` names the coordinates to look at, by default all; the results are 0 elsewhere.
+    Parameters
+    ----------
+    f, x, h
+        As in `numerical_gradient`.
+    pattern : callable
+        Returns the activation patterns of the last call of `f` (`Layer.activation_pattern`). A difference is across a
+        kink if the patterns of its two sides differ.
+    indices : iterable of tuple of int, optional
+        Coordinates to differentiate, by default all. The results are 0 elsewhere.
     """
     _check_differentiable(x, h)
     if is_on_host(x) and not x.flags.writeable:

@@ -1,6 +1,6 @@
-"""Computational graphs that run and can be seen (chapter 5).
+"""Computational graphs that can be run and drawn (chapter 5).
 
-Writing a computation with named inputs builds its graph: every operator and every layer applied to a graph's value
+A computation with named inputs builds its graph. Every operator and every layer that is applied to a value of the graph
 makes a node with the layer's own forward and backward.
 
 >>> from xpnet.graph import Input

@@ -1,6 +1,4 @@
-"""A computational graph: its order, and both passes through it."""
-
-from __future__ import annotations
+"""A computational graph: order of its nodes, forward and backward pass."""
 
 from collections import Counter
 from typing import Any
@@ -15,7 +13,7 @@ __all__ = ["Graph"]
 
 
 class Graph:
-    """All that a value is computed from.
+    """The graph of a value: all nodes that the value is computed from.
 
     Parameters
     ----------
@@ -27,16 +25,16 @@ class Graph:
     output : Value
         As given.
     values : list of Value
-        Inputs, constants and results, each behind all that it needs.
+        Inputs, constants and results, in topological order.
     names : dict of Value to str
-        Each one's own name, or the name of its layer's class with a running number; no two are the same.
+        Unique names: a value's own name, or its layer's class with a running number.
     inputs : dict of str to Input
         The inputs by name.
 
     Raises
     ------
     ValueError
-        If a value is computed from itself, or two inputs have one name.
+        If the graph has a cycle, or two inputs have the same name.
     """
 
     def __init__(self, output: Value) -> None:
@@ -51,26 +49,26 @@ class Graph:
                 self.inputs[str(value.name)] = value
 
     def forward(self, **inputs: Any) -> Array:
-        """Compute every value, each once and behind all that it needs; return the last.
+        """Compute every value once, in topological order, and return the last one.
 
         Parameters
         ----------
         **inputs
-            New values of inputs, by name; the others keep theirs.
+            New values of inputs, by name. Other inputs keep their values.
 
         Raises
         ------
         ValueError
-            If there is no input of a name, or a node cannot take what it gets; the message names the node.
+            If no input has a given name, or a node does not accept its inputs. The message names the node.
         """
         for name, value in inputs.items():
             if name not in self.inputs:
                 raise ValueError(f"no input is called {name!r}; there are {', '.join(self.inputs)}")
             self.inputs[name].value = value
         for value in self.values:
-            value.input_grads = None  # a drawing shows no derivative of other values than its own
+            value.input_grads = None  # a drawing must not show derivatives of earlier values
             if value.layer is not None and value.shared is not None:
-                value.layer.share_parameters(value.shared)  # where they may have been replaced
+                value.layer.share_parameters(value.shared)  # parameters may have been replaced
                 try:
                     value.value = value.layer.forward(*[source.value for source in value.inputs])
                 except (ValueError, TypeError) as error:
@@ -79,14 +77,15 @@ class Graph:
         return self.output.value
 
     def backward(self, dout: Array | float | None = None) -> None:
-        """Compute the derivative of the output with respect to every value, in the reverse of the order of forward.
+        """Compute the derivative of the output with respect to every value, in reverse topological order.
 
-        Where a value is used more than once, its derivatives are added; where a layer is, those of its parameters.
+        The derivatives of a value that is used more than once are added. So are the derivatives of the parameters of a
+        layer that is used more than once.
 
         Parameters
         ----------
         dout : scalar or array, optional
-            What to begin with, of the output's shape; by default 1, if the output is a scalar.
+            Derivative to start with, in the output's shape; by default 1 if the output is a scalar.
         """
         shape = np.shape(self.output.value)
         if dout is None:
@@ -115,13 +114,13 @@ class Graph:
             setattr(layer, name, grad)
 
     def to_svg(self) -> str:
-        """Draw the graph with the numbers on it: values above the edges, derivatives below; see `xpnet.graph.svg`."""
+        """Draw the graph, with values above the edges and derivatives below (`xpnet.graph.svg`)."""
         from xpnet.graph.svg import draw
 
         return draw(self)
 
     def to_html(self) -> str:
-        """Return a page that steps through both passes and, for numbers, recomputes them; see `xpnet.graph.page`."""
+        """Return an HTML page that steps through both passes, and recomputes graphs of numbers (`xpnet.graph.page`)."""
         from xpnet.graph.page import page
 
         return page(self)
@@ -131,7 +130,7 @@ class Graph:
 
 
 def _in_order(output: Value) -> list[Value]:
-    """Sort depth first, without recursion: a graph may be deeper than Python's stack."""
+    """Sort topologically, depth first, without recursion: a graph may be deeper than Python's stack."""
     order: list[Value] = []
     state: dict[Value, str] = {}
     stack = [(output, False)]

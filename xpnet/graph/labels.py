@@ -1,6 +1,4 @@
-"""What a drawing says of a value: few digits of a number, shape, mean and norm of an array."""
-
-from __future__ import annotations
+"""Labels of values in a drawing: a number in few digits; shape, mean and norm of an array."""
 
 import math
 import unicodedata
@@ -21,12 +19,12 @@ MINUS = "\u2212"
 
 @dataclass(frozen=True)
 class Quantity:
-    """A value as it is shown.
+    """Label of a value.
 
     Attributes
     ----------
     lines : tuple of str
-        What is written, in one line for a number and up to two for an array.
+        Text: one line for a number, up to two lines for an array.
     number : float or None
         The number itself, None for an array.
     """
@@ -50,12 +48,12 @@ def quantity(value: Any) -> Quantity:
     with np.errstate(all="ignore"):
         mean, norm = float(array.mean(dtype="float64")), float(np.linalg.norm(array.astype("float64").ravel()))
     if abs(mean) < 10 * np.finfo(array.dtype).eps * norm / math.sqrt(array.size):
-        mean = 0.0  # what rounding leaves of a sum that is zero
+        mean = 0.0  # rounding error of a mean of zero
     return Quantity((shape, f"mean {number_text(mean, 2)} norm {number_text(norm, 2)}"))
 
 
 def number_text(x: float, digits: int = 4) -> str:
-    """Write a number with four significant digits: 220.00000000000003 is 220, and 12345.6 is 12346.
+    """Write a number with four significant digits: 220.00000000000003 is 220, 12345.6 is 12346.
 
     >>> number_text(220.00000000000003), number_text(2 / 3), number_text(1e-7 / 3)
     ('220', '0.6667', '3.333e\u22128')
@@ -83,13 +81,13 @@ def _without_zeros(text: str) -> str:
 
 
 def shorten(text: str, length: int = 24) -> str:
-    """Cut a long text, on one line, without characters that XML does not have."""
+    """Shorten a text to one line of characters that XML allows."""
     text = "".join(c if c.isprintable() else " " for c in text)
     return text if len(text) <= length else f"{text[: length - 1]}\u2026"
 
 
 def text_width(text: str, size: float) -> float:
-    """Estimate how wide a text will be, rather too wide than too narrow: the reader's font is not known."""
+    """Estimate the width of a text. The estimate is rather too wide, since the reader's font is unknown."""
     return size * sum(_em(c) for c in text)
 
 

@@ -1,11 +1,14 @@
-"""Where the nodes of a graph are drawn: in layers, from left to right.
+"""Layout of a graph: nodes in layers, from left to right.
 
-The classic recipe of layered drawing, in the small: the layer of a node is the length of the longest path to it; an
-edge over several layers gets a point in each that it passes, and all edges out of one node share these points, as
-wires do; the order within a layer is improved until few edges cross; then heights are chosen that make edges straight.
+The layout follows the classic steps of layered drawing:
 
-Labels of edges have columns of their own between the layers, and edges bend only in the gaps between columns. So no
-edge can run through a node or a label that is not its own, and nothing overlaps.
+1. The layer of a node is the length of the longest path to it.
+2. An edge over several layers gets a point in each layer that it passes. All edges of one source share these points.
+3. The nodes of a layer are reordered to reduce crossings.
+4. Heights are chosen that make edges straight.
+
+Labels of edges have columns of their own between the layers, and edges bend only in the gaps between columns. So an
+edge crosses no node and no other edge's label, and nothing overlaps.
 """
 
 from __future__ import annotations
@@ -18,18 +21,18 @@ __all__ = ["Edge", "Layout", "Node", "Route", "arrange"]
 
 MARGIN = 20.0
 PORTS = 11.0
-"""Distance between the points at which a node's edges arrive."""
+"""Distance between the ends of edges at their target."""
 ORDERINGS = 16
 HEIGHTS = 40
 STRAIGHTNESS = (1.0, 2.0, 8.0)
-"""How much an edge resists a bend: between ends, at one point that it only passes, and between two of these."""
+"""Weight of a straight edge: between two ends, between an end and a passing point, and between two passing points."""
 MERGE = 20.0
-"""How little it does where it meets others: as much as an edge that climbs this far."""
+"""Divisor of the weight at a target with several edges, in place of the climb."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """The room that a node takes: its width, and how far it reaches above and below the height of its edges."""
+    """Size of a node: its width, and its extent above and below the height of its edges."""
 
     width: float
     above: float
@@ -38,7 +41,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """An edge from one node to a later one, by their numbers, and the room for its label, which it runs through."""
+    """An edge from a node to a later one (their numbers), and the size of the label that it runs through."""
 
     source: int
     target: int
@@ -47,14 +50,14 @@ class Edge:
 
 @dataclass(frozen=True)
 class Route:
-    """How an edge runs.
+    """Path of an edge.
 
     Attributes
     ----------
     points : list of (float, float)
-        From the edge of the source's column to that of the target's: a bend, straight on, a bend, and so on.
+        From the border of the source's column to that of the target's, bends and straight pieces in turn.
     label : (float, float)
-        The middle of its label.
+        Centre of the label.
     """
 
     points: list[tuple[float, float]]
@@ -63,7 +66,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Layout:
-    """A drawing's size, the middle of each node, and the route of each edge."""
+    """Size of a drawing, centres of its nodes, and routes of its edges."""
 
     width: float
     height: float
@@ -72,14 +75,14 @@ class Layout:
 
 
 def arrange(nodes: Sequence[Node], edges: Sequence[Edge]) -> Layout:
-    """Find a place for every node and a way for every edge.
+    """Compute the layout of nodes and edges.
 
     Parameters
     ----------
     nodes : sequence of Node
-        What to place, each before all that its edges lead to.
+        Nodes in topological order.
     edges : sequence of Edge
-        In the order in which they arrive at their targets, from top to bottom.
+        Edges, with those of one target in order from top to bottom.
     """
     chart = _Chart(nodes, edges)
     _reduce_crossings(chart.columns)
@@ -89,7 +92,7 @@ def arrange(nodes: Sequence[Node], edges: Sequence[Edge]) -> Layout:
 
 @dataclass(eq=False)
 class _Item:
-    """What stands in a column: a node, an edge's label, or a point that edges pass."""
+    """An item of a column: a node, an edge's label, or a point that edges pass."""
 
     room: Node
     kind: str
@@ -101,7 +104,7 @@ class _Item:
 
 @dataclass(eq=False)
 class _Link:
-    """A piece of an edge between neighbouring columns; `port` tells where it arrives at `end`, -1/2 to 1/2."""
+    """A piece of an edge between neighbouring columns. `port`, -1/2 to 1/2, is its place among the edges of `end`."""
 
     start: _Item
     end: _Item
@@ -109,17 +112,17 @@ class _Link:
     drop: float
 
     def pull(self, climb: float, near: float) -> float:
-        """Weigh the wish of the two ends to be at one height.
+        """Return the weight of equal heights of both ends.
 
-        The weight falls with the climb, so that a few sharp bends are preferred to many slight ones; where edges
-        meet, it does not, so that the node stands in their middle.
+        The weight falls with the climb, which prefers a few sharp bends to many slight ones. At a target with several
+        edges the weight is constant, which puts the node in their middle.
         """
         strength = STRAIGHTNESS[(self.start.kind == "point") + (self.end.kind == "point")]
         return strength / (climb + near if self.drop == 0 else MERGE)
 
 
 class _Chart:
-    """The columns: layers of nodes are the even ones, labels stand in the odd ones."""
+    """The columns of a layout: nodes in even columns, labels in odd ones."""
 
     def __init__(self, nodes: Sequence[Node], edges: Sequence[Edge]) -> None:
         self.edges = edges
@@ -135,7 +138,7 @@ class _Chart:
         self.ways = [self._connect(edge, arriving[edge.target].index(i), arriving) for i, edge in enumerate(edges)]
 
     def _connect(self, edge: Edge, slot: int, arriving: dict[int, list[int]]) -> list[_Item]:
-        """Lay an edge from its source, past points that it shares with the source's other edges, to its target."""
+        """Lay an edge from its source to its target, by points that the source's edges share."""
         last = 2 * self.layers[edge.target] - 1
         way = [self.nodes[edge.source]]
         for column in range(2 * self.layers[edge.source] + 1, last):
@@ -160,7 +163,7 @@ class _Chart:
         return item
 
     def measure(self) -> Layout:
-        """Give columns their places from left to right, and turn all into points."""
+        """Place the columns from left to right, and return the layout in coordinates."""
         top = min((i.y - i.room.above for c in self.columns for i in c), default=0.0) - MARGIN
         spans, x = [], MARGIN
         for column in self.columns:
@@ -180,7 +183,7 @@ class _Chart:
 
     @staticmethod
     def _across(item: _Item, span: tuple[float, float]) -> float:
-        """Beginnings stand at the right of their column, ends at the left: their edges are short."""
+        """Return an item's x: at the right of its column without inputs, at the left without outputs, else centred."""
         if not item.left and item.right:
             return span[1] - item.room.width / 2
         if not item.right and item.left:
@@ -199,7 +202,7 @@ class _Chart:
 
 
 def _longest_paths(count: int, edges: Sequence[Edge]) -> list[int]:
-    """Number the layers; what needs nothing stands just before its first use."""
+    """Return each node's layer. A node without inputs stands in the layer before its first use."""
     layers, sources, uses = [0] * count, [True] * count, [count] * count
     for edge in sorted(edges, key=lambda edge: edge.target):
         if not 0 <= edge.source < edge.target < count:
@@ -215,13 +218,13 @@ def _longest_paths(count: int, edges: Sequence[Edge]) -> list[int]:
 
 
 def _gap(column: list[_Item]) -> float:
-    """The room for the bends to the right of a column: more where an edge climbs further, so that none is steep."""
+    """Return the width of the gap to the right of a column: more if an edge climbs further, so that none is steep."""
     climb = max((abs(link.end.y + link.drop - item.y) for item in column for link in item.right), default=0.0)
     return min(16.0 + 0.22 * climb, 90.0)
 
 
 def _reduce_crossings(columns: list[list[_Item]]) -> None:
-    """Sort each column by its neighbours' places, from the end and from the beginning in turn; keep the best."""
+    """Sort each column by its neighbours' places, backward and forward in turn, and keep the best order."""
     _number(columns)
     best: list[list[_Item]] = []
     fewest = -1
@@ -258,7 +261,7 @@ def _mean(numbers: list[float], default: float) -> float:
 
 
 def _crossings(column: list[_Item]) -> int:
-    """Count the crossings between a column and the next one: the inversions among the places that are met."""
+    """Count the crossings between a column and the next one: the inversions among the ends of its edges."""
     met = sorted((item.place, link.end.place + link.port) for item in column for link in item.right)
     count, seen = 0, list[float]()
     for _, place in met:
@@ -268,21 +271,22 @@ def _crossings(column: list[_Item]) -> int:
 
 
 def _choose_heights(columns: list[list[_Item]]) -> None:
-    """Move each column to where its edges are straight, as far as the room that each item needs allows.
+    """Choose the heights of items that make edges straight, without overlap.
 
-    First from the beginning and from the end in turn, which brings things near their places, then by both neighbours.
+    The first third of the sweeps goes forward and backward in turn, to bring items near their places. The others use
+    both neighbours.
     """
     for column in columns:
         _settle(column, [(0.0, 1.0)] * len(column))
     for sweep in range(HEIGHTS):
         forward, both = sweep % 2 == 0, sweep >= HEIGHTS // 3
-        near = max(8.0 * 0.85**sweep, 0.05)  # at last, what is nearly straight becomes straight
+        near = max(8.0 * 0.85**sweep, 0.05)  # the last sweeps straighten what is nearly straight
         for column in columns if forward else reversed(columns):
             _settle(column, [_wish(item, forward or both, both or not forward, near) for item in column])
 
 
 def _wish(item: _Item, by_left: bool, by_right: bool, near: float) -> tuple[float, float]:
-    """Say where an item wants to be, and how much: at the weighted mean of its neighbours."""
+    """Return an item's preferred height, the weighted mean of its neighbours', and its weight."""
     total = weights = 0.0
     for link, y in [(link, link.start.y - link.drop) for link in item.left if by_left] + [
         (link, link.end.y + link.drop) for link in item.right if by_right
@@ -294,7 +298,7 @@ def _wish(item: _Item, by_left: bool, by_right: bool, near: float) -> tuple[floa
 
 
 def _settle(column: list[_Item], wishes: list[tuple[float, float]]) -> None:
-    """Find the heights nearest to those wished for that keep order and distance (isotonic regression)."""
+    """Set the heights nearest to the preferred ones that keep order and distances (isotonic regression)."""
     offsets, blocks = list[float](), list[tuple[float, float, int]]()
     for i, (item, (wish, weight)) in enumerate(zip(column, wishes, strict=True)):
         previous = column[i - 1]

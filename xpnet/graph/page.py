@@ -1,4 +1,4 @@
-"""A page on which a graph's two passes can be followed step by step; it needs nothing but a browser."""
+"""HTML page that steps through both passes of a graph. It needs only a browser."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ __all__ = ["page"]
 
 
 def page(graph: Graph) -> str:
-    """Return the page: drawing, steps and numbers come from `graph` as it is now.
+    """Return the page, with the current values and derivatives of `graph`.
 
-    Where all values are numbers and all nodes have rules that the page knows, its inputs can be changed there.
+    The reader can change inputs if all values are numbers and the page can compute all nodes (`Rule.is_scalar`).
     """
     files = resources.files("xpnet.graph")
     return Template(files.joinpath("page.html").read_text("utf-8")).substitute(
@@ -37,13 +37,13 @@ def page(graph: Graph) -> str:
 
 
 def _embedded(facts: Any) -> str:
-    """Write JSON that cannot end the element that it stands in."""
+    """Write JSON without characters that could end its HTML element."""
     text = json.dumps(facts, ensure_ascii=False, allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _facts(graph: Graph) -> dict[str, Any]:
-    """Collect all that the page knows, the order of its steps included."""
+    """Collect the page's data: nodes, and steps in order."""
     numbers = {value: number for number, value in enumerate(graph.values)}
     names = spoken_names(graph)
     nodes = [_node(value, names[value], numbers) for value in graph.values]
@@ -113,7 +113,7 @@ def _rule(value: Value) -> dict[str, Any]:
 
 
 def _shown(shown: Quantity | None) -> dict[str, Any] | None:
-    """Turn a quantity into JSON, which has no NaN and no infinity: they travel as text."""
+    """Convert a quantity for JSON, with NaN and infinity as text: JSON has neither."""
     if shown is None:
         return None
     number: Any = shown.number

@@ -1,10 +1,8 @@
-"""The local rule of every node: its sign, its formula, and the derivative that it passes to each of its inputs.
+"""Local rules of the nodes: sign, formula, and the derivative with respect to each input.
 
-In the formulas, x and y are the node's inputs and dout is the derivative that flows back into it. A page puts the
-numbers of the moment in their place.
+In the formulas, x and y are the node's inputs, and dout is the derivative of its output. A page replaces them with the
+current numbers.
 """
-
-from __future__ import annotations
 
 import inspect
 import re
@@ -19,26 +17,26 @@ __all__ = ["Rule", "fill_in", "rule_of"]
 
 @dataclass(frozen=True)
 class Rule:
-    """What a node knows.
+    """The rule of a kind of node.
 
     Attributes
     ----------
     operands : tuple of str
-        What the formula calls the inputs.
+        Names of the inputs in the formulas.
     result : str
-        What it calls the output.
+        Name of the output in the formulas.
     forward : str
-        The output, from the operands.
+        Formula of the output.
     backward : tuple of str
-        The derivative that goes to each input, from dout.
+        Formula of the derivative with respect to each input.
     sign : str
-        What is drawn in the circle; empty for what is drawn as a box.
+        Sign in the node's circle; empty for a box.
     parameters : mapping of str to str
-        The derivatives of the parameters, by the parameters' names.
+        Formulas of the derivatives with respect to parameters, by name.
     text : str
-        For a layer without a formula here: what its docstring says.
+        Docstring of a layer without formulas.
     is_scalar : bool
-        Whether the page can compute it, for numbers.
+        Whether the page can compute the node for numbers.
     """
 
     operands: tuple[str, ...]
@@ -103,7 +101,7 @@ RULES: dict[type[Layer], Rule] = {
 
 
 def rule_of(layer: Layer) -> Rule:
-    """Return the rule of a layer: of an operator, from its formula, or else from its docstring."""
+    """Return the rule of a layer: its entry in `RULES`, or from its formula, or else its docstring as the text."""
     rule = RULES.get(type(layer))
     if rule is not None:
         return rule
@@ -117,7 +115,7 @@ def rule_of(layer: Layer) -> Rule:
 
 
 def fill_in(formula: str, names: Mapping[str, str]) -> str:
-    """Put other words in the place of a formula's letters.
+    """Replace the names in a formula.
 
     >>> fill_in("dout \u00d7 y", {"x": "100", "y": "2", "dout": "1.1"})
     '1.1 \u00d7 2'

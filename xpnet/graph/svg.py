@@ -1,4 +1,4 @@
-"""A computational graph as a picture: values flow forward above the edges, derivatives flow back below them."""
+"""Drawing of a computational graph in SVG: values above the edges, derivatives below them."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ __all__ = ["draw"]
 
 RADIUS = 21.0
 LINE = 17.0
-"""From one line of an edge's label to the next."""
+"""Line height of an edge's label."""
 CLEAR = 6.0
-"""Between an edge and its label."""
+"""Distance between an edge and its label."""
 NUMBER_WIDTH = 58.0
-"""Room for any number, so that the page can put another one in its place."""
+"""Smallest width of a number: the page may replace it by any other."""
 TITLE, PARAMETER, CAPTION, NUMBER = 15.0, 12.0, 12.0, 14.0
-"""Sizes of letters, as in drawing.css."""
+"""Font sizes, as in drawing.css."""
 BOLD = 1.08
-"""How much wider names are for being bold."""
+"""Width of bold text, relative to normal text."""
 TAG = 19.0
 LEGEND = 30.0
 
 
 class _Figure(NamedTuple):
-    """How one value is drawn: a circle with a sign, a box with a title and parameters, or a mere name."""
+    """Drawing of one value: a circle with a sign, a box with a title and parameters, or only a name."""
 
     kind: str
     text: str
@@ -43,11 +43,11 @@ class _Figure(NamedTuple):
     tags: list[str]
     room: Node
     reach: float
-    """From the middle to where edges begin and end."""
+    """Distance from the centre to the ends of edges."""
 
 
 class _Flow(NamedTuple):
-    """What an edge carries: a value forward, a derivative back; either may not be there."""
+    """An edge's value and derivative; either may be None."""
 
     source: int
     target: int
@@ -62,9 +62,9 @@ def draw(graph: Graph, *, interactive: bool = False) -> str:
     Parameters
     ----------
     graph : Graph
-        What to draw. Values and derivatives that were not computed yet are left out.
+        The graph. Values and derivatives that are not computed yet are left out.
     interactive : bool, default False
-        For a page that brings the drawing to life: nodes can be focused, and the drawing's description is left to it.
+        Whether the drawing is for an interactive page: nodes can be focused, and the page has the description.
     """
     figures = [_figure(graph, value) for value in graph.values] + [_end(graph)]
     flows = list(_flows(graph))
@@ -129,7 +129,7 @@ def _figure(graph: Graph, value: Value) -> _Figure:
 
 
 def _total(graph: Graph, value: Value) -> str:
-    """Say the sum of what flows back to an input that is used more than once."""
+    """Return the sum of the derivatives of an input that is used more than once, as a caption."""
     uses = sum(other.input_grads is not None and source is value for other in graph.values for source in other.inputs)
     if uses < 2 or not value.has_grad or isinstance(value, Constant):
         return ""
@@ -137,14 +137,14 @@ def _total(graph: Graph, value: Value) -> str:
 
 
 def _end(graph: Graph) -> _Figure:
-    """Where the last edge leads to: the output's name, if it was given one."""
+    """Return the end of the last edge: the output's name, if it has one."""
     text = shorten(graph.output.name or "") if graph.output.layer is not None else ""
     width = BOLD * text_width(text, TITLE) + 8 if text else 0.0
     return _Figure("end", text, "", [], Node(width, 10, 10), width / 2)
 
 
 def _flows(graph: Graph) -> Iterator[_Flow]:
-    """List the edges in order of their targets, the last one behind the output."""
+    """List the edges in order of their targets, and last the edge out of the output."""
     numbers = {value: number for number, value in enumerate(graph.values)}
     for value in graph.values:
         grads = value.input_grads or ()
@@ -157,7 +157,7 @@ def _flows(graph: Graph) -> Iterator[_Flow]:
 
 
 def _flow(source: Value, start: int, end: int, slot: int, grad: Any) -> _Flow:
-    if isinstance(source, Constant) and source.name:  # its name is its value, and nobody asks for its derivative
+    if isinstance(source, Constant) and source.name:  # its name shows its value, and its derivative is of no interest
         return _Flow(start, end, slot, None, None)
     value = quantity(source.value) if source.has_value else None
     return _Flow(start, end, slot, value, None if grad is None else quantity(grad))
@@ -192,7 +192,7 @@ def _draw_edge(svg: Any, flow: _Flow, layout: Layout, number: int, figures: list
 
 
 def _path(start: float, points: list[tuple[float, float]], end: float) -> str:
-    """Run straight through columns and bend between them."""
+    """Return a path that is straight in columns and bends between them."""
     x, y = points[0]
     parts = [f"M{_n(start)} {_n(y)}"]
     for i, (next_x, next_y) in enumerate(points):
@@ -260,5 +260,5 @@ def _add(parent: Any, tag: str, text: str = "", **attributes: str | float) -> An
 
 
 def _n(x: float) -> str:
-    """Write a coordinate: a tenth of a pixel is exact enough."""
+    """Write a coordinate to a tenth of a pixel."""
     return f"{x:.1f}".removesuffix(".0")

@@ -1,4 +1,4 @@
-"""The values that flow through a graph, and the operators that build it."""
+"""Values of a graph, and the operators that build it."""
 
 from __future__ import annotations
 
@@ -15,32 +15,31 @@ __all__ = ["Constant", "Input", "Value"]
 class Value:
     """The result of a node: a layer applied to other values.
 
-    Made by writing the computation: ``x * y + 1``, ``affine(x)``, ``x.exp().sum(axis=0)``. Nothing is computed until
-    `forward` runs; then ``value`` holds what came out, and after `backward` ``grad`` the derivative of the end of the
-    graph with respect to it.
+    Writing a computation makes values: ``x * y + 1``, ``affine(x)``, ``x.exp().sum(axis=0)``. `forward` computes them
+    and sets ``value``. `backward` sets ``grad``, the derivative of the graph's output with respect to this value.
 
     Parameters
     ----------
     layer : Layer
-        What computes the value. A layer that has a place in a graph already shares its parameters with this one.
+        The layer that computes the value. A layer with a node already is copied; the copy shares its parameters.
     inputs : tuple of Value
-        What it is applied to, in the order of the layer's forward.
+        Inputs of the layer, in the order of its forward.
 
     Attributes
     ----------
     layer : Layer or None
-        The layer, or the one that shares its parameters and has a state of its own; None for what is given.
+        The layer, or its copy with a state of its own. None for inputs and constants.
     shared : Layer or None
         The layer as given, the owner of the parameters.
     inputs : tuple of Value
         As given.
     name : str or None
-        What to call it; a graph calls nodes without a name by their layer and a number.
+        Name in the graph; by default the graph uses the layer's class and a number.
     input_grads : tuple or None
-        The derivatives that the last backward pass sent to the inputs, one for each; None before it.
+        Derivatives with respect to the inputs, from the last backward pass. None before it.
     """
 
-    __array_ufunc__ = None  # so that an array leaves ``array * value`` to the value
+    __array_ufunc__ = None  # NumPy leaves ``array * value`` to the value
 
     def __init__(self, layer: Layer | None, inputs: tuple[Value, ...] = ()) -> None:
         if layer is not None and len(inputs) != layer.inputs:
@@ -59,12 +58,12 @@ class Value:
 
     @property
     def has_value(self) -> bool:
-        """Whether the value was computed, or given."""
+        """Whether the value is computed or given."""
         return self._value is not None
 
     @property
     def value(self) -> Array:
-        """What the last forward pass computed."""
+        """Result of the last forward pass."""
         if self._value is None:
             raise RuntimeError(f"{self} has no value yet; run forward on it, or on what is computed from it")
         return self._value
@@ -80,7 +79,7 @@ class Value:
 
     @property
     def grad(self) -> Array:
-        """The derivative that the last backward pass computed."""
+        """Derivative from the last backward pass."""
         if self._grad is None:
             raise RuntimeError(f"{self} has no gradient yet; run backward on what is computed from it")
         return self._grad
@@ -94,20 +93,20 @@ class Value:
         self._grad = self.input_grads = None
 
     def apply_layer(self, layer: Layer, inputs: tuple[Any, ...]) -> Value:
-        """Make the node of a layer applied to values, and to numbers or arrays as constants.
+        """Make the node of a layer applied to values. Numbers and arrays become constants.
 
-        A layer that is called with a value asks it for this (`Layer.__call__`).
+        `Layer.__call__` calls this for values.
         """
         return Value(layer, tuple(x if isinstance(x, Value) else Constant(x) for x in inputs))
 
     def forward(self, **inputs: Any) -> Array:
-        """Compute this value, and all that it needs; see `Graph.forward`."""
+        """Compute this value, and all values that it needs (`Graph.forward`)."""
         from xpnet.graph.graph import Graph
 
         return Graph(self).forward(**inputs)
 
     def backward(self, dout: Array | float | None = None) -> None:
-        """Compute the derivative of this value with respect to all that it was computed from; see `Graph.backward`."""
+        """Compute the derivatives of this value with respect to all values that it needs (`Graph.backward`)."""
         from xpnet.graph.graph import Graph
 
         Graph(self).backward(dout)
@@ -181,14 +180,14 @@ class Value:
 
 
 class Input(Value):
-    """A named value that is given from outside; set ``value`` and run `forward` again.
+    """A named input. Set ``value`` and run `forward` again.
 
     Parameters
     ----------
     name : str
-        Its name: what `forward` takes it by, and what it is called in pictures.
+        Name in `forward` and in drawings.
     value : scalar or array, optional
-        Its value to begin with, on any device.
+        Initial value, on any device.
     """
 
     def __init__(self, name: str, value: Any = None) -> None:
@@ -200,7 +199,7 @@ class Input(Value):
 
     @property
     def value(self) -> Any:
-        """What was given."""
+        """The given value."""
         if self._value is None:
             raise RuntimeError(f"input {self.name!r} has no value; pass it to forward, or set its value")
         return self._value
@@ -211,7 +210,7 @@ class Input(Value):
 
 
 class Constant(Value):
-    """A number or array written into the computation, such as the 1 of ``1 / (1 + x)``."""
+    """A number or array in the computation, such as the 1 of ``1 / (1 + x)``."""
 
     def __init__(self, value: Any) -> None:
         super().__init__(None)

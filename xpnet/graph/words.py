@@ -1,4 +1,4 @@
-"""A computation in words, for those who do not see the drawing."""
+"""Description of a computation in words, for readers who do not see the drawing."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 __all__ = ["description", "expression", "spoken_names", "title"]
 
 LISTED = 24
-"""Nodes that are described one by one; of a larger graph, the first ones."""
+"""Largest number of nodes to describe; of a larger graph the first ones are described."""
 SPOKEN = 28
-"""How long a formula may be that stands for a value in other formulas."""
+"""Longest formula that replaces a value in other formulas."""
 
 
 def title(graph: Graph) -> str:
-    """Say what is computed, and from what."""
+    """Name the output and the inputs."""
     name = graph.names[graph.output]
     inputs = [str(value.name) for value in graph.values if isinstance(value, Input) and value is not graph.output]
     return f"{name}, computed from {_and(inputs)}" if inputs else name
 
 
 def description(graph: Graph) -> str:
-    """Say every step, forward and backward, with the numbers that are there."""
+    """Describe every step, forward and backward, with the current numbers."""
     nodes, names = [value for value in graph.values if value.layer is not None], spoken_names(graph)
     steps = [expression(value, names) for value in nodes[:LISTED]]
     sentences = [f"Forward: {'; '.join(steps)}"] if nodes else []
@@ -42,7 +42,7 @@ def description(graph: Graph) -> str:
 
 
 def spoken_names(graph: Graph) -> dict[Value, str]:
-    """Call values as a formula would: a number by itself, an operation without a name by what it does."""
+    """Name values as in a formula: a constant by its number, an unnamed operation by its formula."""
     spoken: dict[Value, str] = {}
     for value in graph.values:
         name = graph.names[value]
@@ -57,7 +57,7 @@ def spoken_names(graph: Graph) -> dict[Value, str]:
 
 
 def expression(value: Value, names: dict[Value, str]) -> str:
-    """Write one node as an equation of names, then of numbers."""
+    """Write a node as an equation of names, then of numbers."""
     assert value.layer is not None
     sign = rule_of(value.layer).sign
     parts = [_operation(value, names)]
@@ -73,7 +73,7 @@ def expression(value: Value, names: dict[Value, str]) -> str:
 
 
 def _operation(value: Value, names: dict[Value, str]) -> str:
-    """Write a node's formula with its inputs' names in it, or numbers; that of a box, as a function."""
+    """Write a node's formula with its inputs' names or numbers. A box is written as a function."""
     assert value.layer is not None
     rule = rule_of(value.layer)
     said = [names[source] for source in value.inputs]

@@ -1,33 +1,35 @@
-"""The few operations that one `xp` expression does not do fast, each under one name.
+"""Operations that a single `xp` expression does not compute fast.
 
-An operation's definition is written in `xp` (`operations` and, of images, `images`): it runs everywhere, and a
-backend's faster version is tested against it. A backend is a module with functions of the same names:
-`xpnet.kernels.numba`, where it is chosen for the CPU, and `xpnet.kernels.cuda` for whatever is on a CUDA device. It has
-them only where they gain, and leaves arguments that it is not made for to the definition by returning NotImplemented.
+Each operation has a definition in `xp`, in `operations` or `images`. The definition runs on every device, and faster
+versions are tested against it.
+
+A backend is a module with faster versions under the same names: `xpnet.kernels.numba` for the CPU, if chosen, and
+`xpnet.kernels.cuda` for arrays on a CUDA device. A backend has a version only where it is faster. A version returns
+NotImplemented for arguments that it does not support; the definition then computes the result.
 """
 
 from xpnet.kernels.choice import Backend, Precision, check_precision, choose_backend
-from xpnet.kernels.images import add_windows, contract, max_pool, max_pool_gradient, spread
+from xpnet.kernels.images import add_windows, batched_matmul, batched_matmul_transposed, max_pool, max_pool_gradient
 from xpnet.kernels.memory import in_memory_order, scratch_size, slabs
 from xpnet.kernels.operations import (
     Call,
     Observer,
+    adam_update,
     as_floats,
     call,
-    descend,
-    descend_by_moments,
-    descend_scaled,
-    descend_with_momentum,
     gather,
     matmul,
-    move_average,
+    momentum_update,
     observing,
     precision,
     relu,
     relu_gradient,
+    scaled_update,
+    sgd_update,
     softmax_cross_entropy,
     softmax_cross_entropy_gradient,
     squared_norm,
+    update_average,
     using,
 )
 
@@ -36,31 +38,31 @@ __all__ = [
     "Call",
     "Observer",
     "Precision",
+    "adam_update",
     "add_windows",
     "as_floats",
+    "batched_matmul",
+    "batched_matmul_transposed",
     "call",
     "check_precision",
     "choose_backend",
-    "contract",
-    "descend",
-    "descend_by_moments",
-    "descend_scaled",
-    "descend_with_momentum",
     "gather",
     "in_memory_order",
     "matmul",
     "max_pool",
     "max_pool_gradient",
-    "move_average",
+    "momentum_update",
     "observing",
     "precision",
     "relu",
     "relu_gradient",
+    "scaled_update",
     "scratch_size",
+    "sgd_update",
     "slabs",
     "softmax_cross_entropy",
     "softmax_cross_entropy_gradient",
-    "spread",
     "squared_norm",
+    "update_average",
     "using",
 ]

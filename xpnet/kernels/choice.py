@@ -1,6 +1,4 @@
-"""The backends and precisions that there are, and whether one can be used here."""
-
-from __future__ import annotations
+"""Names of backends and precisions, and checks that they are available."""
 
 import importlib.util
 from typing import Literal, get_args
@@ -13,24 +11,34 @@ from xpnet.typing import DTypeLike
 __all__ = ["Backend", "Precision", "check_precision", "choose_backend"]
 
 Backend = Literal["numpy", "numba"]
-"""What computes on the CPU."""
+"""Backend for arrays on the CPU."""
 
 Precision = Literal["float32", "tf32", "float16"]
-"""Of the matrix products of float32 on a CUDA device: in full, or with inputs rounded to TF32's 10 bits, on tensor
-cores. Or of a training step of a float32 network, all of whose layers compute in float16 (`xpnet.steps.mixed`)."""
+"""Precision of computation in float32.
+
+``"float32"`` computes matrix products in full precision. ``"tf32"``, on CUDA devices, rounds their inputs to TF32's 10
+bits and uses tensor cores. ``"float16"`` runs all layers of a training step in float16 (`xpnet.steps.mixed`).
+"""
 
 
 def choose_backend(name: Backend | None, dtype: DTypeLike, gains: bool = False) -> Backend:
-    """Return the backend's name, having made sure that it is there and computes in that dtype.
+    """Check a backend's name, or choose one, and return it.
 
-    Without a name it is Numba where it can be, and `gains` says that it is much faster for what is to be computed.
+    Parameters
+    ----------
+    name : {"numpy", "numba"}, optional
+        The backend to check. By default Numba if it is installed, supports the dtype and `gains`; else NumPy.
+    dtype : dtype
+        The dtype to compute in.
+    gains : bool, default False
+        Whether Numba is much faster for this computation.
 
     Raises
     ------
     ModuleNotFoundError
-        If it is not installed.
+        If the backend is not installed.
     ValueError
-        If there is none of that name, or it does not compute in that dtype.
+        If no backend has this name, or the backend does not support the dtype.
     """
     if name is not None and name not in get_args(Backend):
         raise ValueError(f"backend must be one of {', '.join(map(repr, get_args(Backend)))}, got {name!r}")
@@ -45,12 +53,12 @@ def choose_backend(name: Backend | None, dtype: DTypeLike, gains: bool = False) 
 
 
 def check_precision(name: Precision, device: Device, dtype: DTypeLike) -> Precision:
-    """Return a precision, having made sure that products of that dtype have it on that device.
+    """Check that a precision is available for a dtype and device, and return it.
 
     Raises
     ------
     ValueError
-        If they do not.
+        If it is not.
     """
     if name not in get_args(Precision):
         raise ValueError(f"precision must be one of {', '.join(map(repr, get_args(Precision)))}, got {name!r}")

@@ -1,7 +1,7 @@
-"""Matrix products by cublasLt, on the library that CuPy's own products use.
+"""Matrix products by cublasLt, the library behind CuPy's own products.
 
-CuPy refuses its products while a CUDA graph is captured, whichever library call is behind them; calls of cublasLt on
-the stream's handle are captured as any kernel. They are used outside of graphs too, so that both give the same bits.
+CuPy refuses matrix products while a CUDA graph is captured. A direct call of cublasLt is captured like any kernel.
+Products outside of graphs use cublasLt too, so that both give the same bits.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ from xpnet.typing import Array
 __all__ = ["UnsupportedError", "has_rows", "is_matrix", "multiply"]
 
 ALIGNMENT = 16
-"""Byte boundary that is told of a matrix at most: what the widest loads take. A finer distinction would let the same
-product be computed in other ways, and so have other bits, wherever its matrices happen to lie."""
+"""Largest alignment in bytes that is reported to cublasLt: that of the widest loads.
+
+With larger values the choice of algorithm, and so the bits of a product, would depend on the matrices' addresses.
+"""
 
 WORKSPACE = 32 * 2**20
-"""Bytes that a product may use, on each device."""
+"""Bytes of workspace for products, on each device."""
 
 # From library_types.h, cublas_api.h and cublasLt.h.
 _DTYPES = {"float16": 2, "float32": 0, "float64": 1}
 _COMPUTE = {"float16": 68, "float32": 68, "tf32": 77, "float64": 70}
 _DESC_TRANSA, _DESC_TRANSB, _DESC_EPILOGUE, _DESC_VECTOR = 3, 4, 7, 8
-_EPILOGUES = {"none": 1, "bias": 4, "sums": 256}  # the latter two by a vector: BIAS, BGRADA
+_EPILOGUES = {"none": 1, "bias": 4, "sums": 256}  # "bias" and "sums" take a vector: BIAS, BGRADA
 _LAYOUT_BATCH_COUNT, _LAYOUT_BATCH_STRIDE = 5, 6
 _PREF_WORKSPACE, _PREF_REDUCTIONS, _PREF_ALIGNMENTS = 1, 3, (5, 6, 7, 8)
 _NOT_SUPPORTED = 15
-_REPRODUCIBLE = 2 | 4  # sums of partial results by a kernel of their own, never in place, in the order of arrival
+_REPRODUCIBLE = 2 | 4  # partial sums by a separate kernel; in-place sums would depend on the order of arrival
 
 
 class UnsupportedError(RuntimeError):
@@ -42,18 +44,18 @@ class UnsupportedError(RuntimeError):
 
 
 class Operand(NamedTuple):
-    """A stack of matrices as cublasLt sees it: in column-major order, so what NumPy calls (M, N) is (N, M).
+    """A stack of matrices in cublasLt's column-major order: NumPy's (M, N) is (N, M) here.
 
     Attributes
     ----------
     rows, columns : int
-        As they lie in memory: of an array in C order, the length of its rows and their number.
+        Size in memory. An array in C order has columns of the length of its rows.
     stride : int
-        Numbers from one column to the next.
+        Elements from one column to the next.
     transposed : bool
-        Whether the product shall take the matrix's transpose.
+        Whether the product uses the transpose.
     batch : int
-        Numbers from one matrix of the stack to the next; 0 if there is one, which then goes with all of another stack.
+        Elements from one matrix of the stack to the next. 0 for a single matrix, which is broadcast.
     """
 
     rows: int
@@ -64,7 +66,7 @@ class Operand(NamedTuple):
 
     @classmethod
     def of(cls, x: Array) -> Operand | None:
-        """Describe an array (..., M, N), of two or three axes; None if its rows and columns both have gaps."""
+        """Describe an array (M, N) or (G, M, N); None if neither its rows nor its columns are contiguous."""
         steps = [stride // x.itemsize for stride in x.strides]
         (m, n), (down, right) = x.shape[-2:], steps[-2:]
         batch = steps[0] if x.ndim == 3 and len(x) > 1 else 0
@@ -76,12 +78,12 @@ class Operand(NamedTuple):
 
 
 def is_matrix(x: Array) -> bool:
-    """Tell whether `multiply` takes an array as it lies in memory."""
+    """Tell whether `multiply` can read an array without a copy."""
     return Operand.of(x) is not None
 
 
 def has_rows(x: Array) -> bool:
-    """Tell whether `multiply` can write into it: each row lies in one piece."""
+    """Tell whether `multiply` can write into an array: its rows are contiguous."""
     operand = Operand.of(x)
     return operand is not None and not operand.transposed
 
@@ -94,26 +96,28 @@ def multiply(
     bias: Array | None = None,
     sums: Array | None = None,
 ) -> bool:
-    """Write ``a @ b`` into `out`: arrays of one dtype on the current device, of two axes each or of three.
+    """Write ``a @ b`` into `out`. All arrays have one dtype and are on the current device.
 
     Parameters
     ----------
-    a, b, out : (M, K), (K, N), (M, N); or with the same number of matrices in front
+    a, b, out : (M, K), (K, N), (M, N); or stacks (G, M, K), (G, K, N), (G, M, N)
         See `is_matrix` and `has_rows`.
     precision : {"float32", "tf32"}
-        Of float32: the inputs of each multiplication may be rounded to 10 bits (TF32), which is faster.
-    bias, sums : (N,) of the same dtype, optional, one of them, and for two axes
-        What to add to each row of `out`; where to write the sums of the columns of `b`.
+        Precision of float32 products. TF32 rounds the inputs of each multiplication to 10 bits and is faster.
+    bias : (N,), optional
+        Added to each row of `out`. Only without `sums`, and only for matrices.
+    sums : (N,), optional
+        Set to the sums of the columns of `b`. Only without `bias`, and only for matrices.
 
     Returns
     -------
     bool
-        Whether `bias` or `sums`, if given, is done: there is not an algorithm with it for every product.
+        False if `bias` or `sums` was given but not applied: cublasLt has no such algorithm for some products.
 
     Raises
     ------
     UnsupportedError
-        If there is not even one without; nothing is written then.
+        If cublasLt has no algorithm at all. Nothing is written.
     """
     compute = precision if a.dtype == "float32" else str(a.dtype)
     count = out.shape[0] if out.ndim == 3 else 1
@@ -135,7 +139,7 @@ def multiply(
 
 
 class _HeuristicResult(ctypes.Structure):
-    """What ``cublasLtMatmulAlgoGetHeuristic`` returns."""
+    """Result of ``cublasLtMatmulAlgoGetHeuristic``."""
 
     _fields_ = (
         ("algo", c_uint64 * 8),
@@ -147,7 +151,7 @@ class _HeuristicResult(ctypes.Structure):
 
 
 class _Product:
-    """A product of matrices, and maybe a vector, that begin on given byte boundaries, with the algorithm chosen."""
+    """A product of given layouts and alignments, with its algorithm."""
 
     def __init__(
         self,
@@ -170,7 +174,7 @@ class _Product:
         for attribute, operand in ((_DESC_TRANSA, b), (_DESC_TRANSB, a)):
             _set("MatmulDesc", self._desc, attribute, c_int32(operand.transposed))
         _set("MatmulDesc", self._desc, _DESC_EPILOGUE, c_uint32(_EPILOGUES[epilogue]))
-        for alignment in alignments[3:]:  # what an address so aligned says; the true one comes with each call
+        for alignment in alignments[3:]:  # stands for any address with this alignment; each call sets its own
             _set("MatmulDesc", self._desc, _DESC_VECTOR, c_void_p(alignment))
         self._in_use = threading.Lock()
         self._layouts = [_layout(_DTYPES[dtype], operand, count) for operand in (b, a, out)]
@@ -208,7 +212,7 @@ def _product(*description: Any) -> Any:
     try:
         return _Product(*description)
     except RuntimeError as error:
-        # With a vector some products may be called invalid, rather than not supported.
+        # cublasLt calls some products with a vector invalid, rather than not supported.
         if description[-1] == "none" and not isinstance(error, UnsupportedError):
             raise
         return None
@@ -239,7 +243,7 @@ def _handle(device: int) -> c_void_p:
 
 @functools.cache
 def _workspace(device: int) -> Any:
-    """Return memory of its own: a pool might hand it to others between the launches of a graph."""
+    """Allocate the workspace outside of the pool, which could reuse it between the launches of a graph."""
     return cupy.cuda.Memory(WORKSPACE)
 
 

@@ -1,10 +1,8 @@
 """Kernels for arrays on CUDA devices: `kernels.cu`, and matrix products by cublasLt.
 
-What each computes is said at its definition, in `xpnet.kernels`. NVRTC compiles them when first used; CuPy keeps the
-result on disk.
+The definitions in `xpnet.kernels` document each operation. NVRTC compiles the kernels at first use, and CuPy caches
+them on disk.
 """
-
-from __future__ import annotations
 
 import functools
 from collections.abc import Collection
@@ -23,10 +21,10 @@ BLOCK = 256
 """Threads in a block."""
 
 MOST_BLOCKS = 4096
-"""Blocks in a launch: beyond, each thread takes several elements."""
+"""Largest number of blocks in a launch. For larger arrays each thread computes several elements."""
 
 ROWS, CLASSES = 8192, 64
-"""Rows and classes of scores up to which the softmax is work for one block, with whole rows for each thread."""
+"""Largest scores for the softmax kernel, which has one block and gives each thread whole rows."""
 
 OPTIONS = ("--fmad=false", f"-DBLOCK={BLOCK}")
 
@@ -103,21 +101,21 @@ def softmax_cross_entropy_gradient(y: Array, t: Array, scale: Array | float, out
     return dx
 
 
-def descend(p: Array, direction: Array, lr: Array | float, scratch: Array) -> Any:
+def sgd_update(p: Array, direction: Array, lr: Array | float, scratch: Array) -> Any:
     if not _fit(p, direction):
         return NotImplemented
-    return _launch("descend", p, p.size, p, direction, *_number(lr), p.size)
+    return _launch("sgd_update", p, p.size, p, direction, *_number(lr), p.size)
 
 
-def descend_with_momentum(
+def momentum_update(
     p: Array, g: Array, v: Array, lr: Array | float, kept: float, nesterov: bool, scratch: Array
 ) -> Any:
     if not _fit(p, g, v):
         return NotImplemented
-    return _launch("descend_with_momentum", p, p.size, p, g, v, *_number(lr), kept, nesterov, p.size)
+    return _launch("momentum_update", p, p.size, p, g, v, *_number(lr), kept, nesterov, p.size)
 
 
-def descend_by_moments(
+def adam_update(
     p: Array,
     g: Array,
     m: Array,
@@ -129,7 +127,7 @@ def descend_by_moments(
 ) -> Any:
     if not _fit(p, g, m, v):
         return NotImplemented
-    return _launch("descend_by_moments", p, p.size, p, g, m, v, *_number(lr), *_number(eps), *betas, p.size)
+    return _launch("adam_update", p, p.size, p, g, m, v, *_number(lr), *_number(eps), *betas, p.size)
 
 
 def add_windows(seen: Array, out: Array, windows: Windows, rows: range) -> Any:
@@ -152,14 +150,14 @@ def max_pool_gradient(dout: Array, index: Array, dx: Array, windows: Windows) ->
 
 
 def _sizes(windows: Windows, images: Array) -> tuple[int, ...]:
-    """Return all that the kernels are told of windows on images (C, H, W, N)."""
+    """Return the kernels' arguments for windows on images (C, H, W, N)."""
     _, height, width, samples = images.shape
     places = windows.places(height, width)
     return height, width, *places, *windows.size, *windows.stride, *windows.pad, *windows.dilation, samples
 
 
 def _fit(*arrays: Array, types: Collection[str] = TYPES) -> bool:
-    """Whether all are in C order, and of one dtype, out of those named: by default what there are kernels for."""
+    """Whether all arrays are in C order and have one dtype, which is among `types`."""
     return all(x.dtype == arrays[0].dtype and str(x.dtype) in types and x.flags.c_contiguous for x in arrays)
 
 
@@ -169,12 +167,12 @@ def _scores_with_ids(x: Array, t: Array) -> bool:
 
 
 def _number(value: Array | float) -> tuple[Any, float]:
-    """Return a number as the kernels take it: an array on the device and nothing, or no array and the number."""
+    """Return the kernels' two arguments for a number: (array on the device, 0), or (null pointer, number)."""
     return (np.intp(0), value) if isinstance(value, float) else (value, 0.0)
 
 
 def _launch(name: str, x: Array, size: int, *args: Any) -> None:
-    """Run a kernel of x's dtype with a thread for each element, as far as there are so many."""
+    """Run a kernel of x's dtype, with one thread for each of `size` elements up to `MOST_BLOCKS` blocks."""
     if size:
         base, *label = name.split(".")
         function = _kernel("_".join([base, TYPES[str(x.dtype)], *label]))
@@ -182,7 +180,7 @@ def _launch(name: str, x: Array, size: int, *args: Any) -> None:
 
 
 def _argument(value: Any) -> Any:
-    """Return a Python number in the width that the kernels declare: 8 bytes, or 1 for a truth value."""
+    """Convert a Python number to the width in the kernels' signatures: 8 bytes, or 1 for a bool."""
     return {bool: np.bool_, int: np.int64, float: np.float64}.get(type(value), lambda x: x)(value)
 
 

@@ -1,6 +1,4 @@
-"""Operations of layers for images: windows, and products of which one side is long and thin."""
-
-from __future__ import annotations
+"""Operations of layers for images: windows, and products of stacks of matrices."""
 
 import functools
 import math
@@ -11,33 +9,35 @@ from xpnet.kernels.operations import kernel, matmul
 from xpnet.typing import Array
 from xpnet.windows import Windows
 
-__all__ = ["add_windows", "contract", "max_pool", "max_pool_gradient", "spread"]
+__all__ = ["add_windows", "batched_matmul", "batched_matmul_transposed", "max_pool", "max_pool_gradient"]
 
 UNPACKED = 10**6
-"""Multiplications up to which OpenBLAS, where it has AVX-512, multiplies matrices as they lie in memory, in one thread.
-For larger products it first copies both, which takes longer than the product itself if it is long and thin."""
+"""Largest number of multiplications for which OpenBLAS with AVX-512 packs no operand (it then uses one thread).
+
+For larger products it first packs both operands. With long, thin matrices packing takes longer than the product.
+"""
 
 TRANSPOSED = 1200
-"""Numbers in a result up to which it does so if the sum runs along the last axis of both."""
+"""Largest result for which OpenBLAS packs no operand of a product ``a @ b^T``."""
 
 THIN = 1024
-"""Numbers in a matrix up to which its product with a long one is better computed in parts; in a result, four times."""
+"""Largest matrix whose product with a long one is faster in parts. A result may be four times as large."""
 
 LEAST = 64
-"""Terms, or columns, that are worth a product of their own."""
+"""Smallest part of a product: its columns, or the terms of its sum."""
 
 
 @kernel
 def add_windows(seen: Array, out: Array, windows: Windows, rows: range) -> None:
-    """Add what some rows of windows hold, (C, h, w, rows, columns, N), to the images `out` (`Windows.add`)."""
+    """Add the windows in `rows`, (C, h, w, rows, columns, N), to the images `out` (`Windows.add`)."""
     windows.add(seen, out, rows)
 
 
 @kernel
 def max_pool(x: Array, y: Array, index: Array, windows: Windows) -> None:
-    """Write the largest number of each window of images x (C, H, W, N) into y, and which pixel it is into `index`.
+    """Write the maximum of each window of images x (C, H, W, N) into y, and its pixel number into `index`.
 
-    Of equal numbers the first counts; a NaN is larger than any number, and of several the last counts.
+    Among equal maxima the first one counts. NaN is larger than any number; among several NaNs the last one counts.
     """
     xp = get_array_module(x)
     pixels = [(places, image) for _, places, image in windows.pixels(*x.shape[1:3])]
@@ -47,16 +47,16 @@ def max_pool(x: Array, y: Array, index: Array, windows: Windows) -> None:
         candidates, largest, chosen = x[:, *image], y[:, *places], index[:, *places]
         if number or windows.pad != (0, 0):
             larger = xp.greater(candidates, largest)
-            xp.maximum(chosen, larger.astype(index.dtype) * number, out=chosen)  # the numbers rise
+            xp.maximum(chosen, larger.astype(index.dtype) * number, out=chosen)  # the latest is the largest
             xp.maximum(largest, candidates, out=largest)
-    if may_hold(xp.isnan(y)):  # NaN is not greater than anything
+    if may_hold(xp.isnan(y)):  # comparisons above are False for NaN
         for number, (places, image) in enumerate(pixels):
             index[:, *places] = xp.where(xp.isnan(x[:, *image]), number, index[:, *places])
 
 
 @kernel
 def max_pool_gradient(dout: Array, index: Array, dx: Array, windows: Windows) -> None:
-    """Write into dx (C, H, W, N) each window's dout, at the pixel that `index` names, and 0 elsewhere."""
+    """Write the gradient of max pooling into dx (C, H, W, N): dout at each window's pixel `index`, else 0."""
     tiled = windows.tile(*dx.shape[1:3])
     if not tiled:
         dx[...] = 0.0
@@ -68,11 +68,11 @@ def max_pool_gradient(dout: Array, index: Array, dx: Array, windows: Windows) ->
             image += part * chosen
 
 
-def spread(a: Array, b: Array, out: Array) -> Array:
-    """Return ``a @ b`` for stacks of matrices a (G, M, K) and b (G, K, P), P usually much larger than M and K.
+def batched_matmul(a: Array, b: Array, out: Array) -> Array:
+    """Return ``a @ b`` for stacks of matrices a (G, M, K) and b (G, K, P). P is usually much larger than M and K.
 
-    On the host, if a is small, in parts of at most `UNPACKED` multiplications: for M, K, P = 6, 25, 78,400 in 0.4 ms
-    rather than 0.7 on two AVX-512 cores.
+    On the host, a product with a small `a` is computed in parts of at most `UNPACKED` multiplications. For
+    M, K, P = 6, 25, 78,400 it takes 0.4 ms rather than 0.7 on two AVX-512 cores.
     """
     (G, M, K), P = a.shape, b.shape[2]
     p = _largest_divisor(P, UNPACKED // (M * K)) if is_on_host(a) and M * K <= THIN else P
@@ -83,11 +83,11 @@ def spread(a: Array, b: Array, out: Array) -> Array:
     return matmul(a, b, out=out)
 
 
-def contract(a: Array, b: Array) -> Array:
-    """Return ``a @ b^T`` for stacks of matrices a (G, M, P) and b (G, K, P), P usually much larger than M and K.
+def batched_matmul_transposed(a: Array, b: Array) -> Array:
+    """Return ``a @ b^T`` for stacks of matrices a (G, M, P) and b (G, K, P). P is usually much larger than M and K.
 
-    On the host, if the result is small, as the sum of products of at most `UNPACKED` multiplications each: for
-    M, K, P = 30, 25, 57,600 in 1.1 ms rather than 2.3 on two AVX-512 cores.
+    On the host, a small result is computed as a sum of products of at most `UNPACKED` multiplications each. For
+    M, K, P = 30, 25, 57,600 it takes 1.1 ms rather than 2.3 on two AVX-512 cores.
     """
     (G, M, P), K = a.shape, b.shape[1]
     if is_on_host(a) and M * K <= 4 * THIN:

@@ -1,8 +1,8 @@
-// CUDA kernels of the operations in xpnet/kernels/operations.py and images.py, which say what each computes.
+// CUDA kernels of the operations in xpnet/kernels/operations.py and images.py, which document them.
 //
-// Every loop over elements strides by the whole grid, so that any launch gives the same numbers. Compiled without
-// contraction into fused multiply-adds (--fmad=false): all but exponentials and sums then have NumPy's bits. What
-// changes from step to step (learning rates) comes as a Number: in a CUDA graph a value would be the same for ever.
+// Every loop over elements has the stride of the whole grid, so that any launch gives the same results. Without fused
+// multiply-adds (--fmad=false) all results but exponentials and sums have NumPy's bits. Arguments that change from step
+// to step (learning rates) have the type Number: a CUDA graph would repeat the value of a plain argument.
 
 typedef unsigned char uint8;
 typedef int int32;
@@ -10,7 +10,7 @@ typedef long long int64;
 typedef int64 Index;
 
 template <typename T>
-struct Number {  // a number on the device, or if `at` is null, the one given
+struct Number {  // *at, a number on the device; `given` if `at` is null
     const T* at;
     double given;
     __device__ T value() const { return at ? *at : T(given); }
@@ -27,7 +27,7 @@ __device__ void gather_pixels(const unsigned char* x, const Index* index, T* out
     }
 }
 
-// y = max(x, 0), in which NaN stays NaN.
+// y = max(x, 0), mask = x > 0. NaN stays NaN.
 template <typename T>
 __device__ void relu(const T* x, T* y, bool* mask, Index size) {
     FOR_ELEMENTS(i, size) {
@@ -36,8 +36,8 @@ __device__ void relu(const T* x, T* y, bool* mask, Index size) {
     }
 }
 
-// Softmax of each row and the mean cross entropy, by one block: a thread takes whole rows. The sum of the losses is
-// formed in an order that depends on the block's size alone.
+// Softmax of each row, and the mean cross entropy, by one block. Each thread computes whole rows. The order in which
+// the losses are added depends only on the size of the block.
 template <typename T, typename Label>
 __device__ void softmax_cross_entropy(const T* x, const Label* t, T* y, T* loss, Index rows, Index classes) {
     __shared__ double sums[BLOCK];
@@ -73,14 +73,14 @@ __device__ void softmax_cross_entropy_gradient(
 
 // p -= lr * direction.
 template <typename T>
-__device__ void descend(T* p, const T* direction, Number<T> lr, Index size) {
+__device__ void sgd_update(T* p, const T* direction, Number<T> lr, Index size) {
     T step = lr.value();
     FOR_ELEMENTS(i, size) p[i] -= direction[i] * step;
 }
 
-// v = kept * v + g, p -= lr * (v, or with Nesterov kept * v + g).
+// v = kept * v + g, p -= lr * v; with Nesterov p -= lr * (kept * v + g).
 template <typename T>
-__device__ void descend_with_momentum(
+__device__ void momentum_update(
     T* p, const T* g, T* v, Number<T> lr, double kept, bool nesterov, Index size) {
     T step = lr.value();
     FOR_ELEMENTS(i, size) {
@@ -89,9 +89,9 @@ __device__ void descend_with_momentum(
     }
 }
 
-// Adam's step, with lr and eps as its moving averages' bias makes them.
+// m, v = moving averages of g, g^2; p -= lr * m / (sqrt(v) + eps). lr and eps include the bias correction.
 template <typename T>
-__device__ void descend_by_moments(
+__device__ void adam_update(
     T* p, const T* g, T* m, T* v, Number<T> lr, Number<T> eps, double beta1, double beta2, Index size) {
     T step = lr.value(), least = eps.value();
     FOR_ELEMENTS(i, size) {
@@ -101,8 +101,8 @@ __device__ void descend_by_moments(
     }
 }
 
-// Windows that move over images (xpnet/windows.py). Images lie as (channels, height, width, samples), samples next to
-// each other; so do places, (channels, down, across, samples).
+// Windows that move over images (xpnet/windows.py). Images have shape (channels, height, width, samples), places have
+// shape (channels, down, across, samples), both in C order.
 struct Windows {
     Index height, width, down, across, h, w, stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x, samples;
 };
@@ -114,13 +114,13 @@ struct Position {
           sample(i % samples) {}
 };
 
-// The place at whose pixel number k this pixel lies along one axis, or -1.
+// Place, along one axis, of the window whose pixel number k is this pixel; -1 if there is none.
 __device__ inline Index place_of(Index pixel, Index k, Index stride, Index pad, Index dilation, Index places) {
     Index from_first = pixel + pad - k * dilation;
     return from_first >= 0 && from_first % stride == 0 && from_first / stride < places ? from_first / stride : -1;
 }
 
-// out += what the windows in rows [start, stop) of places hold, (channels, h, w, stop - start, across, samples).
+// out += the windows in rows [start, stop) of places; seen has shape (channels, h, w, stop - start, across, samples).
 template <typename T>
 __device__ void add_windows(const T* seen, T* out, Windows win, Index start, Index stop, Index size) {
     FOR_ELEMENTS(i, size) {
@@ -140,7 +140,7 @@ __device__ void add_windows(const T* seen, T* out, Windows win, Index start, Ind
     }
 }
 
-// y = the largest number of each window, index = which of its pixels that is.
+// y = the maximum of each window, index = the number of its pixel.
 template <typename T>
 __device__ void max_pool(const T* x, T* y, uint8* index, Windows win, Index size) {
     FOR_ELEMENTS(i, size) {
@@ -162,7 +162,7 @@ __device__ void max_pool(const T* x, T* y, uint8* index, Windows win, Index size
     }
 }
 
-// dx = the sum of dout over the windows whose largest number this pixel was.
+// dx = the sum of dout over the windows whose maximum is this pixel.
 template <typename T>
 __device__ void max_pool_gradient(const T* dout, const uint8* index, T* dx, Windows win, Index size) {
     FOR_ELEMENTS(i, size) {
@@ -204,18 +204,18 @@ __device__ void max_pool_gradient(const T* dout, const uint8* index, T* dx, Wind
         gather_pixels(x, index, out, size, width);                                                              \
     }                                                                                                           \
     extern "C" __global__ void relu_##T(const T* x, T* y, bool* mask, Index size) { relu(x, y, mask, size); }   \
-    extern "C" __global__ void descend_##T(                                                                     \
+    extern "C" __global__ void sgd_update_##T(                                                                  \
         T* p, const T* direction, const T* lr_at, double lr, Index size) {                                      \
-        descend(p, direction, Number<T>{lr_at, lr}, size);                                                      \
+        sgd_update(p, direction, Number<T>{lr_at, lr}, size);                                                   \
     }                                                                                                           \
-    extern "C" __global__ void descend_with_momentum_##T(                                                       \
+    extern "C" __global__ void momentum_update_##T(                                                             \
         T* p, const T* g, T* v, const T* lr_at, double lr, double kept, bool nesterov, Index size) {            \
-        descend_with_momentum(p, g, v, Number<T>{lr_at, lr}, kept, nesterov, size);                             \
+        momentum_update(p, g, v, Number<T>{lr_at, lr}, kept, nesterov, size);                                   \
     }                                                                                                           \
-    extern "C" __global__ void descend_by_moments_##T(                                                          \
+    extern "C" __global__ void adam_update_##T(                                                                 \
         T* p, const T* g, T* m, T* v, const T* lr_at, double lr, const T* eps_at, double eps, double beta1,     \
         double beta2, Index size) {                                                                             \
-        descend_by_moments(p, g, m, v, Number<T>{lr_at, lr}, Number<T>{eps_at, eps}, beta1, beta2, size);       \
+        adam_update(p, g, m, v, Number<T>{lr_at, lr}, Number<T>{eps_at, eps}, beta1, beta2, size);              \
     }                                                                                                           \
     extern "C" __global__ void add_windows_##T(                                                                 \
         const T* seen, T* out, WINDOWS, Index start, Index stop, Index size) {                                  \

@@ -1,6 +1,4 @@
-"""Memory of arrays: how large temporaries are, in which order numbers lie, and where a look at them is free."""
-
-from __future__ import annotations
+"""Memory of arrays: sizes of temporaries, order of elements, and synchronisation."""
 
 from collections.abc import Iterator
 
@@ -10,23 +8,23 @@ from xpnet.typing import Array
 __all__ = ["in_memory_order", "may_hold", "scratch_size", "slabs"]
 
 SLAB = 2**20
-"""Bytes of an array that several operations go through one after the other, on the host: what a core's cache holds."""
+"""Bytes per slab on the host: the slab stays in a core's cache from one operation to the next."""
 
 HOST_SCRATCH = 8 * 2**20
 DEVICE_SCRATCH = 256 * 2**20
-"""Bytes of a temporary that is built for one matrix product after the other: see `scratch_size`."""
+"""Bytes of the temporaries of matrix products, see `scratch_size`."""
 
 
 def scratch_size(x: Array) -> int:
-    """Return how many bytes a temporary should have that is written and read again part by part, where `x` is.
+    """Return the size in bytes of a temporary that is written and read part by part, on the device of `x`.
 
-    On the host so few that they are still in the cache when read; on a CUDA device more, to launch few kernels.
+    On the host a part is still in the cache when it is read. On a CUDA device parts are larger, to launch few kernels.
     """
     return HOST_SCRATCH if is_on_host(x) else DEVICE_SCRATCH
 
 
 def slabs(x: Array) -> Iterator[slice]:
-    """Cut an array along its first axis: on the host into slabs that stay in the cache, on a CUDA device not at all."""
+    """Cut an array along its first axis into slabs that stay in the cache; on a CUDA device into one."""
     length = len(x)
     at_a_time = max(SLAB * length // max(x.nbytes, 1), 1) if is_on_host(x) else max(length, 1)
     for start in range(0, length, at_a_time):
@@ -34,9 +32,9 @@ def slabs(x: Array) -> Iterator[slice]:
 
 
 def in_memory_order(*arrays: Array) -> list[Array] | None:
-    """Return arrays of one shape as vectors, views in the order in which they lie in the host's memory.
+    """Return 1-D views of arrays of one shape, with elements in the order of the host's memory.
 
-    None if they lie there in different orders, or with gaps.
+    None if the arrays have different memory orders, or gaps.
     """
     first = arrays[0]
     steps = [stride // first.itemsize for stride in first.strides]
@@ -48,5 +46,5 @@ def in_memory_order(*arrays: Array) -> list[Array] | None:
 
 
 def may_hold(mask: Array) -> bool:
-    """Tell whether a condition may hold anywhere; on a CUDA device, where looking stalls the queue, it always may."""
+    """Tell whether any element of a mask may be True. On a CUDA device always True: a look would wait for the queue."""
     return not is_on_host(mask) or bool(mask.any())

@@ -1,6 +1,4 @@
-"""The operations of layers and update rules: how a call finds its backend, and their definitions in `xp`."""
-
-from __future__ import annotations
+"""Operations of layers and update rules: the dispatch to backends, and the definitions in `xp`."""
 
 import functools
 import importlib
@@ -21,43 +19,43 @@ from xpnet.typing import Array, DTypeLike
 __all__ = [
     "Call",
     "Observer",
+    "adam_update",
     "as_floats",
     "call",
-    "descend",
-    "descend_by_moments",
-    "descend_scaled",
-    "descend_with_momentum",
     "gather",
     "kernel",
     "matmul",
-    "move_average",
+    "momentum_update",
     "observing",
     "precision",
     "relu",
     "relu_gradient",
+    "scaled_update",
+    "sgd_update",
     "softmax_cross_entropy",
     "softmax_cross_entropy_gradient",
     "squared_norm",
+    "update_average",
     "using",
 ]
 
 RUN = 2**15
-"""Numbers of a long array that operations go through at a time, one after the other, on the host."""
+"""Elements that the operations on a long array process at a time, on the host."""
 
 
 class Call(NamedTuple):
-    """A call of a method or a kernel, not yet made.
+    """A pending call of a method or a kernel.
 
     Attributes
     ----------
     owner : object or None
-        Whose method it is; None for a kernel.
+        The method's object; None for a kernel.
     name : str
-        Of the method, or of the kernel.
+        Name of the method or kernel.
     args : tuple
         Positional arguments.
     run : callable
-        Makes the call, with keyword arguments if there are any, and returns its result.
+        Makes the call, with its keyword arguments, and returns the result.
     """
 
     owner: object
@@ -67,11 +65,11 @@ class Call(NamedTuple):
 
 
 Observer = Callable[[Call], Any]
-"""What is given each call in place of it, and returns its result: ``lambda call: call.run()`` changes nothing."""
+"""Function that makes each call and returns its result: ``lambda call: call.run()`` changes nothing."""
 
 
 class _Context(NamedTuple):
-    """What holds in a thread and context: the CPU's backend, the precision on CUDA devices, and who observes calls."""
+    """Settings of a thread and context: backend on the CPU, precision on CUDA devices, observer."""
 
     backend: ModuleType | None = None
     precision: Precision = "float32"
@@ -87,7 +85,7 @@ R = TypeVar("R")
 
 @contextmanager
 def using(backend: Backend = "numpy", precision: Precision = "float32") -> Iterator[None]:
-    """Let a backend compute on the CPU, and products on CUDA devices have a precision, in this thread and context."""
+    """Set the backend on the CPU and the precision of products on CUDA devices, for this thread and context."""
     module = None if backend == "numpy" else importlib.import_module(f"xpnet.kernels.{backend}")
     token = _context.set(_Context(module, precision, _context.get().observer))
     try:
@@ -98,9 +96,9 @@ def using(backend: Backend = "numpy", precision: Precision = "float32") -> Itera
 
 @contextmanager
 def observing(observer: Observer) -> Iterator[None]:
-    """Let an observer make the calls of kernels, and those by `call`, in this thread and context.
+    """Let an observer make all calls of kernels and all calls by `call`, in this thread and context.
 
-    It sees calls within calls, each while the outer one runs, and takes the place of an observer further out.
+    It also makes nested calls, while the outer call runs. It replaces an observer that is already set.
     """
     backend, precision, _ = _context.get()
     token = _context.set(_Context(backend, precision, observer))
@@ -111,7 +109,7 @@ def observing(observer: Observer) -> Iterator[None]:
 
 
 def call(owner: object, method: str, *args: Any) -> Any:
-    """Return ``owner.method(*args)``, by way of the observer if there is one."""
+    """Return ``owner.method(*args)``. The observer, if set, makes the call."""
     _, _, observer = _context.get()
     function = getattr(owner, method)
     if observer is None:
@@ -120,12 +118,15 @@ def call(owner: object, method: str, *args: Any) -> Any:
 
 
 def precision() -> Precision:
-    """Return the precision that is in use for products on CUDA devices."""
+    """Return the current precision of products on CUDA devices."""
     return _context.get().precision
 
 
 def kernel(definition: Callable[P, R]) -> Callable[P, R]:
-    """Let the backend for where the first argument is compute a function, where it has a version and that applies."""
+    """Dispatch a function to the backend for the first argument's device.
+
+    The definition computes the result if the backend has no version, or its version returns NotImplemented.
+    """
     name = definition.__name__
 
     def compute(version: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -135,7 +136,7 @@ def kernel(definition: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(definition)
     def dispatched(*args: P.args, **kwargs: P.kwargs) -> R:
         backend, _, observer = _context.get()
-        if type(args[0]) is not np.ndarray and not is_on_host(args[0]):  # the type first: a call takes longer
+        if type(args[0]) is not np.ndarray and not is_on_host(args[0]):  # the type first: it is faster than a call
             backend = _for_cuda()
         version = definition if backend is None else getattr(backend, name, definition)
         if observer is not None:
@@ -152,7 +153,7 @@ def _for_cuda() -> ModuleType | None:
 
 
 def as_floats(x: Array, dtype: DTypeLike, out: Array | None = None) -> Array:
-    """Return real numbers in a floating dtype; ``uint8`` is taken for pixels and divided by 255, into [0, 1]."""
+    """Convert real numbers to a floating dtype; ``uint8`` pixels are divided by 255, into [0, 1]."""
     xp = get_array_module(x)
     if x.dtype == "uint8":
         return xp.divide(x, 255.0, out=out, dtype=dtype)
@@ -164,10 +165,13 @@ def as_floats(x: Array, dtype: DTypeLike, out: Array | None = None) -> Array:
 
 @kernel
 def gather(x: Array, index: Array, out: Array) -> Array:
-    """Return ``out[n] = x[index[n]]``, converted as by `as_floats` where the dtypes differ; any index is in range."""
+    """Write ``x[index[n]]`` into ``out[n]``, and return `out`. All indices must be in range.
+
+    `as_floats` converts the samples if the dtypes differ.
+    """
     same = x.dtype == out.dtype
     if is_on_host(x):
-        # Any other mode goes through a temporary of the size of out.
+        # Any other mode allocates a temporary of the size of out.
         rows = x.take(index, axis=0, out=out if same else None, mode="clip")
     else:
         rows = x.take(index, axis=0, out=out if same else None)
@@ -176,10 +180,11 @@ def gather(x: Array, index: Array, out: Array) -> Array:
 
 @kernel
 def matmul(a: Array, b: Array, out: Array | None = None, bias: Array | None = None, sums: Array | None = None) -> Array:
-    """Return the matrix product a b (M, N), with `bias` (N,) added to each row; `sums` (N,) are set to b's, by column.
+    """Return the matrix product ``a @ b`` (M, N), plus `bias` (N,) in each row; set `sums` (N,) to ``b.sum(axis=0)``.
 
-    An affine layer's forward pass is a product with a bias; with the gradient of its weights, the sums are its bias's.
-    All layers' products go through here, where a profile counts them.
+    `bias` is for the forward pass of an affine layer. `sums` is for its backward pass: the product is the gradient of
+    the weights, and the sums are the gradient of the bias. All layers' products use this function: a profile counts
+    its calls.
     """
     xp = get_array_module(a)
     if sums is not None:
@@ -190,7 +195,7 @@ def matmul(a: Array, b: Array, out: Array | None = None, bias: Array | None = No
 
 @kernel
 def relu(x: Array, mask: Array | None = None, out: Array | None = None) -> tuple[Array, Array]:
-    """Return max(x, 0), in which NaN stays NaN, and where x > 0; `out` may be x."""
+    """Return max(x, 0) and the mask x > 0. NaN stays NaN. `out` may be x."""
     xp = get_array_module(x)
     if is_on_host(x) and getattr(x, "size", 1) >= RUN:  # a graph's numbers may be Python's
         mask = xp.empty_like(x, dtype=bool) if mask is None else mask
@@ -208,24 +213,24 @@ def relu(x: Array, mask: Array | None = None, out: Array | None = None) -> tuple
 
 @kernel
 def relu_gradient(dout: Array, mask: Array, out: Array | None = None) -> Array:
-    """Return dout where the mask is, else 0; `out` may be dout."""
+    """Return dout where the mask is True, else 0. `out` may be dout."""
     return get_array_module(dout=dout, mask=mask).multiply(dout, mask, out=out)
 
 
 @kernel
 def softmax_cross_entropy(x: Array, t: Array, out: Array | None = None) -> tuple[Array, Array]:
-    """Return the mean cross entropy of softmax(x) with the labels, and softmax(x) (`functions.softmax_cross_entropy`).
+    """Return the mean cross entropy of softmax(x) and the labels, and softmax(x).
 
-    What is returned is not in `out`, unless a backend puts it there.
+    A backend may write softmax(x) into `out`; the definition (`functions.softmax_cross_entropy`) does not.
     """
     return functions.softmax_cross_entropy(x, t)
 
 
 @kernel
 def softmax_cross_entropy_gradient(y: Array, t: Array, scale: Array | float, out: Array | None = None) -> Array:
-    """Return (y - t) * scale for softmax outputs y (..., C) and labels, class ids or one-hot.
+    """Return (y - t) * scale for softmax outputs y (..., C) and labels t, class ids or one-hot.
 
-    For labels whose row does not sum to 1, y is multiplied by that sum.
+    If a row of t does not sum to 1, its y is multiplied by that sum.
     """
     xp = get_array_module(y)
     if functions.has_class_ids(y, t):
@@ -237,24 +242,27 @@ def softmax_cross_entropy_gradient(y: Array, t: Array, scale: Array | float, out
 
 
 @kernel
-def descend(p: Array, direction: Array, lr: Array | float, scratch: Array) -> None:
-    """Change `p` to p - lr * direction in place; `scratch` has room for an intermediate result."""
+def sgd_update(p: Array, direction: Array, lr: Array | float, scratch: Array) -> None:
+    """Apply the update of SGD in place: p = p - lr * direction. `scratch` is a buffer of the shape of p."""
     p -= get_array_module(p).multiply(direction, lr, out=scratch)
 
 
 @kernel
-def descend_with_momentum(
+def momentum_update(
     p: Array, g: Array, v: Array, lr: Array | float, kept: float, nesterov: bool, scratch: Array
 ) -> None:
-    """Change v to kept * v + g, and p to p - lr * v in place, or with Nesterov to p - lr * (kept * v + g)."""
+    """Apply the update of SGD with momentum in place: v = kept * v + g, p = p - lr * v.
+
+    With Nesterov's momentum p = p - lr * (kept * v + g).
+    """
     xp = get_array_module(p)
     v *= kept
     v += g
-    descend(p, xp.add(xp.multiply(v, kept, out=scratch), g, out=scratch) if nesterov else v, lr, scratch)
+    sgd_update(p, xp.add(xp.multiply(v, kept, out=scratch), g, out=scratch) if nesterov else v, lr, scratch)
 
 
 @kernel
-def descend_by_moments(
+def adam_update(
     p: Array,
     g: Array,
     m: Array,
@@ -264,22 +272,25 @@ def descend_by_moments(
     betas: tuple[float, float],
     scratch: Array,
 ) -> None:
-    """Let m and v average g and g^2, with betas for what is kept, and p be p - lr * m / (sqrt(v) + eps), in place."""
-    move_average(m, g, betas[0], scratch)
-    move_average(v, get_array_module(p).multiply(g, g, out=scratch), betas[1], scratch)
-    descend_scaled(p, m, v, lr, eps, scratch)
+    """Apply the update of Adam in place: p = p - lr * m / (sqrt(v) + eps).
+
+    m and v are moving averages of g and g^2 with decay rates `betas`. `lr` and `eps` include the bias correction.
+    """
+    update_average(m, g, betas[0], scratch)
+    update_average(v, get_array_module(p).multiply(g, g, out=scratch), betas[1], scratch)
+    scaled_update(p, m, v, lr, eps, scratch)
 
 
-def move_average(average: Array, x: Array, kept: float, scratch: Array) -> None:
-    """Let `average` be ``kept * average + (1 - kept) * x``, in place; `scratch` may be `x`."""
+def update_average(average: Array, x: Array, kept: float, scratch: Array) -> None:
+    """Update a moving average in place: average = kept * average + (1 - kept) * x. `scratch` may be `x`."""
     average *= kept
     average += get_array_module(average).multiply(x, 1.0 - kept, out=scratch)
 
 
-def descend_scaled(
+def scaled_update(
     p: Array, direction: Array, squares: Array, lr: Array | float, eps: Array | float, scratch: Array
 ) -> None:
-    """Change `p` to p - lr * direction / (sqrt(squares) + eps) in place."""
+    """Apply a scaled update in place: p = p - lr * direction / (sqrt(squares) + eps)."""
     xp = get_array_module(p)
     xp.sqrt(squares, out=scratch)
     scratch += eps
@@ -289,6 +300,6 @@ def descend_scaled(
 
 
 def squared_norm(x: Array) -> Array:
-    """Return the sum of the squares of a vector or matrix, without CuPy's ``vdot``, which no CUDA graph can capture."""
+    """Return the sum of squares of an array, without CuPy's ``vdot``: a CUDA graph cannot capture it."""
     xp = get_array_module(x)
     return xp.vdot(x, x) if is_on_host(x) else xp.square(x).sum()

@@ -136,7 +136,7 @@ class Convolution(Layer):
         self.held: range | None = None  # output rows whose columns are in self.columns
         for rows, block, columns in self._blocks():
             self._gather(rows, columns)
-            kernels.spread(W, self._as_matrices(columns), out=places[:, :, block])
+            kernels.batched_matmul(W, self._as_matrices(columns), out=places[:, :, block])
             xp.add(places[:, :, block], b, out=places[:, :, block])
         return samples_first(y)
 
@@ -151,7 +151,7 @@ class Convolution(Layer):
         W, places = self._grouped(self.W).transpose(0, 2, 1), self._grouped(samples_last(dout))
         self.held = None
         for rows, block, columns in self._blocks():
-            kernels.spread(W, places[:, :, block], out=self._as_matrices(columns))
+            kernels.batched_matmul(W, places[:, :, block], out=self._as_matrices(columns))
             kernels.add_windows(columns, dx, self.windows, rows)
         return samples_first(dx)
 
@@ -169,7 +169,7 @@ class Convolution(Layer):
         dW[...] = 0.0
         for rows, block, columns in self._blocks():
             self._gather(rows, columns)
-            dW += kernels.contract(places[:, :, block], self._as_matrices(columns))
+            dW += kernels.batched_matmul_transposed(places[:, :, block], self._as_matrices(columns))
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         F, channels = self.W.shape[:2]

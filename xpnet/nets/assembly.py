@@ -1,7 +1,5 @@
 """Assembly of a network from layers: names of parameters, their dtype, the order of layers, the shape of samples."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -15,14 +13,14 @@ __all__ = ["Slot", "common_dtype", "former_names", "number_parameters", "running
 
 
 class Slot(NamedTuple):
-    """One parameter of a network: an attribute of a layer, and a name in the network's vector.
+    """One parameter of a network: a layer's attribute, and its name in the network's vector.
 
     Attributes
     ----------
     layer : Layer
         The owner.
     attribute, gradient : str
-        The layer's attributes for the parameter and its gradient: ``"W"`` and ``"dW"``.
+        The layer's attributes of the parameter and its gradient: ``"W"`` and ``"dW"``.
     name : str
         The parameter's name in the network: ``"W1"``.
     """
@@ -75,9 +73,9 @@ def common_dtype(arrays: Mapping[str, Array]) -> DTypeLike:
 
 
 def running_order(layers: Iterable[Layer]) -> list[Layer]:
-    """Return the order in which to run a row of layers: a ReLU behind the max pooling that follows it.
+    """Return the order in which to run a row of layers: max pooling runs before a ReLU in front of it.
 
-    The largest of max(x, 0) is max(largest x, 0). Where it is positive, the same pixel is the largest. So values and
+    The maximum of max(x, 0) is max(maximum of x, 0). If it is positive, the same pixel is the maximum. So values and
     gradients are the same to the last bit, and the ReLU has a fraction of the work.
     """
     row = list(layers)
@@ -88,7 +86,7 @@ def running_order(layers: Iterable[Layer]) -> list[Layer]:
 
 
 def unexpected_shape(network: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> ValueError:
-    """Return the error that samples of a shape are not of the expected one, with a hint at the remedy."""
+    """Return an error about an unexpected shape of samples, with a hint at the remedy."""
     sizes = ", ".join(map(str, expected))
     hint = ""
     if shape == expected:

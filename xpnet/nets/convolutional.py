@@ -1,7 +1,5 @@
 """Networks for images: the book's SimpleConvNet (section 7.5) and DeepConvNet (section 8.1), and LeNet-5."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from functools import partial
@@ -27,19 +25,19 @@ class SimpleConvNet(Sequential):
     input_dim : (int, int, int), default (1, 28, 28)
         Channels, height and width of the images.
     conv_param : mapping, optional
-        ``filter_num`` (30), ``filter_size`` (5), ``pad`` (0) and ``stride`` (1) of the convolution; what is left out
-        is as in the brackets.
+        ``filter_num`` (30), ``filter_size`` (5), ``pad`` (0) and ``stride`` (1) of the convolution. The numbers in
+        brackets are the defaults.
     hidden_size, output_size : int
         Numbers of hidden units and classes.
     weight_init_std : float or str, default 0.01
-        Standard deviation of the initial weights, or the rule for it, see `xpnet.initializers.initial_weights`. Biases
+        Standard deviation of the initial weights, or the name of a rule (`xpnet.initializers.initial_weights`). Biases
         start at 0.
     device : Device or str, default "cpu"
         Where to compute.
     dtype : dtype, default "float32"
-        Of parameters and computation.
+        Dtype of parameters and computation.
     seed : int or numpy.random.Generator, optional
-        Of the initial weights, which are drawn on the host.
+        Seed of the initial weights, which are drawn on the host.
 
     Attributes
     ----------
@@ -71,7 +69,7 @@ class SimpleConvNet(Sequential):
         if unknown := conv_param.keys() - CONV_PARAM.keys():
             raise ValueError(f"conv_param may hold {', '.join(CONV_PARAM)}, got {', '.join(sorted(unknown))}")
         conv = CONV_PARAM | conv_param
-        device = Device(device)  # before any weight is drawn: a missing GPU is the first thing to say
+        device = Device(device)  # before any weight is drawn: a missing GPU is reported first
         rng = device.rng(seed)
         convolution = partial(Convolution.from_sizes, std=weight_init_std, rng=rng, dtype=dtype)
         affine = partial(Affine.from_sizes, std=weight_init_std, rng=rng, dtype=dtype)
@@ -89,12 +87,14 @@ class SimpleConvNet(Sequential):
 
 
 class LeNet5(Sequential):
-    """LeNet-5 as it is built today, with ReLU, max pooling and a softmax.
+    """LeNet-5 in today's form, with ReLU, max pooling and a softmax.
 
     Convolution of 6 filters, 5 x 5 with padding 2 - ReLU - pooling - convolution of 16 filters, 5 x 5 - ReLU - pooling
-    - affine 120 - ReLU - affine 84 - ReLU - affine. The network of 1998 had sigmoid units, averages with learnt
-    factors for pooling, filters that each saw some of the six channels, and radial basis functions at the end (LeCun,
-    Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition").
+    - affine 120 - ReLU - affine 84 - ReLU - affine.
+
+    The network of 1998 had sigmoid units, average pooling with learnt factors, filters on subsets of the six channels,
+    and radial basis functions at the end (LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to
+    document recognition").
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class LeNet5(Sequential):
     output_size : int, default 10
         Number of classes.
     weight_init_std : float or str, default "he"
-        As in `SimpleConvNet`, as are the keyword arguments.
+        As in `SimpleConvNet`, like the keyword arguments.
     """
 
     def __init__(
@@ -139,9 +139,9 @@ class LeNet5(Sequential):
 class DeepConvNet(Sequential):
     """The book's network of eight layers, which exceeds 99% on MNIST (section 8.1.1).
 
-    Three times two convolutions of 3 x 3, each with a ReLU, and pooling, with 16, 32 and 64 filters - affine 50 - ReLU
-    - dropout - affine - dropout. As in the book the fourth convolution has padding 2, the others 1, and the scores
-    themselves go through dropout.
+    Three blocks of two 3 x 3 convolutions, each with a ReLU, and pooling - affine 50 - ReLU - dropout - affine -
+    dropout. The blocks have 16, 32 and 64 filters. As in the book, the fourth convolution has padding 2 and the others
+    1, and the last dropout is applied to the scores.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ class DeepConvNet(Sequential):
     hidden_size, output_size : int
         Numbers of hidden units and classes.
     weight_init_std : float or str, default "he"
-        As in `SimpleConvNet`, as are the keyword arguments.
+        As in `SimpleConvNet`, like the keyword arguments.
 
     Attributes
     ----------
@@ -192,7 +192,7 @@ class DeepConvNet(Sequential):
 
 
 def values_behind(layers: Mapping[str, Layer], shape: tuple[int, ...]) -> int:
-    """Return how many values a sample of this shape has behind the layers."""
+    """Return the number of values per sample behind the layers, for samples of this shape."""
     for layer in layers.values():
         shape = layer.output_shape(shape)
     return math.prod(shape)

@@ -1,6 +1,4 @@
-"""Any graph as a network: skip connections, branches, shared weights."""
-
-from __future__ import annotations
+"""Networks from graphs: skip connections, branches, shared weights."""
 
 from typing import Any, NamedTuple
 
@@ -17,7 +15,7 @@ __all__ = ["GraphNetwork"]
 
 
 class _Call(NamedTuple):
-    """A layer applied to some values, all known by their place in the order of the graph."""
+    """A layer applied to values, which are numbered in the order of the graph."""
 
     layer: Layer
     owner: Layer
@@ -29,14 +27,14 @@ class _Call(NamedTuple):
 class GraphNetwork(Network):
     """A graph that ends in a loss, as a network with parameters, gradients and training.
 
-    The layers are named by class and running number, in the order of the graph: ``Affine1``, ``AddLayer1`` ... A layer
-    that the graph uses more than once has one set of parameters, whose gradients are added.
+    The layers are named by class and running number, in the order of the graph: ``Affine1``, ``AddLayer1`` ... The
+    parameters of a layer that is used more than once are shared, and their gradients are added.
 
     Parameters
     ----------
     loss : Value
         A loss layer applied to scores and to an `Input`, the labels. The scores are computed from one other `Input`,
-        the samples, and from constants. Neither needs a value.
+        the samples, and from constants. The two inputs need no values.
     device, dtype
         As in `Network`.
 

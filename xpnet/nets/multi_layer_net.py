@@ -1,4 +1,4 @@
-"""The networks of chapter 6: any number of hidden layers, weight decay, and what keeps a deep network trainable."""
+"""The networks of chapter 6: any number of hidden layers, weight decay, batch normalisation and dropout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["MultiLayerNet", "MultiLayerNetExtend"]
 
 
 class MultiLayerNet(Sequential):
-    """Affine layers with an activation between each two, ended by softmax with cross entropy (chapter 6).
+    """Affine layers with activations between them, ended by softmax with cross entropy (chapter 6).
 
     Parameters
     ----------
@@ -26,18 +26,18 @@ class MultiLayerNet(Sequential):
     output_size : int
         Number of classes.
     activation : str, default "relu"
-        Of the hidden layers, see `xpnet.layers.registry.ACTIVATIONS`.
+        Activation of the hidden layers (`xpnet.layers.registry.ACTIVATIONS`).
     weight_init_std : float or str, default "relu"
-        Standard deviation of the initial weights, or the rule for it, see `xpnet.initializers.initial_weights`. Biases
+        Standard deviation of the initial weights, or the name of a rule (`xpnet.initializers.initial_weights`). Biases
         start at 0.
     weight_decay_lambda : float, default 0
-        Strength of the penalty on weights: lambda / 2 times the sum of their squares is part of the loss.
+        Strength of the L2 penalty on weights: the loss includes lambda / 2 times the sum of their squares.
     device : Device or str, default "cpu"
         Where to compute.
     dtype : dtype, default "float32"
-        Of parameters and computation.
+        Dtype of parameters and computation.
     seed : int or numpy.random.Generator, optional
-        Of the initial weights, which are drawn on the host, and of what else is random.
+        Seed of the initial weights, which are drawn on the host, and of dropout.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class MultiLayerNet(Sequential):
     ) -> None:
         if not (np.isfinite(weight_decay_lambda) and weight_decay_lambda >= 0):
             raise ValueError(f"weight_decay_lambda must be finite and not negative, got {weight_decay_lambda}")
-        device = Device(device)  # before any weight is drawn: a missing GPU is the first thing to say
+        device = Device(device)  # before any weight is drawn: a missing GPU is reported first
         rng = device.rng(seed)
         sizes = [input_size, *hidden_size_list, output_size]
         layers = perceptron(sizes, activation, weight_init_std, rng, dtype)
@@ -74,7 +74,7 @@ class MultiLayerNet(Sequential):
         self.weight_decay_lambda = float(weight_decay_lambda)
 
     def _extended(self, layers: list[Layer], rng: np.random.Generator) -> list[Layer]:
-        """Return the layers with what else the network has between them."""
+        """Return the layers, with further layers of a subclass between them."""
         return layers
 
 
@@ -86,13 +86,13 @@ class MultiLayerNetExtend(MultiLayerNet):
     Parameters
     ----------
     input_size, hidden_size_list, output_size, activation, weight_init_std, weight_decay_lambda
-        As in `MultiLayerNet`, as are the keyword arguments.
+        As in `MultiLayerNet`, like the keyword arguments.
     use_dropout : bool, default False
-        Whether there is dropout.
+        Whether to use dropout.
     dropout_ration : float, default 0.5
-        The share of units that it switches off; the spelling is the book's.
+        Share of units that dropout sets to 0. The spelling is the book's.
     use_batchnorm : bool, default False
-        Whether there is batch normalisation, with parameters ``gamma1``, ``beta1`` and so on.
+        Whether to use batch normalisation, with parameters ``gamma1``, ``beta1`` and so on.
 
     Examples
     --------

@@ -28,26 +28,26 @@ if TYPE_CHECKING:
 __all__ = ["Network"]
 
 EVALUATION_BATCH = 1000
-"""Samples that `accuracy` predicts at a time at most; of a convolutional network only so many as stay in the cache."""
+"""Largest number of samples that `accuracy` predicts at a time; fewer if their values would not stay in the cache."""
 
 
 class Network:
     """Layers with their parameters in one vector, ended by a loss.
 
-    The layers run in a row, each fed by the one before. A subclass that connects them in another way overrides
-    `predict` and `backward`.
+    Each layer's output is the next layer's input. A subclass that connects layers in another way overrides `predict`
+    and `backward`.
 
     Parameters
     ----------
     layers : mapping of str to Layer
-        The layers by name, in order. From now on they belong to this network: their parameters are moved into its
-        vector, and their attributes (``W`` ...) become views of it.
+        The layers by name, in order. They belong to this network from now on: it moves their parameters into its
+        vector, and their attributes (``W`` ...) become views of the vector.
     loss : Loss
         The layer that compares scores with labels.
     device : Device or str, optional
-        Where to compute; by default where the parameters are.
+        Where to compute; by default the parameters' device.
     dtype : dtype, optional
-        Of the parameters and of the computation; by default the parameters' own.
+        Dtype of parameters and computation; by default the parameters' own.
 
     Attributes
     ----------
@@ -56,18 +56,18 @@ class Network:
     last_layer : Loss
         The loss; also under the book's spelling, ``lastLayer``.
     params : ParameterVector
-        Parameters by name: the layer's own name for it and the layer's number (``W1``, ``b1``, ``W2`` ...), see
+        Parameters by name: the layer's attribute and the layer's number (``W1``, ``b1``, ``W2`` ...), see
         `xpnet.nets.assembly.number_parameters`.
     slots : list of Slot
-        The parameters in order: whose they are, and what they are called.
+        The parameters in order, with layer and name.
     input_shape : tuple of int or None
-        Shape of one sample, where the network insists on it.
+        Required shape of one sample; None if any shape may fit.
     """
 
     params: ParameterVector
     input_shape: tuple[int, ...] | None = None
     weight_decay_lambda: float = 0.0
-    """Strength of the penalty on weights, L <- L + lambda / 2 * sum of W^2 over all parameters ``W...`` (section
+    """Strength of the L2 penalty on weights: L + lambda / 2 * sum of W^2, over all parameters ``W...`` (section
     6.4.2)."""
 
     def __init__(
@@ -95,7 +95,7 @@ class Network:
         for layer in (*self.layers.values(), loss):
             layer.to(self.device, self.dtype)
         self._order = row = running_order(self.layers.values())
-        # Backward ends at the first layer with parameters: nobody reads the gradient of the network's input.
+        # Backward ends at the first layer with parameters: the gradient of the network's input is not used.
         first = next((i for i, layer in enumerate(row) if layer.parameters()), len(row))
         self._first = row[first : first + 1]
         self._behind_first = row[:first:-1] if self._first else []
@@ -103,12 +103,12 @@ class Network:
 
     @property
     def device(self) -> Device:
-        """Where the network computes."""
+        """Device of parameters and computation."""
         return self.params.device
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The dtype that it computes in."""
+        """Dtype of parameters and computation."""
         return self.params.dtype
 
     @property
@@ -117,15 +117,15 @@ class Network:
         return self.last_layer
 
     def predict(self, x: Array, train: bool = False) -> Array:
-        """Return the scores of `x`, (N, C): what goes into the loss, not probabilities.
+        """Return the scores of `x`, (N, C): the inputs of the loss, not probabilities.
 
         Parameters
         ----------
         x : (N, ...)
-            A batch on the network's device. Floats are computed in the network's dtype; ``uint8`` is taken for pixels
-            and divided by 255, into [0, 1]. Integers for an `Embedding` stay what they are.
+            A batch on the network's device. Floats are converted to the network's dtype. ``uint8`` pixels are divided
+            by 255, into [0, 1]. Integers for an `Embedding` are not converted.
         train : bool, default False
-            Whether layers behave as in a training step.
+            Whether to compute as in training (dropout, batch normalisation).
         """
         with self.device.activate():
             x = self.as_input(x)
@@ -134,14 +134,14 @@ class Network:
             return x
 
     def backward(self, dout: Array) -> None:
-        """Run the layers' backward passes for `dout`, the gradient of the scores, down to the parameters."""
+        """Run the layers' backward passes, from `dout`, the gradient with respect to the scores."""
         for layer in self._behind_first:
             dout = call(layer, "backward", dout)
         for layer in self._first:
             call(layer, "backward_parameters", dout)
 
     def loss(self, x: Array, t: Array, train: bool = False) -> Array:
-        """Return the mean loss over a batch, a scalar that stays on the device (``float()`` fetches it).
+        """Return the mean loss of a batch, a scalar on the device (``float()`` copies it to the host).
 
         Parameters
         ----------
@@ -156,19 +156,19 @@ class Network:
             return self.loss_of(self.predict(x, train), self.as_array("t", t))
 
     def accuracy(self, x: Array, t: Array) -> float:
-        """Return the share of samples that are classified right (`Loss.correct`); NaN for no samples.
+        """Return the share of correctly classified samples (`Loss.correct`); NaN for no samples.
 
         Parameters
         ----------
         x : (N, ...)
-            Samples, as many as you like: they are predicted in batches.
+            Any number of samples. They are predicted in batches.
         t : (N, C) or (N,) integers
             Labels.
 
         Raises
         ------
         TypeError
-            If the network's loss is one of regression.
+            If the loss is one for regression.
         """
         x, t = self.as_array("x", x), self.as_array("t", t)
         if len(x) != len(t):
@@ -197,14 +197,14 @@ class Network:
         t : (N, C) or (N,) integers
             Its labels.
         out : ParameterVector, optional
-            Where to write the gradient, of the layout of ``params``; by default a new vector.
+            Output vector with the layout of ``params``; by default a new one.
         """
         return self.loss_and_gradient(x, t, out)[1]
 
     def loss_and_gradient(
         self, x: Array, t: Array, out: ParameterVector | None = None
     ) -> tuple[Array, ParameterVector]:
-        """Return the loss of a batch and its gradient, from one forward and one backward pass; see `gradient`."""
+        """Return the loss of a batch and its gradient, from one forward and one backward pass (`gradient`)."""
         if out is None:
             out = self.params.zeros_like()
         elif self.params.layout != getattr(out, "layout", None):
@@ -215,8 +215,8 @@ class Network:
     def backpropagate(self, x: Array, t: Array, grads: ParameterVector) -> Array:
         """Run both passes for a batch on the device, write the gradient into `grads`, and return the loss.
 
-        The core of a training step, without checks of its arguments. Layers that know `gradient_arrays` write there
-        (`writing_to`); what others computed is copied.
+        Training steps call this. It does not check its arguments. Within `writing_to`, layers may write their gradients
+        directly into `gradient_arrays`; other gradients are copied.
         """
         loss = self.loss_of(self.predict(x, True), t)
         self.backward(call(self.last_layer, "backward"))
@@ -228,8 +228,8 @@ class Network:
     ) -> ParameterVector:
         """Return the gradient of the loss by central differences, at every coordinate of every parameter.
 
-        Evaluated in float64 on a copy of the network, whatever its dtype (in float32 the rounding of the loss alone
-        puts an error of 1e-3 on every coordinate), and returned in the network's dtype.
+        The loss is computed in float64 by a copy of the network; in float32 its rounding would cause an error of 1e-3
+        at every coordinate. The result has the network's dtype.
 
         Parameters
         ----------
@@ -238,10 +238,10 @@ class Network:
         t : (N, C) or (N,) integers
             Its labels.
         method : {"batched", "loop"}, default "batched"
-            Many coordinates at a time, where the layers allow it (`Layer.reach`), else one after the other; or all
+            ``"batched"`` takes many coordinates at a time where the layers allow it (`Layer.reach`). ``"loop"`` takes
             one after the other, as in the book. The values are the same up to rounding.
         memory : int, default 256 MB
-            Bytes that batched differences may take at a time.
+            Largest size of the copies of batched differences, in bytes.
         """
         from xpnet.gradient.differences import network_differences
 
@@ -257,7 +257,7 @@ class Network:
         backend: kernels.Backend | None = None,
         precision: kernels.Precision = "float32",
     ) -> TrainingStep:
-        """Return training steps that reuse their arrays, see `xpnet.steps.compile_step`; `Trainer` runs them."""
+        """Return a training step that reuses its arrays (`xpnet.steps.compile_step`). `Trainer` runs it."""
         from xpnet.steps import compile_step
 
         return compile_step(self, optimizer, batch_size, backend, precision)
@@ -272,18 +272,18 @@ class Network:
         return self
 
     def copy(self) -> Self:
-        """Return a network of its own with the same layers and parameters."""
+        """Return an independent copy of the network."""
         return copy.deepcopy(self)
 
     def deterministic_copy(self, dtype: DTypeLike) -> Self:
-        """Return a copy that computes the same function each time, also in training (`Layer.fixed_buffers`)."""
+        """Return a copy that computes the same function at each call, even in training (`Layer.fixed_buffers`)."""
         net = self.copy().to(dtype=dtype)
         for layer in net.modules().values():
             layer.fixed_buffers = True
         return net
 
     def modules(self) -> dict[str, Layer]:
-        """Return the layers by name, each with its parts behind it: ``"Residual1"``, ``"Residual1.Affine1"`` ..."""
+        """Return the layers and their parts by name: ``"Residual1"``, ``"Residual1.Affine1"`` ..."""
         return {key: part for name, layer in self.layers.items() for key, part in layer.modules(name).items()}
 
     def buffers(self) -> dict[str, Array]:
@@ -291,16 +291,16 @@ class Network:
         return {f"{name}.{key}": b for name, layer in self.layers.items() for key, b in layer.buffers().items()}
 
     def save_params(self, file: str | Path) -> None:
-        """Write parameters and buffers to `file` in NumPy's ``.npz`` format, whole or not at all."""
+        """Write parameters and buffers to `file` in NumPy's ``.npz`` format, atomically."""
         save_arrays(file, self.params.asnumpy() | {name: asnumpy(buffer) for name, buffer in self.buffers().items()})
 
     def load_params(self, file: str | Path) -> None:
-        """Read parameters written by `save_params`, by earlier versions too; all are checked before any is changed.
+        """Read parameters written by `save_params`, by earlier versions too. All are checked before any is changed.
 
         Raises
         ------
         ValueError
-            If `file` is no such file, or its names or shapes are not this network's.
+            If `file` has another format, or its names or shapes differ from this network's.
         """
         arrays, buffers, former = load_arrays(file), self.buffers(), former_names(self.slots)
         if not self.params.keys() <= arrays.keys():
@@ -315,22 +315,22 @@ class Network:
 
     @property
     def row(self) -> list[Layer] | None:
-        """The layers in the order in which they run; None if `predict` or `backward` are a subclass's own."""
+        """The layers in the order of execution; None if a subclass overrides `predict` or `backward`."""
         is_row = type(self).predict is Network.predict and type(self).backward is Network.backward
         return self._order if is_row else None
 
     def activation_patterns(self) -> list[Array]:
-        """Return each layer's `Layer.activation_pattern` of the last forward pass, and the loss's."""
+        """Return the activation patterns of layers and loss in the last forward pass (`Layer.activation_pattern`)."""
         patterns = (layer.activation_pattern() for layer in (*self.layers.values(), self.last_layer))
         return [pattern for pattern in patterns if pattern is not None]
 
     def as_array(self, name: str, x: Any) -> Array:
-        """Check that an argument is on the network's device; on the CPU, make an array of what is not one.
+        """Check that an argument is on the network's device. On the CPU, convert it to an array.
 
         Raises
         ------
         DeviceError
-            If it is elsewhere.
+            If it is on another device.
         """
         on_host = is_on_host(x)
         if on_host and self.device.name == "cpu":
@@ -344,7 +344,7 @@ class Network:
         return x
 
     def as_input(self, x: Any) -> Array:
-        """Check samples, and bring them to the network's dtype, so that all that follows has it."""
+        """Check samples, and convert them to the network's dtype."""
         x = self.as_array("x", x)
         dtype = self.input_dtype(x.dtype)
         if x.dtype != dtype:
@@ -354,7 +354,7 @@ class Network:
         return x
 
     def input_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
-        """Return the dtype that samples are brought to: the network's own, but ids for an embedding keep theirs."""
+        """Return the dtype that samples are converted to: the network's, or their own for ids of an embedding."""
         if dtype == self.dtype or (dtype.kind in "iu" and any(layer.takes_ids for layer in self._first_layers())):
             return dtype
         if dtype.kind not in "fiub":
@@ -362,7 +362,7 @@ class Network:
         return self.dtype
 
     def gradient_arrays(self, grads: ParameterVector) -> dict[Layer, dict[str, Array]]:
-        """Return the views of `grads` that the layers' gradients go to, by layer and name: ``"dW"`` ..."""
+        """Return the views of `grads` for the layers' gradients, by layer and name: ``"dW"`` ..."""
         arrays: dict[Layer, dict[str, Array]] = {layer: {} for layer in (*self.modules().values(), self.last_layer)}
         for slot in self.slots:
             arrays[slot.layer][slot.gradient] = grads[slot.name]
@@ -370,7 +370,7 @@ class Network:
 
     @contextlib.contextmanager
     def writing_to(self, arrays: Mapping[Layer, Mapping[str, Array]]) -> Iterator[None]:
-        """Context in which layers write their results into the given arrays (`Layer.out`)."""
+        """Context in which layers write results into the given arrays (`Layer.out`)."""
         try:
             for layer, out in arrays.items():
                 layer.out = out
@@ -380,7 +380,7 @@ class Network:
                 layer.out = {}
 
     def loss_of(self, scores: Array, t: Array) -> Array:
-        """Return the loss of scores, with the penalty on weights that decay."""
+        """Return the loss of scores, with the penalty of weight decay."""
         loss = call(self.last_layer, "forward", scores, t)
         if not self.weight_decay_lambda:
             return loss
@@ -388,7 +388,7 @@ class Network:
         return loss + squares * (0.5 * self.weight_decay_lambda)
 
     def collect_gradients(self, grads: ParameterVector) -> None:
-        """Copy the gradients that layers did not write into place, and add those of the weight decay."""
+        """Copy the gradients that layers did not write into `grads`, and add those of the weight decay."""
         for layer, _, gradient, name in self.slots:
             computed = getattr(layer, gradient)
             if computed is not layer.out.get(gradient):
@@ -396,7 +396,7 @@ class Network:
         self.add_weight_decay(grads)
 
     def add_weight_decay(self, grads: ParameterVector) -> None:
-        """Add the gradient of the penalty on weights, lambda W, in place."""
+        """Add the gradient of the weight decay, lambda W, in place."""
         if self.weight_decay_lambda:
             for W, dW in zip(self._decaying(self.params), self._decaying(grads), strict=True):
                 dW += W * self.weight_decay_lambda
@@ -405,24 +405,24 @@ class Network:
         return [values for name, values in vector.items() if name.startswith("W")]
 
     def _check_connections(self) -> None:
-        """Raise a ValueError if the layers do not fit together, before any of them is touched."""
+        """Raise a ValueError if the layers do not fit together, before any layer is changed."""
 
     def _largest(self, sample: tuple[int, ...]) -> int:
-        """Return the largest known number of values that a layer holds for one sample of this shape."""
+        """Return the largest number of values that any layer holds for one sample of this shape, if known."""
         return math.prod(sample)
 
     def _first_layers(self) -> list[Layer]:
-        """Return the layers that are given the samples."""
+        """Return the layers that take the samples."""
         return self._order[:1]
 
     def _bind(self) -> None:
-        """Make the layers' parameters views of the vector, and the layers this network's own."""
+        """Make the layers' parameters views of the vector, and set the layers' places."""
         for name, layer in self.modules().items():
             layer.place = name
         for slot in self.slots:
             setattr(slot.layer, slot.attribute, self.params[slot.name])
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Copying and unpickling make arrays of the layers' views; tie them to the new vector again.
+        # Copying and unpickling turn the layers' views into arrays; make them views of the new vector.
         self.__dict__.update(state)
         self._bind()

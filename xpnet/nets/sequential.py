@@ -1,4 +1,4 @@
-"""Any stack of layers, each fed by the one before, with a look at whether they fit."""
+"""Stacks of layers, with a check of their shapes."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ __all__ = ["Sequential", "perceptron"]
 
 
 class Sequential(Network):
-    """Layers in a row, like bricks.
+    """A stack of layers: each layer's output is the next layer's input.
 
     The layers are named by class and running number: ``Affine1``, ``Relu1``, ``Affine2`` ...
 
     Parameters
     ----------
     layers : iterable of Layer, or mapping of str to Layer
-        From input to scores, with names of one's own or without. They belong to the network from now on, see `Network`.
+        From input to scores, optionally by name. They belong to the network from now on, see `Network`.
     loss : Loss, optional
         By default `SoftmaxWithLoss`.
     input_shape : tuple of int, optional
-        Shape of one sample; needed only where the layers' parameters do not determine it, as for images.
+        Shape of one sample. Needed only if the layers' parameters do not determine it, as for images.
     device, dtype
         As in `Network`.
 
     Raises
     ------
     ValueError
-        If a layer cannot take what the one before gives, as far as their parameters tell.
+        If a layer does not accept the output shape of the layer before, as far as shapes are known.
 
     Examples
     --------
@@ -80,21 +80,21 @@ class Sequential(Network):
         dtype: DTypeLike = "float32",
         seed: Seed = None,
     ) -> Sequential:
-        """Create a multi-layer perceptron: affine layers with an activation between each two.
+        """Create a multi-layer perceptron: affine layers with activations between them.
 
         Parameters
         ----------
         sizes : sequence of int
             Numbers of inputs, of the units of each hidden layer, and of outputs.
         activation : str, default "relu"
-            Of the hidden layers, see `xpnet.layers.registry.ACTIVATIONS`.
+            Activation of the hidden layers (`xpnet.layers.registry.ACTIVATIONS`).
         std : float or str, optional
-            Of the initial weights, see `xpnet.initializers.initial_weights`; by default what suits the activation.
-            Biases start at 0.
+            Standard deviation of the initial weights, or the name of a rule (`xpnet.initializers.initial_weights`); by
+            default the rule for the activation. Biases start at 0.
         loss, device, dtype
             As in `Sequential` and `Network`.
         seed : int or numpy.random.Generator, optional
-            Of the initial weights, which are drawn on the host.
+            Seed of the initial weights, which are drawn on the host.
 
         Examples
         --------
@@ -102,7 +102,7 @@ class Sequential(Network):
         >>> list(net.layers)
         ['Affine1', 'Gelu1', 'Affine2', 'Gelu2', 'Affine3']
         """
-        device = Device(device)  # before any weight is drawn: a missing GPU is the first thing to say
+        device = Device(device)  # before any weight is drawn: a missing GPU is reported first
         layers = perceptron(sizes, activation, activation if std is None else std, device.rng(seed), dtype)
         return Sequential(layers, loss, device=device)
 
@@ -112,7 +112,7 @@ class Sequential(Network):
         Parameters
         ----------
         input_shape : tuple of int, optional
-            Shape of one sample; needed only where neither the network nor its layers' parameters determine it.
+            Shape of one sample. Needed only if neither the network nor its layers' parameters determine it.
         """
         shapes = self._output_shapes(input_shape)
         rows = []
@@ -134,7 +134,7 @@ class Sequential(Network):
         self._output_shapes(None)
 
     def _output_shapes(self, shape: tuple[int, ...] | None) -> dict[str, tuple[int, ...]]:
-        """Follow one sample's shape through the layers, from where it is known."""
+        """Return the layers' output shapes for one sample, from the first layer whose input shape is known."""
         shapes: dict[str, tuple[int, ...]] = {}
         shape = shape or self.input_shape
         previous = "the input"
@@ -154,7 +154,7 @@ class Sequential(Network):
 def perceptron(
     sizes: Sequence[int], activation: str, std: float | str, rng: np.random.Generator, dtype: DTypeLike
 ) -> list[Layer]:
-    """Return affine layers with an activation between each two; see `Sequential.mlp` for the arguments."""
+    """Return affine layers with activations between them; see `Sequential.mlp` for the arguments."""
     if len(sizes) < 2 or not all(isinstance(size, (int, np.integer)) and size > 0 for size in sizes):
         raise ValueError(
             f"sizes must be two or more positive integers, of input, hidden layers and output, got {sizes}"

@@ -1,7 +1,5 @@
 """The book's network of two affine layers (sections 4.5 and 5.7)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from xpnet.device import Device
@@ -19,17 +17,17 @@ class TwoLayerNet(Sequential):
     input_size, hidden_size, output_size : int
         Numbers of inputs, hidden units and classes.
     weight_init_std : float or str, default 0.01
-        Standard deviation of the initial weights, or the rule for it, see `xpnet.initializers.initial_weights`. Biases
+        Standard deviation of the initial weights, or the name of a rule (`xpnet.initializers.initial_weights`). Biases
         start at 0.
     activation : str, default "relu"
-        Of the hidden layer: ``"relu"`` makes chapter 5's network, ``"sigmoid"`` chapter 4's; for the others see
-        `xpnet.layers.registry.ACTIVATIONS`.
+        Activation of the hidden layer: ``"relu"`` for chapter 5's network, ``"sigmoid"`` for chapter 4's, or another
+        name (`xpnet.layers.registry.ACTIVATIONS`).
     device : Device or str, default "cpu"
         Where to compute.
     dtype : dtype, default "float32"
-        Of parameters and computation.
+        Dtype of parameters and computation.
     seed : int or numpy.random.Generator, optional
-        Of the initial weights, which are drawn on the host.
+        Seed of the initial weights, which are drawn on the host.
 
     Attributes
     ----------
@@ -37,7 +35,7 @@ class TwoLayerNet(Sequential):
         ``W1`` (input_size, hidden_size), ``b1`` (hidden_size,), ``W2`` (hidden_size, output_size),
         ``b2`` (output_size,).
     layers : dict of str to Layer
-        ``Affine1``, ``Relu1`` (or what the activation is called), ``Affine2``.
+        ``Affine1``, ``Relu1`` (or another activation), ``Affine2``.
 
     Examples
     --------
@@ -62,6 +60,6 @@ class TwoLayerNet(Sequential):
         for name, size in [("input_size", input_size), ("hidden_size", hidden_size), ("output_size", output_size)]:
             if not isinstance(size, (int, np.integer)) or size < 1:
                 raise ValueError(f"{name} must be a positive integer, got {size!r}")
-        device = Device(device)  # before any weight is drawn: a missing GPU is the first thing to say
+        device = Device(device)  # before any weight is drawn: a missing GPU is reported first
         sizes = [input_size, hidden_size, output_size]
         super().__init__(perceptron(sizes, activation, weight_init_std, device.rng(seed), dtype), device=device)

@@ -45,7 +45,7 @@ class AdaGrad(Optimizer):
     ) -> None:
         (lr,), (h,) = coefficients, state
         h += get_array_module(p).multiply(g, g, out=scratch)
-        kernels.descend_scaled(p, g, h, lr, self.eps, scratch)
+        kernels.scaled_update(p, g, h, lr, self.eps, scratch)
 
 
 class RMSprop(Optimizer):
@@ -84,8 +84,8 @@ class RMSprop(Optimizer):
         self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[Array | float], scratch: Array
     ) -> None:
         (lr,), (h,) = coefficients, state
-        kernels.move_average(h, get_array_module(p).multiply(g, g, out=scratch), self.decay_rate, scratch)
-        kernels.descend_scaled(p, g, h, lr, self.eps, scratch)
+        kernels.update_average(h, get_array_module(p).multiply(g, g, out=scratch), self.decay_rate, scratch)
+        kernels.scaled_update(p, g, h, lr, self.eps, scratch)
 
 
 class Adam(Optimizer):
@@ -137,7 +137,7 @@ class Adam(Optimizer):
         self, p: Array, g: Array, state: Sequence[Array], coefficients: Sequence[Array | float], scratch: Array
     ) -> None:
         (lr, eps), (m, v) = coefficients, state
-        kernels.descend_by_moments(p, g, m, v, lr, eps, (self.beta1, self.beta2), scratch)
+        kernels.adam_update(p, g, m, v, lr, eps, (self.beta1, self.beta2), scratch)
 
 
 class AdamW(Adam):

@@ -57,4 +57,4 @@ class Lion(Optimizer):
         xp.sign(scratch, out=scratch)
         scratch *= lr
         p -= scratch
-        kernels.move_average(m, g, self.beta2, scratch)
+        kernels.update_average(m, g, self.beta2, scratch)

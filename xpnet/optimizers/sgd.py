@@ -55,9 +55,9 @@ class SGD(Optimizer):
     ) -> None:
         (lr,) = coefficients
         if state:
-            kernels.descend_with_momentum(p, g, state[0], lr, self.momentum, self.nesterov, scratch)
+            kernels.momentum_update(p, g, state[0], lr, self.momentum, self.nesterov, scratch)
         else:
-            kernels.descend(p, g, lr, scratch)
+            kernels.sgd_update(p, g, lr, scratch)
 
 
 class Momentum(SGD):

@@ -1,4 +1,4 @@
-"""Training: the loop of section 5.7.4, what watches it, and what it leaves behind."""
+"""Training loop of section 5.7.4, its callbacks, and its history."""
 
 from xpnet.training.callbacks import Callback, PrintProgress
 from xpnet.training.history import Evaluation, History

@@ -1,4 +1,4 @@
-"""What watches a training run."""
+"""Callbacks of the training loop."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["Callback", "PrintProgress"]
 
 
 class Callback:
-    """Called by `Trainer.train` between steps. Override what you need; nothing is called during a step."""
+    """Base class of callbacks, which `Trainer.train` calls between steps. Override the methods that you need."""
 
     def on_steps(self, trainer: Trainer) -> None:
-        """Some steps, at most `trainer.REPORT_INTERVAL`, are done and their losses are in the history."""
+        """Called after at most `trainer.REPORT_INTERVAL` steps, when their losses are in the history."""
 
     def on_evaluation(self, trainer: Trainer) -> None:
-        """The last entry of ``trainer.history.evaluations`` is new."""
+        """Called after an evaluation, when it is the last entry of ``trainer.history.evaluations``."""
 
 
 class PrintProgress(Callback):
-    """Print a line per evaluation, under a header."""
+    """Prints a line per evaluation, under a header."""
 
     def on_evaluation(self, trainer: Trainer) -> None:
         evaluations = trainer.history.evaluations

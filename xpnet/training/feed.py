@@ -1,6 +1,4 @@
-"""Data that are too large for a CUDA device: brought there a few minibatches at a time."""
-
-from __future__ import annotations
+"""Feed of minibatches from the host, for data that are too large for a CUDA device."""
 
 from collections.abc import Iterator
 
@@ -12,14 +10,14 @@ from xpnet.typing import Array
 __all__ = ["HostFeed"]
 
 WINDOW = 50
-"""Minibatches brought to the device at a time: as many as a CUDA graph takes steps."""
+"""Minibatches per transfer to the device: the number of steps in a CUDA graph."""
 
 
 class HostFeed:
     """Minibatches of samples that stay on the host.
 
-    While the device works on some minibatches, the host gathers the next ones into pinned memory, from where they are
-    copied without its help.
+    While the device computes on some minibatches, the host gathers the next ones into pinned memory. From there they
+    are copied asynchronously.
 
     Parameters
     ----------
@@ -28,7 +26,7 @@ class HostFeed:
     x, t : (N, ...), (N, ...) arrays on the host
         Samples and labels.
     batch_size : int
-        Samples of a minibatch.
+        Samples per minibatch.
     """
 
     def __init__(self, device: Device, x: np.ndarray, t: np.ndarray, batch_size: int) -> None:
@@ -38,21 +36,23 @@ class HostFeed:
             self._channels = [_Channel(device, data, WINDOW * batch_size) for data in (x, t)]
 
     def windows(self, indices: np.ndarray) -> Iterator[tuple[slice, Array, Array, Array]]:
-        """Bring minibatches to the device, some at a time; valid until the next ones are asked for.
+        """Copy minibatches to the device, `WINDOW` at a time.
+
+        The arrays are reused: they are valid until the next iteration.
 
         Parameters
         ----------
         indices : (S, batch_size) integers, on the host
-            The minibatches.
+            Indices of the minibatches' samples.
 
         Yields
         ------
         part : slice
-            Which of the minibatches.
+            Range of the minibatches.
         x, t : arrays on the device
-            Their samples and labels, each time the same arrays.
+            Their samples and labels, the same arrays each time.
         indices : (s, batch_size) integers on the device
-            Where in these they are.
+            Indices of the minibatches in `x` and `t`.
         """
         places = self.device.xp.arange(WINDOW * self.batch_size).reshape(WINDOW, self.batch_size)
         for start in range(0, len(indices), WINDOW):
@@ -62,7 +62,7 @@ class HostFeed:
 
 
 class _Channel:
-    """The way of one array's rows to the device."""
+    """Transfer of one array's rows to the device."""
 
     def __init__(self, device: Device, data: np.ndarray, rows: int) -> None:
         import cupyx
@@ -74,10 +74,10 @@ class _Channel:
         self.copied = self.taken = None
 
     def bring(self, index: np.ndarray, stream: Array) -> Array:
-        """Return an array on the device whose first rows are those of the data that `index` names."""
+        """Return an array on the device that begins with the rows ``data[index]``."""
         n = len(index)
         if self.copied is not None:
-            self.copied.synchronize()  # what was pinned before has left
+            self.copied.synchronize()  # wait: the last copy may still read pinned memory
         self.data.take(index, axis=0, out=self.pinned[:n], mode="clip")
         if self.taken is not None:
             stream.wait_event(self.taken)
@@ -85,6 +85,6 @@ class _Channel:
         self.copied = stream.record()
         main = self.device.xp.cuda.get_current_stream()
         main.wait_event(self.copied)
-        self.current[:n] = self.landed[:n]  # behind the steps that still read what is there
+        self.current[:n] = self.landed[:n]  # on the main stream: after the steps that still read it
         self.taken = main.record()
         return self.current

@@ -1,6 +1,4 @@
-"""What a training run measured on its way."""
-
-from __future__ import annotations
+"""Losses and evaluations of a training run."""
 
 import math
 from dataclasses import asdict, dataclass, field, fields
@@ -13,20 +11,20 @@ __all__ = ["Evaluation", "History"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The state of a run at the end of an epoch, or at its last step.
+    """Evaluation of a run at the end of an epoch, or at its last step.
 
     Attributes
     ----------
     step : int
-        Training steps taken.
+        Number of training steps.
     epoch : float
-        The same in passes over the training set.
+        Number of passes over the training set.
     loss : float
-        Mean training loss over the steps since the evaluation before.
+        Mean training loss of the steps since the last evaluation.
     train_accuracy, test_accuracy : float
-        Share of samples classified correctly, in [0, 1].
+        Share of correctly classified samples, in [0, 1].
     seconds : float
-        Wall time since the start of training, this evaluation included.
+        Wall time since the start of training, including this evaluation.
     """
 
     step: int
@@ -65,13 +63,13 @@ class History:
     evaluations: list[Evaluation] = field(default_factory=list)
 
     def mean_loss_since_evaluation(self) -> float:
-        """Return the mean loss of the steps after the last evaluation; NaN where there are none."""
+        """Return the mean loss of the steps after the last evaluation; NaN without such steps."""
         start = self.evaluations[-1].step if self.evaluations else 0
         recent = self.losses[start:]
         return float(np.mean(recent)) if recent else float("nan")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the history as lists by column: what is written as JSON, which has None for what is not finite."""
+        """Return the history as lists by column for JSON, with None for NaN and infinity."""
         rows = [asdict(evaluation) for evaluation in self.evaluations]
         columns = {f.name: [_finite(row[f.name]) for row in rows] for f in fields(Evaluation)}
         return {"evaluations": columns, "losses": [_finite(loss) for loss in self.losses]}

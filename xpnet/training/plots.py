@@ -1,6 +1,4 @@
-"""Pictures of a training run."""
-
-from __future__ import annotations
+"""Plots of a training run."""
 
 from pathlib import Path
 
@@ -12,11 +10,11 @@ from xpnet.training.history import History
 __all__ = ["plot_learning_curves"]
 
 SMOOTHING = 100
-"""Steps over which the minibatch loss is averaged for the thick line."""
+"""Number of steps in the moving average of the loss (the thick line)."""
 
 
 def plot_learning_curves(history: History, file: str | Path) -> None:
-    """Draw the loss of each step and the accuracies of each epoch into a PNG file. Needs ``xpnet[plot]``."""
+    """Plot the loss of each step and the accuracies of each epoch into a PNG file. Needs ``xpnet[plot]``."""
     from matplotlib.figure import Figure  # the object interface: no global state, no window
 
     figure = Figure(figsize=(10, 3.8))

@@ -1,6 +1,4 @@
-"""Where the time of a training step goes, layer by layer, and what the matrix products alone would take."""
-
-from __future__ import annotations
+"""Profile of a training step: time per layer, and time of the matrix products alone."""
 
 import copy
 import time
@@ -25,16 +23,16 @@ __all__ = ["Part", "StepProfile", "profile_step"]
 
 @dataclass(frozen=True)
 class Part:
-    """What a part of the step takes, in seconds a step.
+    """Time of a part of the step, in seconds per step.
 
     Attributes
     ----------
     name : str
         A layer's name, ``"loss"``, ``"gather"`` or ``"update"``.
     forward, backward : float
-        Of both passes; what is done once, such as the update, counts as forward.
+        Time of each pass. Parts without passes, such as the update, count as forward.
     products : float
-        The layer's matrix products alone, with their results preallocated.
+        Time of the layer's matrix products alone, with preallocated results.
     """
 
     name: str
@@ -50,16 +48,16 @@ class StepProfile:
     Attributes
     ----------
     parts : tuple of Part
-        In the order of the step, each timed by itself, on CUDA with a wait before and after: they need not add up to
-        the step.
+        Parts in the order of the step. Each is timed alone, on CUDA with a synchronisation before and after. So their
+        sum may differ from `step`.
     step : float
-        Seconds of a whole step, with nothing in it timed.
+        Seconds of a whole step, measured without timing its parts.
     batch_size : int
         Samples per step.
     device : str
-        Where.
+        Device of the network.
     how : str
-        How whole steps are driven (`Runner.name`); the parts are always timed one by one.
+        The runner of whole steps (`Runner.name`). Parts are always run one by one.
     """
 
     parts: tuple[Part, ...]
@@ -70,7 +68,7 @@ class StepProfile:
 
     @property
     def products(self) -> float:
-        """Seconds of all matrix products of a step alone: what no implementation gets below."""
+        """Seconds of all matrix products of a step: a lower bound for any implementation."""
         return sum(part.products for part in self.parts)
 
     def __str__(self) -> str:
@@ -112,19 +110,19 @@ def profile_step(
     Parameters
     ----------
     network : Network
-        What is trained; it is left as it is.
+        The network to train. It is not changed.
     optimizer : Optimizer
-        The update rule; it is left as it is, too.
+        The update rule. It is not changed.
     x : (N, ...)
         Samples on the network's device.
     t : (N, C) or (N,) integers
-        Their labels, there as well.
+        Labels, on the same device.
     batch_size : int, default 100
         Samples per step.
     precision : {"float32", "tf32", "float16"}, default "float32"
         See `Network.compile`.
     steps : int, default 200
-        Steps of which the medians are taken.
+        Number of steps. The medians of their times are reported.
     """
     network, optimizer, device = network.copy(), copy.deepcopy(optimizer), network.device
     step = network.compile(optimizer, batch_size, precision=precision)
@@ -133,8 +131,8 @@ def profile_step(
     whole = _median_seconds(lambda: step.run(x, t, indices), device, repetitions=5) / steps
     how = step.runners[0].name
 
-    step.runners = step.runners[-1:]  # one by one: of others the parts cannot be timed
-    step.run(x, t, indices)  # warm
+    step.runners = step.runners[-1:]  # the last one runs steps one by one: other runners hide the parts
+    step.run(x, t, indices)  # warm up
     layers = {**step.gradient.net.layers, "loss": network.last_layer}
     timer = _Timer(device, {layer: name for name, layer in layers.items()} | {optimizer: "update", None: "gather"})
     with observing(timer):
@@ -155,21 +153,21 @@ def profile_step(
 
 
 class _Timer:
-    """An observer that records what calls of layers, of the update and of the gathering take.
+    """An observer that times the calls of layers, update and gathering.
 
     Parameters
     ----------
     device : Device
-        Where they run.
+        Device of the calls.
     names : dict of object to str
-        Whose calls are timed, and what they are called; of kernels (None) `gather` alone.
+        Names of the objects whose calls are timed. Of kernels (None) only `gather` is timed.
     """
 
     def __init__(self, device: Device, names: dict[Any, str]) -> None:
         self._device, self._names = device, names
-        self._seconds: dict[tuple[str, str], dict[Any, list[float]]] = {}  # by what is timed, and the argument's shape
+        self._seconds: dict[tuple[str, str], dict[Any, list[float]]] = {}  # by part and pass, then by shape
         self._running: list[tuple[str, str]] = []
-        self._products: dict[Any, tuple[Array, Array, Array]] = {}  # by whose they are, and the operands' shapes
+        self._products: dict[Any, tuple[Array, Array, Array]] = {}  # by part, pass and shapes
         self._calls: Counter[Any] = Counter()
 
     def __call__(self, call: Call) -> Any:
@@ -191,13 +189,13 @@ class _Timer:
             self._running.pop()
 
     def products(self, name: str) -> list[tuple[tuple[Array, Array, Array], int]]:
-        """Return a layer's products, one of each kind, and how many there were of it."""
+        """Return the operands of a layer's products, one per pair of shapes, with the number of calls."""
         return [(arrays, self._calls[key]) for key, arrays in self._products.items() if key[0] == name]
 
     def per_step(self, name: str, direction: str, steps: int) -> float:
-        """Return the median call times the calls per step: an interruption of one call does not count.
+        """Return the median time of a call, multiplied by the calls per step. A median ignores interruptions.
 
-        Calls for arrays of different shapes, samples and labels say, take different times: each has its median.
+        Calls with arrays of different shapes, such as samples and labels, have medians of their own.
         """
         durations = self._seconds.get((name, direction), {}).values()
         return sum(float(np.median(alike)) * len(alike) for alike in durations) / steps

@@ -1,6 +1,4 @@
-"""Networks for a data set of images by name, and how each is trained unless told otherwise."""
-
-from __future__ import annotations
+"""Networks for images by name, with their default training."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -18,22 +16,22 @@ NetName = Literal["two-layer", "mlp", "simple-convnet", "deep-convnet", "lenet5"
 
 @dataclass(frozen=True)
 class Recipe:
-    """A network and its training.
+    """A network and its default training.
 
     Attributes
     ----------
     network : function
-        Builds it, a class for instance.
+        Builds the network; a class, for instance.
     settings : mapping
-        Arguments that may be given, with their values by default.
+        Arguments of the network, with their defaults.
     flat : bool
-        Whether it takes images as rows, (N, H * W), rather than as (N, 1, H, W).
+        Whether the network takes images of shape (N, H * W), rather than (N, 1, H, W).
     steps : int
-        Training steps.
+        Number of training steps.
     optimizer : str
-        The update rule.
+        Name of the update rule.
     schedule : str
-        How the rate changes.
+        Name of the schedule of the learning rate.
     """
 
     network: Callable[..., Sequential]
@@ -53,12 +51,12 @@ class Recipe:
         dtype: DTypeLike = "float32",
         seed: Seed = None,
     ) -> Sequential:
-        """Return the network for images of this shape, with these settings in place of those by default.
+        """Build the network for images of this shape. `settings` override the defaults.
 
         Raises
         ------
         ValueError
-            If the network has no such setting.
+            If a setting is unknown.
         """
         if unknown := settings.keys() - self.settings.keys():
             name = self.network.__name__

@@ -1,6 +1,4 @@
-"""The folder that a training run leaves behind."""
-
-from __future__ import annotations
+"""Folder with the results of a training run."""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +15,7 @@ __all__ = ["create_run_folder", "save_run"]
 
 
 def create_run_folder(root: str | Path, name: str) -> Path:
-    """Create and return a new folder ``root/<date>-<time>-<name>``, with a number behind it if that exists."""
+    """Create a new folder ``root/<date>-<time>-<name>``, with a number appended if it exists, and return it."""
     stem = f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
     number = 1
     while True:
@@ -33,16 +31,16 @@ def create_run_folder(root: str | Path, name: str) -> Path:
 
 
 def save_run(folder: Path, trainer: Trainer, settings: Mapping[str, Any], *, plot: bool = False) -> list[str]:
-    """Write what a run learned into `folder`, each file whole or not at all.
+    """Write the results of a run into `folder`, each file atomically.
 
-    ``params.npz`` the parameters by name; ``history.json`` losses and evaluations; with `plot`,
-    ``learning_curves.png`` the same as a picture (needs ``xpnet[plot]``); and, last, ``run.json`` settings, result,
-    device and versions.
+    ``params.npz`` has the parameters by name. ``history.json`` has losses and evaluations. With `plot`,
+    ``learning_curves.png`` is a plot of them (needs ``xpnet[plot]``). The last file, ``run.json``, has settings,
+    result, device and versions.
 
     Returns
     -------
     list of str
-        The names of the files written.
+        Names of the files.
     """
     written = ["params.npz", "history.json"]
     trainer.network.save_params(folder / "params.npz")

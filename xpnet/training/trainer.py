@@ -1,4 +1,4 @@
-"""The training loop of section 5.7.4, with the interface of the book's ``Trainer``."""
+"""Training loop of section 5.7.4, with the interface of the book's ``Trainer``."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from xpnet.typing import Array, Seed
 __all__ = ["Trainer"]
 
 EVALUATED = 10_000
-"""Samples that are brought to a CUDA device at a time to be evaluated, where the data stay on the host."""
+"""Samples per transfer to a CUDA device in evaluations, if the data stay on the host."""
 
 
 class Trainer:
-    """Train a network on random minibatches and measure its accuracy once an epoch.
+    """Trains a network on random minibatches, and evaluates its accuracy once an epoch.
 
     Each step draws `mini_batch_size` samples with replacement (section 5.7.4), computes the gradient by
-    backpropagation and lets the optimiser update the parameters. The indices are drawn on the host from one generator;
-    data, parameters and losses stay on the network's device.
+    backpropagation, and updates the parameters. One generator on the host draws the indices. Data, parameters and
+    losses stay on the network's device.
 
     Parameters
     ----------
     network : Network
-        What to train. It is changed in place.
+        The network to train. It is changed in place.
     x_train, x_test : (N, ...)
         Samples: floats, or pixels as ``uint8`` (`Network.predict`). They are moved to the network's device, floats in
-        its dtype; those that would take more than half of a CUDA device's free memory stay on the host, and go there a
-        few minibatches at a time.
+        its dtype. Samples that would take more than half of a CUDA device's free memory stay on the host, and are
+        copied a few minibatches at a time.
     t_train, t_test : (N, C) or (N,) integers
         Labels.
     epochs : int, default 20
@@ -46,41 +46,41 @@ class Trainer:
     mini_batch_size : int, default 100
         Samples per step.
     optimizer : str or Optimizer, default "sgd"
-        The update rule, or the name of one (`xpnet.optimizers.get_optimizer`).
+        The update rule, or its name (`xpnet.optimizers.get_optimizer`).
     optimizer_param : mapping, optional
-        Its settings; by default the rule's own.
+        Settings of the update rule, in place of its defaults.
     evaluate_sample_num_per_epoch : int, optional
-        Measure accuracies on the first so many samples; by default on all.
+        Number of samples for accuracies, the first ones of each set; by default all.
     verbose : bool, default True
         Whether to print a line per epoch.
     steps : int, optional
         Number of steps, in place of `epochs`.
     seed : int or numpy.random.Generator, optional
-        Of the minibatches. Pass the network's generator on, and one seed fixes the whole run.
+        Seed of the minibatches. With the network's generator, one seed determines the whole run.
     callbacks : iterable of Callback
-        What else is told of the progress.
+        Further callbacks.
     backend : {"numpy", "numba"}, optional
-        What computes on the CPU; by default Numba where it is installed and gains, see `xpnet.steps.compile_step`.
+        Backend on the CPU; by default Numba, where it is installed and gains (`xpnet.steps.compile_step`).
     precision : {"float32", "tf32", "float16"}, default "float32"
-        Of the matrix products on a CUDA device, or of the layers, see `xpnet.steps.compile_step`.
+        Precision of matrix products on a CUDA device, or of the layers (`xpnet.steps.compile_step`).
 
     Attributes
     ----------
     history : History
         Losses and evaluations so far.
     current_iter, max_iter, iter_per_epoch : int
-        Steps taken, steps in all, and steps per epoch.
+        Steps so far, steps in all, and steps per epoch.
     train_loss_list, train_acc_list, test_acc_list : list of float
         The history under the book's names.
 
     Raises
     ------
     ValueError
-        If data and labels do not fit together, or a setting is out of its range.
+        If samples and labels do not fit together, or a setting is out of range.
     """
 
     REPORT_INTERVAL: ClassVar[int] = 100
-    """Steps between two looks at the losses: on a CUDA device each is a wait for the queue."""
+    """Steps between two transfers of losses to the host. On a CUDA device each transfer waits for the queue."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class Trainer:
 
     @property
     def backend(self) -> Backend:
-        """What computes the steps on the CPU."""
+        """Backend of the steps on the CPU."""
         return self._step.backend
 
     @property
@@ -149,10 +149,10 @@ class Trainer:
         return [evaluation.test_accuracy for evaluation in self.history.evaluations]
 
     def train(self) -> History:
-        """Run the steps that are left, and return the history.
+        """Run the remaining steps, and return the history.
 
-        Interrupted (by Ctrl-C, or an exception of a callback), the trainer and its network are left as after the
-        last whole step, and another call goes on from there.
+        After an interruption (Ctrl-C, or an exception of a callback) trainer and network are in the state after the
+        last whole step. Another call continues from there.
 
         Raises
         ------
@@ -161,7 +161,7 @@ class Trainer:
         """
         started = time.perf_counter() - self._seconds
         try:
-            # NumPy would warn of a diverging loss operation by operation; _run says it once.
+            # NumPy would warn of a diverging loss at every operation; _run reports it once.
             with self.network.device.activate(), np.errstate(over="ignore", invalid="ignore"):
                 while True:
                     if self._evaluation_is_due():
@@ -179,7 +179,7 @@ class Trainer:
         return self.history
 
     def _run(self, steps: int) -> None:
-        """Take some steps: one transfer of all their indices to the device, one of their losses back."""
+        """Run some steps, with one transfer of their indices to the device and one of their losses back."""
         device = self.network.device
         indices = self._rng.integers(0, len(self.x_train), (steps, self.mini_batch_size))
         losses = device.xp.zeros(steps, dtype=self.network.dtype)
@@ -202,7 +202,7 @@ class Trainer:
                 )
 
     def _evaluation_is_due(self) -> bool:
-        """Tell whether an epoch or the run ends here and has not been evaluated, by this call or an interrupted one."""
+        """Tell whether an epoch or the run ends here and is not evaluated yet (by this call or an interrupted one)."""
         evaluated = self.history.evaluations[-1].step if self.history.evaluations else 0
         ends = self.current_iter % self.iter_per_epoch == 0 or self.current_iter == self.max_iter
         return ends and self.current_iter > evaluated
@@ -234,7 +234,7 @@ class Trainer:
         return correct / len(x)
 
     def _on_device(self, part: str, x: Array, t: Array) -> tuple[Array, Array]:
-        """Check samples and labels, once and for all steps, and move them to the network's device if they fit there."""
+        """Check samples and labels once for all steps, and move them to the network's device if they fit."""
         if len(x) != len(t):
             raise ValueError(f"x_{part} and t_{part} must be equally many, got {len(x)} and {len(t)}")
         if len(x) == 0:

@@ -1,6 +1,4 @@
-"""A barrier of two threads in compiled code, which spin: a wait by the system takes longer than theirs."""
-
-from __future__ import annotations
+"""A barrier of two threads in compiled code. Threads spin: a wait by the operating system would take longer."""
 
 import os
 
@@ -12,35 +10,35 @@ from xpnet.kernels.numba.compiling import compiled
 __all__ = ["GONE", "LINE", "wait"]
 
 GONE = 2**62
-"""The number of arrivals of a thread that the other need not wait for."""
+"""Number of arrivals that releases the other thread from waiting."""
 
 LINE = 16
-"""Numbers from one counter to the other: they must share no cache line, nor two that are fetched together."""
+"""Distance of the counters, in elements: they share no cache line, and no pair of lines that is fetched together."""
 
 PATIENCE = 20_000
-"""Looks at the other thread's counter before this one gives up its core, which the other may be waiting for."""
+"""Reads of the other counter before a thread yields its core: the other thread may be waiting for the core."""
 
 _give_up_core = types.ExternalFunction("sched_yield" if os.name == "posix" else "SwitchToThread", types.int32())
 
 
 @compiled
 def wait(arrivals, thread):
-    """Wait until the other thread has arrived as often as this one.
+    """Wait for the other thread to arrive as often as this one.
 
     Parameters
     ----------
     arrivals : (2, LINE) int64
-        How often either thread, 0 or 1, has arrived, in the first of its numbers.
+        Number of arrivals of thread i, in ``arrivals[i, 0]``.
     thread : int
-        The calling thread.
+        The calling thread, 0 or 1.
 
     Returns
     -------
     bool
-        Whether the other has arrived; else it is `GONE`.
+        True if the other thread arrived, False if it is `GONE`.
     """
     number = arrivals[thread, 0] + 1
-    _store(arrivals[thread], number)  # type: ignore[call-arg]  # Numba gives the first
+    _store(arrivals[thread], number)  # type: ignore[call-arg]  # Numba passes the first
     looks, others = 0, _load(arrivals[1 - thread])
     while others < number:
         looks += 1
@@ -52,7 +50,7 @@ def wait(arrivals, thread):
 
 @intrinsic
 def _store(_, counter, number):
-    """Write a counter so that a thread that reads it sees all that this one has written before."""
+    """Write a counter with release semantics: a thread that reads it sees all earlier writes of this one."""
 
     def generate(context, builder, signature, arguments):
         place = context.make_array(signature.args[0])(context, builder, arguments[0]).data
@@ -64,7 +62,7 @@ def _store(_, counter, number):
 
 @intrinsic
 def _load(_, counter):
-    """Read a counter, see `_store`."""
+    """Read a counter with acquire semantics, see `_store`."""
 
     def generate(context, builder, signature, arguments):
         place = context.make_array(signature.args[0])(context, builder, arguments[0]).data

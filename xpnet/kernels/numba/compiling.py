@@ -1,6 +1,4 @@
-"""How Numba compiles, and for which arrays."""
-
-from __future__ import annotations
+"""Settings of Numba's compiler, and checks of arrays."""
 
 from typing import Any
 
@@ -12,9 +10,9 @@ __all__ = ["are_compact", "are_one", "compiled", "inlined"]
 
 
 def _may_cache() -> bool:
-    """Whether there is a place on disk, beside this file or in the user's cache, that can be written."""
+    """Whether Numba can write its cache, beside this file or in the user's cache folder."""
     try:
-        njit(cache=True)(_may_cache)  # which only asks
+        njit(cache=True)(_may_cache)  # compiles nothing
     except RuntimeError:
         return False
     return True
@@ -23,14 +21,17 @@ def _may_cache() -> bool:
 SETTINGS: dict[str, Any] = {"cache": _may_cache(), "nogil": True, "error_model": "numpy"}
 compiled = njit(**SETTINGS)
 inlined = njit(**SETTINGS, inline="always")
-"""Compiled anew where it is called: a loop over two arrays that are one is vectorized only where that is known."""
+"""Decorator that compiles a function into each caller.
+
+A loop over two names of one array is vectorized only if the compiler knows that they are one.
+"""
 
 
 def are_compact(*arrays: Array) -> bool:
-    """Whether all are in C order: what the kernels are compiled for, and can be seen as rows."""
+    """Whether all arrays are in C order, as the kernels require."""
     return all([array.flags.c_contiguous for array in arrays])  # noqa: C419 - a list is faster than a generator
 
 
 def are_one(x: Array, out: Array) -> bool:
-    """Whether both lie at the same place."""
+    """Whether both arrays start at the same address."""
     return x is out or x.__array_interface__["data"] == out.__array_interface__["data"]

@@ -1,6 +1,4 @@
-"""Loops over images, whose samples lie side by side: (channels, rows, columns, N)."""
-
-from __future__ import annotations
+"""Loops over images of shape (channels, rows, columns, N)."""
 
 from typing import Any
 
@@ -92,7 +90,7 @@ def _max_pool_gradient(dout, index, dx, size, stride, pad, dilation):
 
 @compiled
 def _place(pixel, inside, stride, pad, dilation, first, places):
-    """Return at which place, counted from the first, a window's pixel is this pixel of the image; -1 if at none."""
+    """Return the place, counted from `first`, of the window whose pixel `inside` is this pixel; -1 if there is none."""
     offset = pixel + pad - inside * dilation
     place = offset // stride - first
     return place if offset % stride == 0 and 0 <= place < places else -1

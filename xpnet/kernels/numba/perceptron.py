@@ -1,6 +1,4 @@
-"""What the compiled training step of a perceptron is told: the network, its data, the update rule."""
-
-from __future__ import annotations
+"""Arguments of the compiled training step of a perceptron: the network, its data, the update rule."""
 
 from typing import Any, NamedTuple
 
@@ -15,12 +13,12 @@ class Perceptron(NamedTuple):
     Attributes
     ----------
     layers : (L, 5) int64
-        Of each affine layer: inputs, outputs, the places of W and b in `params`, and the activation behind it
-        (`rows.RELU`, ...).
+        One row per affine layer: numbers of inputs and outputs, offsets of W and b in `params`, and the activation
+        behind the layer (`rows.RELU`, ...).
     block_width : int
-        Columns of the blocks into which samples are gathered.
+        Columns per block of gathered samples.
     params : (P,)
-        The vector of parameters.
+        Parameters.
     """
 
     layers: Array
@@ -29,7 +27,7 @@ class Perceptron(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """Samples, and the number by which they are divided.
+    """Samples and their divisor.
 
     Attributes
     ----------
@@ -44,19 +42,19 @@ class Samples(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """An update rule, as far as the compiled step knows it.
+    """An update rule of the compiled step.
 
     Attributes
     ----------
     kind : int
-        `rows.DESCENT`, ``MOMENTUM`` or ``MOMENTS``; ``OTHER`` for one that is called in between.
+        `rows.DESCENT`, ``MOMENTUM`` or ``MOMENTS``; ``OTHER`` for a rule that the caller applies between the steps.
     coefficients : (S, 3) float64
-        Of each step: two coefficients of the rule, and the factor of decoupled weight decay.
+        One row per step: two coefficients of the rule, and the factor of decoupled weight decay.
     settings : (4,) float64
-        Weight decay, as a part of the gradient and decoupled (or 0); and two settings of the rule: momentum and
-        whether it is Nesterov's, or both betas.
-    state : two vectors of P numbers
-        What the rule remembers; what it does not need may be any vector.
+        Weight decay as a part of the gradient, decoupled weight decay (both may be 0), and two settings of the rule:
+        momentum and whether it is Nesterov's, or both betas.
+    state : two vectors (P,)
+        State of the rule; unused vectors may have any content.
     """
 
     kind: int

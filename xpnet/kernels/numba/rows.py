@@ -1,9 +1,7 @@
-"""Loops over rows and vectors, and a perceptron's training step, which is made of them.
+"""Loops over rows and vectors, and the training step of a perceptron.
 
-In one module, since Numba's cache does not notice when what a function calls has changed in another.
+All are in one module: Numba's cache does not notice changes of functions that are called from another module.
 """
-
-from __future__ import annotations
 
 from typing import Any
 
@@ -17,10 +15,10 @@ from xpnet.kernels.numba.perceptron import Perceptron, Rule, Samples
 from xpnet.typing import Array
 
 OTHER, DESCENT, MOMENTUM, MOMENTS = range(4)
-"""Which update rule `take_steps` is to apply; one that it does not know is left to the caller."""
+"""Update rules of `take_steps`. `OTHER` is left to the caller."""
 
 RELU, SIGMOID, TANH, NONE = range(4)
-"""Which activation is behind an affine layer."""
+"""Activations behind an affine layer."""
 
 
 def gather(x: Array, index: Array, out: Array) -> Any:
@@ -33,7 +31,7 @@ def gather(x: Array, index: Array, out: Array) -> Any:
 
 @compiled
 def _gather_blocks(x, index, divisor, width, out):
-    """Write some samples, divided by `divisor`, as blocks of so many columns, one behind the other."""
+    """Write ``x[index] / divisor`` into `out`, as consecutive blocks of `width` columns."""
     for n in range(len(index)):
         row = x[min(max(index[n], 0), len(x) - 1)]
         for first in range(0, len(row), width):
@@ -131,7 +129,7 @@ def _softmax_cross_entropy(x, t, y):
     loss = 0.0
     for n in range(len(x)):
         largest = x[n].max()
-        right = x[n, t[n]] - largest  # read here, since y may be x
+        right = x[n, t[n]] - largest  # read before y is written: y may be x
         total = x.dtype.type(0)
         for k in range(x.shape[1]):
             y[n, k] = np.exp(x[n, k] - largest)
@@ -158,18 +156,18 @@ def _softmax_cross_entropy_gradient(y, t, scale, dx):
         dx[n, t[n]] -= scale
 
 
-def descend(p: Array, direction: Array, lr: float, scratch: Array) -> Any:
-    return _update(_descend, p, (direction,), lr)
+def sgd_update(p: Array, direction: Array, lr: float, scratch: Array) -> Any:
+    return _update(_sgd_update, p, (direction,), lr)
 
 
-def descend_with_momentum(p: Array, g: Array, v: Array, lr: float, kept: float, nesterov: bool, scratch: Array) -> Any:
-    return _update(_descend_with_momentum, p, (g, v), lr, kept, nesterov)
+def momentum_update(p: Array, g: Array, v: Array, lr: float, kept: float, nesterov: bool, scratch: Array) -> Any:
+    return _update(_momentum_update, p, (g, v), lr, kept, nesterov)
 
 
-def descend_by_moments(
+def adam_update(
     p: Array, g: Array, m: Array, v: Array, lr: float, eps: float, betas: tuple[float, float], scratch: Array
 ) -> Any:
-    return _update(_descend_by_moments, p, (g, m, v), lr, eps, *betas)
+    return _update(_adam_update, p, (g, m, v), lr, eps, *betas)
 
 
 def _update(loop: Any, p: Array, others: tuple[Array, ...], *numbers: float) -> Any:
@@ -179,14 +177,14 @@ def _update(loop: Any, p: Array, others: tuple[Array, ...], *numbers: float) -> 
 
 
 @compiled
-def _descend(p, g, lr):
+def _sgd_update(p, g, lr):
     lr = p.dtype.type(lr)
     for i in range(len(p)):
         p[i] -= lr * g[i]
 
 
 @compiled
-def _descend_with_momentum(p, g, v, lr, kept, nesterov):
+def _momentum_update(p, g, v, lr, kept, nesterov):
     lr, kept = p.dtype.type(lr), p.dtype.type(kept)
     for i in range(len(p)):
         v[i] = v[i] * kept + g[i]
@@ -194,7 +192,7 @@ def _descend_with_momentum(p, g, v, lr, kept, nesterov):
 
 
 @compiled
-def _descend_by_moments(p, g, m, v, lr, eps, beta1, beta2):
+def _adam_update(p, g, m, v, lr, eps, beta1, beta2):
     lr, eps = p.dtype.type(lr), p.dtype.type(eps)
     new1, new2 = p.dtype.type(1 - beta1), p.dtype.type(1 - beta2)
     beta1, beta2 = p.dtype.type(beta1), p.dtype.type(beta2)
@@ -206,35 +204,35 @@ def _descend_by_moments(p, g, m, v, lr, eps, beta1, beta2):
 
 @compiled
 def take_steps(first, end, arrivals, perceptron, samples, indices, labels, rule, grads, buffers, losses):
-    """Take a thread's part in training steps of a perceptron that ends in a softmax with cross entropy.
+    """Run one thread's part of training steps of a perceptron that ends in a softmax with cross entropy.
 
-    Two threads call this at once, each for its half of the samples and, in the update, of the parameters; or one for
-    both. What a thread computes from stays in its core's own cache, where products that are shared out one by one fetch
-    it from the other's, again and again. Two barriers: when both have their gradient, and when the parameters are
-    changed.
+    Two threads call this at once. Each computes the gradient for half of the samples, and updates half of the
+    parameters. A single thread may compute both halves. A thread's data stay in the cache of its core; a BLAS that
+    shares out each product would fetch them from the other core's cache. A step has two barriers: one when both
+    gradients are done, one when the parameters are updated.
 
     Parameters
     ----------
     first, end : int
-        The halves, of 0 and 1, that this call computes; the thread is the first's.
+        The halves ``range(first, end)`` that this call computes, of 0 and 1. `first` is the thread's number.
     arrivals : (2, LINE) int64
-        The state of the barrier; a thread that is not there is `barrier.GONE`.
+        State of the barrier; `barrier.GONE` for a thread that does not take part.
     perceptron, samples, rule : tuple
-        The fields of a `Perceptron`, `Samples` and `Rule`: Numba looks up the type of a plain tuple three times faster.
+        Fields of a `Perceptron`, `Samples` and `Rule`. Numba looks up the type of a plain tuple three times faster.
     indices, labels : (S, B) int64
-        The minibatches, and their class ids.
+        The minibatches and their class ids.
     grads : two vectors
-        For the gradient of either half; the first is the whole's in the end, if the rule is `OTHER`.
+        Buffers for the halves' gradients. With the rule `OTHER` the first one ends as their sum.
     buffers : (2, B / 2 * units)
-        For the outputs of all layers for either half's samples, and once more for the widest.
+        Buffers for the halves' outputs of all layers, and for one more output of the widest layer.
     losses : (2, S) float64
-        Set to the sum of either half's losses.
+        Set to the sum of each half's losses.
     """
     perceptron, samples, rule = Perceptron(*perceptron), Samples(*samples), Rule(*rule)
     params, size = perceptron.params, indices.shape[1]
     middle = len(params) // 2
     for step in range(len(indices)):
-        if rule.kind == OTHER:  # which changes the parameters between the steps
+        if rule.kind == OTHER:  # the caller changes the parameters between the steps
             wait(arrivals, first)
         for half in range(first, end):
             part = slice(half * (size // 2), size if half else size // 2)
@@ -242,7 +240,7 @@ def take_steps(first, end, arrivals, perceptron, samples, indices, labels, rule,
                 perceptron, samples, indices[step, part], labels[step, part], size, grads[half], buffers[half]
             )
         if not wait(arrivals, first) and end - first == 1:
-            return  # without the other half's gradient
+            return  # the other half's gradient is missing
         for half in range(first, end):
             part = slice(half * middle, len(params) if half else middle)
             _add(grads[0][part], grads[1][part])
@@ -252,7 +250,7 @@ def take_steps(first, end, arrivals, perceptron, samples, indices, labels, rule,
 
 @compiled
 def count_correct(perceptron, samples, labels, at_a_time, buffer):
-    """Return how many of the samples have their largest score at their label; some are predicted at a time."""
+    """Return the number of samples with the largest score at their label, from predictions of `at_a_time` samples."""
     perceptron, samples = Perceptron(*perceptron), Samples(*samples)
     hits = 0
     for start in range(0, len(samples.rows), at_a_time):
@@ -265,7 +263,7 @@ def count_correct(perceptron, samples, labels, at_a_time, buffer):
 
 @compiled
 def _scores(perceptron, samples, index, buffer):
-    """Return the scores of some samples, and where they end in the buffer: behind the outputs of all layers before."""
+    """Return the scores of samples, and their end in the buffer. The buffer begins with the earlier layers' outputs."""
     layers, width, params = perceptron
     n, end = len(index), len(index) * layers[0, 0]
     y = buffer[:end]
@@ -284,7 +282,7 @@ def _scores(perceptron, samples, index, buffer):
 
 @compiled
 def _gradient(perceptron, samples, index, labels, size, grads, buffer):
-    """Set the gradient of the sum of some samples' losses divided by `size`, and return that sum."""
+    """Return the sum of samples' losses, and set `grads` to the gradient of that sum divided by `size`."""
     layers, width, params = perceptron
     n = len(index)
     dout, end = _scores(perceptron, samples, index, buffer)
@@ -311,7 +309,7 @@ def _gradient(perceptron, samples, index, labels, size, grads, buffer):
 
 @compiled
 def _activate(activation, y):
-    """Let an activation change the scores in place."""
+    """Apply an activation in place."""
     zero, one = y.dtype.type(0), y.dtype.type(1)
     if activation == RELU:
         for i in range(len(y)):
@@ -326,7 +324,7 @@ def _activate(activation, y):
 
 @compiled
 def _multiply_by_slope(activation, y, dout):
-    """Set y, what an activation gave, to its slope there times dout."""
+    """Replace an activation's output y by its derivative there times dout, in place."""
     one = y.dtype.type(1)
     if activation == RELU:
         for i in range(len(y)):
@@ -341,7 +339,7 @@ def _multiply_by_slope(activation, y, dout):
 
 @compiled
 def _multiply_blocks(x, width, W, out):
-    """Set `out` to x W, with x in blocks of columns, one behind the other."""
+    """Set `out` to ``x @ W``, with x in consecutive blocks of columns (`_gather_blocks`)."""
     n, part = len(out), np.empty_like(out)
     for first in range(0, len(W), width):
         end = min(first + width, len(W))
@@ -352,7 +350,7 @@ def _multiply_blocks(x, width, W, out):
 
 @compiled
 def _multiply_transposed_blocks(x, width, dout, out):
-    """Set `out` to x^T dout, with x in such blocks."""
+    """Set `out` to ``x^T @ dout``, with x in consecutive blocks of columns."""
     n = len(dout)
     for first in range(0, len(out), width):
         end = min(first + width, len(out))
@@ -361,7 +359,7 @@ def _multiply_transposed_blocks(x, width, dout, out):
 
 @compiled
 def _apply(rule, step, part, p, g):
-    """Change some of the parameters by their gradient."""
+    """Update some of the parameters by their gradient."""
     if rule.kind == OTHER:
         return
     (lr, eps, decay), (coupled, decoupled, kept, also) = rule.coefficients[step], rule.settings
@@ -370,11 +368,11 @@ def _apply(rule, step, part, p, g):
     if decoupled:
         _scale(p, decay)
     if rule.kind == DESCENT:
-        _descend(p, g, lr)
+        _sgd_update(p, g, lr)
     elif rule.kind == MOMENTUM:
-        _descend_with_momentum(p, g, rule.state[0][part], lr, kept, also > 0)
+        _momentum_update(p, g, rule.state[0][part], lr, kept, also > 0)
     else:
-        _descend_by_moments(p, g, rule.state[0][part], rule.state[1][part], lr, eps, kept, also)
+        _adam_update(p, g, rule.state[0][part], rule.state[1][part], lr, eps, kept, also)
 
 
 @compiled
