@@ -2,7 +2,7 @@
 # Everything that needs an NVIDIA GPU, in parts; all of them by default, or those that are named:
 #
 #   facts       what launches, products and steps take (benchmarks/gpu_facts.py)
-#   tests       the whole suite with CUDA required: a skipped test is a failure; without the pages, which need a browser
+#   tests       the whole suite with CUDA required: skips are failures; without the graph's page (a browser)
 #   benchmarks  each module of benchmarks/ on the GPU with its peers, and the report of all
 #   full-run    `xpnet train` against the book's loop
 #   sanitizer   the kernels and captured steps under compute-sanitizer, where that is there
