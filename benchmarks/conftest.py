@@ -6,9 +6,11 @@
 TF32 is off for all, unless the work asks for it: each module of `peers` sees to its library, and CuPy's own switch, for
 products that are not xpnet's, is set here, before CuPy is loaded.
 
-pytest-benchmark times one test after the other, and the parties of a contest have to take turns. So the first test of
-a group holds the whole contest (`contest.Contest`), and each test hands the durations of its own party over to
-pytest-benchmark by a timer that replays them: its table, statistics and JSON are made of the real ones.
+The times are not pytest-benchmark's own: it would time one test after the other, and the parties of a contest have to
+take turns. So the first test of a group holds the whole contest (`contest.Contest`), in which all parties are timed.
+Each test then hands its party's times to pytest-benchmark. It lets it time a call that does nothing, by a timer
+(`contest.replay`) that reads 0 before each call and the recorded seconds after it. The table, the statistics and the
+JSON are pytest-benchmark's, made of the contest's times.
 """
 
 from __future__ import annotations

@@ -301,7 +301,7 @@ def check_agreement(
 
 
 def replay(durations: Iterable[float]) -> Clock:
-    """Return a timer that shows, to who reads it before and after each round, the durations that were recorded."""
+    """Return a timer that reads 0 before each round and its recorded duration after it; `conftest` says what for."""
     readings = chain.from_iterable((0.0, duration) for duration in durations)
 
     def replayed() -> float:

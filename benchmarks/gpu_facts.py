@@ -11,8 +11,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import statistics
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +20,9 @@ from xpnet.datasets import load_mnist
 from xpnet.files import written_atomically
 from xpnet.nets import TwoLayerNet
 from xpnet.optimizers import SGD
+from xpnet.timing import median_seconds
 
-ROUNDS = 21
+ROUNDS = 20
 
 PRODUCTS = {
     "784-50-10, batch 100": ((100, 784, 50), (100, 50, 10), (50, 100, 10), (100, 10, 50), (784, 100, 50)),
@@ -33,15 +32,13 @@ PRODUCTS = {
 
 def measure(device: Device, call, calls: int) -> float:
     """Return the median microseconds of a call, of `calls` in a row."""
-    seconds = []
-    for _ in range(ROUNDS):
-        device.synchronize()
-        start = time.perf_counter()
+
+    def call_in_a_row():
         for _ in range(calls):
             call()
-        device.synchronize()
-        seconds.append((time.perf_counter() - start) / calls)
-    return 1e6 * statistics.median(seconds[1:])
+
+    call_in_a_row()
+    return 1e6 * median_seconds(call_in_a_row, device, ROUNDS) / calls
 
 
 def captured(device: Device, call, calls: int):

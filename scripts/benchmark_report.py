@@ -1,4 +1,4 @@
-"""Write a report of benchmark results: a web page, tables for the README, and on request a picture.
+"""Write a report of benchmark results: tables, and on request a picture. Several results are told apart by file.
 
 The results are JSON files that `python -m pytest benchmarks --benchmark-json=FILE` wrote.
 """
@@ -17,7 +17,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Read, render all, then write all; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULT.json")
-    parser.add_argument("--out", type=Path, default=Path("build/benchmarks.html"), help="the page (%(default)s)")
     parser.add_argument("--markdown", type=Path, help="where to write the tables; else they are printed")
     parser.add_argument("--fill", type=Path, metavar="README.md", help="where to bring the marked tables up to date")
     parser.add_argument("--picture", type=Path, help="where to draw training step and gradient: a .png or .svg file")
@@ -35,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         measurements = report.read(arguments.results)
         markdown = report.render_markdown(measurements)
-        files = {arguments.out: report.render_page(measurements).encode()}
+        files = {}
         if arguments.markdown:
             files[arguments.markdown] = markdown.encode()
         if arguments.fill:
@@ -48,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fail(str(error))
     if not (arguments.markdown or arguments.fill):
         print(markdown, end="")
-    print("written:", *files, file=sys.stderr)
+    if files:
+        print("written:", *files, file=sys.stderr)
     return 0
 
 

@@ -149,9 +149,9 @@ def load_script():
 
 
 def write_report(folder):
-    """Let the script write page, Markdown and picture of all results into a folder; return the folder."""
+    """Let the script write Markdown and picture of all results into a folder; return the folder."""
     files = [write_result(folder / f"{name}.json", found) for name, found in (("cpu", ON_CPU), ("gpu", ON_GPU))]
-    outputs = {"--out": "page.html", "--markdown": "table.md", "--picture": "heart.png"}
+    outputs = {"--markdown": "table.md", "--picture": "heart.png"}
     arguments = [*files, *itertools.chain(*((option, folder / name) for option, name in outputs.items()))]
     assert load_script().main([str(a) for a in arguments]) == 0
     return folder

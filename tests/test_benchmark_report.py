@@ -4,12 +4,10 @@ import json
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from benchmark_results import (
-    CPU_STEPS,
     ON_CPU,
     ON_GPU,
     SCRIPT,
@@ -21,7 +19,6 @@ from benchmark_results import (
     write_result,
 )
 
-pytest.importorskip("jinja2", reason="Jinja2 is not installed")
 pytest.importorskip("matplotlib", reason="Matplotlib is not installed")
 
 ROOT = Path(__file__).parent.parent
@@ -49,101 +46,8 @@ def report(tmp_path, capsys, monkeypatch):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A folder with the page, the Markdown and the picture of all results."""
+    """A folder with the Markdown and the picture of all results."""
     return write_report(tmp_path_factory.mktemp("report"))
-
-
-@pytest.fixture(scope="module")
-def page(written):
-    return Page((written / "page.html").read_text())
-
-
-class Page(HTMLParser):
-    """The sections of a page, and in each the rows of its tables: cells as (text, seconds by data-seconds)."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.sections, self.ids, self.links, self.open = {}, [], [], []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        self.ids += [attrs["id"]] if "id" in attrs else []
-        self.links += [attrs[name] for name in ("href", "src", "xlink:href") if name in attrs]
-        if tag == "section":
-            self.rows = self.sections.setdefault(attrs["id"], [])
-        elif tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th"):
-            self.rows[-1].append(["", []])
-            self.open.append(tag)
-        if "data-seconds" in attrs:
-            self.rows[-1][-1][1].append(float(attrs["data-seconds"]))
-
-    def handle_endtag(self, tag):
-        if tag in ("td", "th"):
-            self.open.pop()
-
-    def handle_data(self, data):
-        if self.open:
-            self.rows[-1][-1][0] += data
-
-    def seconds(self, section):
-        """All durations of a section's tables, row by row."""
-        return [[s for _, seconds in row for s in seconds] for row in self.sections[section] if any(c[1] for c in row)]
-
-
-def statistics_of(benchmark):
-    return [benchmark["stats"][key] for key in ("median", "q1", "q3", "min", "max")]
-
-
-@pytest.mark.parametrize("kind", ["step", "gradient", "layer", "time to accuracy"])
-def test_every_figure_of_the_page_is_that_of_the_json(page, kind):
-    wanted = [statistics_of(b) for b in of_kind(kind, ON_CPU + ON_GPU)]
-    assert sorted(page.seconds(kind.replace(" ", "-"))) == sorted(wanted)
-
-
-def test_growth_shows_every_median(page):
-    found = itertools.chain(*page.seconds("growth"))
-    assert sorted(found) == sorted(b["stats"]["median"] for b in of_kind("growth", ON_CPU + ON_GPU))
-
-
-def test_cpu_and_gpu_stand_beside_each_other_when_work_and_party_are_the_same(page):
-    def medians(benchmarks):
-        keys = ("kind", "party", "network", "layer", "pass")
-        return {tuple(map(b["extra_info"].get, keys)): b["stats"]["median"] for b in benchmarks}
-
-    a, b = medians(ON_CPU), medians(ON_GPU)
-    assert sorted(page.seconds("devices")) == sorted([a[key], b[key]] for key in a.keys() & b.keys())
-    assert ["xpnet", "163 µs", "31.2 µs", "5.22"] in [[text for text, _ in row] for row in page.sections["devices"]]
-
-
-def test_a_row_tells_party_median_ratios_and_spread(page):
-    rows = [[text for text, _ in row] for row in page.sections["step"]]
-    assert rows[0] == ["party", "median", "÷\xa0xpnet", "÷\xa0limit", "q1 to q3", "min to max", "rounds"]
-    assert rows[1][:4] == ["matrix products alone", "111 µs", "0.68", "1"]
-    assert rows[2] == ["xpnet", "163 µs", "1", "1.47", "161 to 166 µs", "158 to 183 µs", "500"]
-    assert rows[3][:4] == ["JAX scanned", "190 µs", "1.17", "1.71"]
-    assert [row[0] for row in rows[1 : len(CPU_STEPS) + 1]] == sorted(CPU_STEPS, key=CPU_STEPS.get)
-
-
-def test_the_page_names_the_machines(page):
-    rows = [[text for text, _ in row] for row in page.sections["places"]]
-    assert ["processor", "AMD EPYC", "AMD EPYC"] in rows
-    assert ["cuda: gpu", "-", "NVIDIA H100 80GB HBM3"] in rows
-    assert ["cuda: memory", "-", "79 GiB"] in rows
-    assert ["commit", *["0123456789, with changes not committed"] * 2] in rows
-    assert ["file", "cpu.json", "gpu.json"] in rows
-
-
-def test_ids_are_unique_and_links_stay_in_the_page(page, written):
-    text = (written / "page.html").read_text()
-    assert len(page.ids) == len(set(page.ids))
-    assert {link.removeprefix("#") for link in page.links} <= set(page.ids)
-    assert set(re.findall(r"url\(#([^)]+)\)", text)) <= set(page.ids)
-    assert set(re.findall(r'labelledby="(.*?)"', text))
-    assert all(name in page.ids for names in re.findall(r'labelledby="(.*?)"', text) for name in names.split())
 
 
 def test_the_markdown_shows_the_medians_of_the_json(written):
@@ -163,32 +67,33 @@ def test_marked_tables_are_brought_up_to_date_and_the_rest_is_kept(report, resul
     start, end = f"# Speed\n\n<!-- table: {title} -->\n", "<!-- end of table -->\nmore, and <!-- a comment -->\n"
     document.write_text(f"{start}old\n{end}")
     results = result([measured("step", "xpnet", 2e-4), measured("step", "PyTorch eager", 4e-4)])
-    assert report(results, "--out", "page.html", "--fill", document)[0] == 0
+    assert report(results, "--fill", document)[0] == 0
     filled = document.read_text()
     assert filled.startswith(f"{start}| party |")
     assert filled.endswith(end)
     assert "| PyTorch eager | 400 µs" in filled
     assert "old" not in filled
-    assert report(results, "--out", "page.html", "--fill", document)[0] == 0
+    assert report(results, "--fill", document)[0] == 0
     assert document.read_text() == filled
 
 
 def test_a_marked_table_that_was_not_measured_is_an_error_and_nothing_is_written(report, result, tmp_path):
     document = tmp_path / "README.md"
     document.write_text("<!-- table: Gradient: of nothing -->\n<!-- end of table -->\n")
-    status, _, err = report(result([measured("step", "xpnet", 2e-4)]), "--out", "page.html", "--fill", document)
+    results = result([measured("step", "xpnet", 2e-4)])
+    status, _, err = report(results, "--markdown", "table.md", "--fill", document)
     assert status == 1
     assert err.startswith(
         "benchmark_report: error: no results for the table 'Gradient: of nothing'; there are Training"
     )
-    assert not (tmp_path / "page.html").exists()
+    assert not (tmp_path / "table.md").exists()
     assert document.read_text().startswith("<!-- table: Gradient: of nothing -->\n<!--")
 
 
 def test_the_tables_of_the_readme_are_those_of_the_committed_results(report, tmp_path):
     document = tmp_path / "README.md"
     document.write_text((ROOT / "README.md").read_text())
-    assert report(ROOT / "benchmarks/results/cpu.json", "--out", "page.html", "--fill", document)[0] == 0
+    assert report(ROOT / "benchmarks/results/cpu.json", "--fill", document)[0] == 0
     assert document.read_text() == (ROOT / "README.md").read_text()
 
 
@@ -196,44 +101,56 @@ def test_the_tables_of_the_readme_are_those_of_the_committed_results(report, tmp
     "name", ['<b>bold</b> & "quoted"', "a|b `c` *d* [e]", "$x_1$", "\N{SNOWMAN} λ 漢字", "x" * 300]
 )
 def test_an_odd_name_is_shown_as_it_is(report, result, tmp_path, name):
-    odd = measured("step", name, 1e-3)
-    layers = [measured("layer", "xpnet", 1e-5, layer=name, **{"pass": "forward"})]
-    status, out, err = report(result([measured("step", "xpnet", 2e-4), odd, *layers]), "--out", "page.html")
-    assert (status, err) == (0, "written: page.html\n")
-    text = (tmp_path / "page.html").read_text()
-    assert name in [row[0][0] for row in Page(text).sections["step"]]
-    assert "<b>" not in text
-    if len(name) < 40:  # a longer one is cut in the charts
-        assert f">{html.escape(name, quote=False)}</text>" in text
+    benchmarks = [measured("step", "xpnet", 2e-4), measured("step", name, 1e-3)]
+    status, out, err = report(result(benchmarks), "--picture", "heart.svg")
+    assert (status, err) == (0, "written: heart.svg\n")
     (row,) = [line for line in out.splitlines() if "1.00 ms" in line]
     assert html.unescape(re.sub(r"\\(.)", r"\1", row)).startswith(f"| {name} | 1.00 ms (")
+    if len(name) < 40:  # a longer one is cut in the picture
+        assert name in texts_of(tmp_path / "heart.svg")
 
 
-def test_sections_without_data_are_left_out(report, result, tmp_path):
-    report(result(of_kind("layer", ON_CPU)), "--out", "page.html")
-    page = Page((tmp_path / "page.html").read_text())
-    assert list(page.sections) == ["layer", "places"]
-
-
-def test_a_comparison_without_xpnet_or_limit_has_no_ratio_to_them(report, result, tmp_path):
-    _, out, _ = report(result([measured("step", "PyTorch eager", 1e-3)]), "--out", "page.html")
+def test_a_comparison_without_xpnet_or_limit_has_no_ratio_to_them(report, result):
+    _, out, _ = report(result([measured("step", "PyTorch eager", 1e-3)]))
     assert "| party | median (q1 to q3) |\n" in out
-    assert Page((tmp_path / "page.html").read_text()).seconds("step")
 
 
 def test_two_files_of_one_device_are_told_apart(report, result, tmp_path):
-    files = [result([measured("step", "xpnet", seconds)]) for seconds in (1e-4, 2e-4)]
-    _, out, _ = report(*files, "--out", "page.html")
-    assert [line for line in out.splitlines() if line.startswith("**")] == [
-        rf"**Training step: {STEP_WORK} on cpu (result\_{number}.json)** (AMD EPYC)" for number in (1, 2)
+    files = [result([measured("step", "xpnet", t), measured("step", "the book", 1e-3)]) for t in (1e-4, 2e-4)]
+    _, out, _ = report(*files, "--picture", "heart.svg")
+    names = [f"cpu (result_{number}.json)" for number in (1, 2)]
+    tables = [text.splitlines() for text in out.split("\n**")]
+    assert [table[0].removeprefix("**").replace("\\", "") for table in tables] == [
+        f"Training step: {STEP_WORK} on {name}** (AMD EPYC)" for name in names
     ]
-    assert [row[0] for row in Page((tmp_path / "page.html").read_text()).seconds("step")] == [1e-4, 2e-4]
+    for table, median in zip(tables, ("100 µs", "200 µs"), strict=True):
+        assert [row for row in table if row.startswith(f"| **xpnet** | {median} (")]
+    assert [text for text in texts_of(tmp_path / "heart.svg") if STEP_WORK in text] == [
+        f"{STEP_WORK}; {name}" for name in names
+    ]
+
+
+def test_files_of_the_same_name_are_told_apart_by_their_folders(report, tmp_path):
+    files = []
+    for folder, seconds in (("before", 1e-4), ("after", 2e-4)):
+        (tmp_path / folder).mkdir()
+        files.append(write_result(tmp_path / folder / "cpu.json", [measured("step", "xpnet", seconds)]))
+    _, out, _ = report(*(file.relative_to(tmp_path) for file in files))
+    assert [line for line in out.splitlines() if line.startswith("**")] == [
+        f"**Training step: {STEP_WORK} on cpu ({folder}/cpu.json)** (AMD EPYC)" for folder in ("before", "after")
+    ]
 
 
 def test_the_picture_is_drawn_on_request(report, result, written, tmp_path):
     assert (written / "heart.png").read_bytes().startswith(b"\x89PNG")
     assert report(result(of_kind("step", ON_CPU)), "--picture", "heart.svg")[0] == 0
     assert "<svg" in (tmp_path / "heart.svg").read_text()
+
+
+def texts_of(picture):
+    """The texts of a picture: each is drawn as paths, below a comment that says it."""
+    comments = re.findall("<!-- (.*?) -->", picture.read_text(encoding="utf-8"), re.DOTALL)
+    return [html.unescape(comment) for comment in comments]
 
 
 def without(key, **changes):
@@ -283,7 +200,7 @@ def test_an_error_is_one_line_that_names_the_file(report, tmp_path, content, mes
 
 def test_a_picture_of_nothing_is_an_error_and_nothing_is_written(report, result, tmp_path):
     file = result(of_kind("layer", ON_CPU))
-    status, _, err = report(file, "--out", "page.html", "--picture", "heart.png")
+    status, _, err = report(file, "--markdown", "table.md", "--picture", "heart.png")
     assert status == 1
     assert "the picture needs a training step or a gradient" in err
     assert list(tmp_path.iterdir()) == [file]
@@ -296,11 +213,16 @@ def test_a_picture_of_another_format_is_refused(report, result, capsys):
 
 
 def test_the_script_runs_from_the_command_line(result, tmp_path):
-    command = [sys.executable, SCRIPT, result(of_kind("step", ON_CPU)), "--out", "page.html"]
+    command = [sys.executable, SCRIPT, result(of_kind("step", ON_CPU)), "--markdown", "table.md"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "written: page.html\n")
-    assert "| **xpnet** | 163 µs" in done.stdout
-    assert (tmp_path / "page.html").exists()
+    assert (done.returncode, done.stderr) == (0, "written: table.md\n")
+    assert "| **xpnet** | 163 µs" in (tmp_path / "table.md").read_text()
+
+
+def test_tables_are_printed_where_no_file_is_named_for_them(report, result):
+    status, out, err = report(result(of_kind("step", ON_CPU)))
+    assert (status, err) == (0, "")
+    assert "| **xpnet** | 163 µs" in out
 
 
 @pytest.mark.parametrize(
@@ -341,12 +263,8 @@ def contrast(one, other):
     return (light + 0.05) / (dark + 0.05)
 
 
-@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
-def test_the_colours_of_both_themes_have_enough_contrast(theme):
-    css = (ROOT / "benchmarks" / "report" / "page.css").read_text()
-    colours = dict(re.findall(r"--([\w-]+): (#\w{6});", re.findall(r":root \{(.*?)\}", css, re.DOTALL)[theme]))
-    for background in ("paper", "shade"):
-        assert all(contrast(colours[name], colours[background]) >= 4.5 for name in ("ink", "muted", "link"))
-    marks = [name for name in colours if name in ("xpnet", "peer", "limit") or name.startswith("line")]
-    assert len(marks) == 7
-    assert all(contrast(colours[name], colours["paper"]) >= 3 for name in marks)
+def test_the_colours_of_the_picture_have_enough_contrast():
+    from report import drawing
+
+    assert all(contrast(colour, drawing.PAPER) >= 4.5 for colour in (drawing.INK, drawing.MUTED))
+    assert all(contrast(colour, drawing.PAPER) >= 3 for colour in drawing.BARS.values())

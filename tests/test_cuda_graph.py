@@ -70,8 +70,8 @@ NETS = {
 
 @pytest.fixture(autouse=True)
 def short_graphs(monkeypatch):
-    monkeypatch.setattr(cuda_graph, "UNROLLED", 3)
-    monkeypatch.setattr(step_module, "GATHERED_STEPS", 3)
+    monkeypatch.setattr(cuda_graph, "STEPS_PER_EXECUTION", 3)
+    monkeypatch.setattr(step_module, "STEPS_PER_EXECUTION", 3)
 
 
 def plain_steps(net, optimizer, x, t, indices):

@@ -106,7 +106,7 @@ def test_training_in_mixed_precision_follows_float32(device, rng, rule):
             asnumpy(half.buffers()[name]), asnumpy(buffer), rtol=0.1 if buffer.dtype.kind == "f" else 0, atol=0.05
         )
     if device.name != "cpu":
-        assert step.runners[0].graphs.keys() == {(1, 8), (cuda_graph.UNROLLED, 8)}
+        assert step.runners[0].graphs.keys() == {(1, 8), (cuda_graph.STEPS_PER_EXECUTION, 8)}
 
 
 def test_small_gradients_reach_the_parameters_thanks_to_the_scale(device, rng):
@@ -176,7 +176,7 @@ def test_steps_go_on_from_a_saved_state(device, rng, monkeypatch):
 
 
 def test_graphs_are_the_steps_one_by_one(cupy, rng, monkeypatch):
-    monkeypatch.setattr(cuda_graph, "UNROLLED", 3)
+    monkeypatch.setattr(cuda_graph, "STEPS_PER_EXECUTION", 3)
     monkeypatch.setattr(mixed, "GROWTH_INTERVAL", 4)
     device = Device("cuda")
     x, t = problem(device, rng)

@@ -51,7 +51,7 @@ def test_products_are_counted_once_for_each_pass_that_has_one(device, data, monk
     from xpnet.training import profile as module
 
     counted = []
-    monkeypatch.setattr(module, "_median_seconds", lambda call, *_, **__: counted.append(call) or 1.0)
+    monkeypatch.setattr(module, "median_seconds", lambda call, *_, **__: counted.append(call) or 1.0)
     layers = [Affine.from_sizes(6, 5, rng=0), Relu(), Affine.from_sizes(5, 4, rng=0), Affine.from_sizes(4, 3, rng=0)]
     profile = profile_step(Sequential(layers, device=device), SGD(0.1), *data, batch_size=8, steps=4)
     assert [part.products for part in profile.parts] == [0, 2, 0, 3, 3, 0, 0]  # the first needs no input gradient
@@ -61,7 +61,7 @@ def test_products_are_counted_once_for_each_pass_that_has_one(device, data, monk
 def test_products_of_a_convolution_in_blocks_are_all_counted(device, rng, monkeypatch):
     from xpnet.training import profile as module
 
-    monkeypatch.setattr(module, "_median_seconds", lambda call, *_, **__: 1.0)
+    monkeypatch.setattr(module, "median_seconds", lambda call, *_, **__: 1.0)
     monkeypatch.setattr(kernels, "scratch_size", lambda x: 2 * 9 * 4 * 5 * x.itemsize)  # the columns of a row of places
     layers = [Convolution.from_sizes(1, 2, 3, pad=1), Convolution.from_sizes(2, 3, 3, rng=0), Flatten()]
     net = Sequential([*layers, Affine.from_sizes(27, 3, rng=0)], input_shape=(1, 5, 5), device=device)

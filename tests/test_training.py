@@ -89,8 +89,8 @@ def test_data_that_do_not_fit_a_gpu_go_there_in_parts(data, cupy, monkeypatch, l
     fitting = trainer((x, t, x_test, t_test), "cuda", **settings)
     fitting.train()
     monkeypatch.setattr(fake_cupy, "FREE_MEMORY", [x.nbytes])
-    monkeypatch.setattr(feed, "WINDOW", 4)
-    monkeypatch.setattr(training_module, "EVALUATED", 70)
+    monkeypatch.setattr(feed, "STEPS_PER_EXECUTION", 4)
+    monkeypatch.setattr(training_module, "EVALUATION_BATCH_SIZE", 70)
     streamed = trainer((x, t, x_test, t_test), "cuda", **settings)
     assert isinstance(streamed.x_train, np.ndarray)
     assert not isinstance(streamed.x_test, np.ndarray)  # a third as large

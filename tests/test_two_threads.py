@@ -14,7 +14,7 @@ from xpnet.blas import blas
 from xpnet.layers import Affine, HingeWithLoss, Relu, Sigmoid, SoftmaxWithLoss
 from xpnet.nets import Sequential, TwoLayerNet
 from xpnet.optimizers import SGD, Adam, AdamW, CosineAnnealing, Momentum, Nesterov, RMSprop, StepLR
-from xpnet.steps.two_threads import LARGEST, PREDICTED, WINDOW, TwoThreads
+from xpnet.steps.two_threads import LARGEST, PREDICTED, UNINTERRUPTED_STEPS, TwoThreads
 from xpnet.training.profile import profile_step
 
 for module in ("numba", "scipy"):
@@ -79,7 +79,7 @@ RULES = {
 def test_takes_the_steps_of_the_plain_path(rng, dtype, rule):
     x, t = data(rng, dtype=dtype)
     net, plain = net_of(6, 8, 3, dtype=dtype), net_of(6, 8, 3, dtype=dtype)
-    indices = rng.integers(0, SAMPLES, (WINDOW + 3, 5))
+    indices = rng.integers(0, SAMPLES, (UNINTERRUPTED_STEPS + 3, 5))
     assert_same_training(net, compiled(net, rule(), 5), plain, rule(), x, t, indices)
 
 
@@ -315,8 +315,8 @@ def test_one_hot_labels_are_class_ids(rng, dtype):
 def test_a_label_of_several_classes_ends_it_where_it_comes(rng):
     x, t = data(rng)
     net, plain, (_, shares) = net_of(6, 8, 3), net_of(6, 8, 3), shared_out(None, x, t)
-    indices = rng.integers(6, SAMPLES, (3 * WINDOW, 4))
-    indices[2 * WINDOW - 1, 0] = 5
+    indices = rng.integers(6, SAMPLES, (3 * UNINTERRUPTED_STEPS, 4))
+    indices[2 * UNINTERRUPTED_STEPS - 1, 0] = 5
     assert_same_training(net, compiled(net, SGD(0.1)), plain, SGD(0.1), x, shares, indices)
 
 
@@ -373,25 +373,25 @@ def test_losses_of_a_diverging_training_are_not_finite(rng):
 @pytest.mark.parametrize("rule", [lambda: SGD(0.1), lambda: Momentum(0.1)])
 def test_interrupted_it_is_left_as_after_a_whole_step(rng, rule):
     x, t = data(rng)
-    indices = rng.integers(0, SAMPLES, (4 * WINDOW, 4))
+    indices = rng.integers(0, SAMPLES, (4 * UNINTERRUPTED_STEPS, 4))
     net, plain = net_of(6, 8, 3), net_of(6, 8, 3)
     step, losses = compiled(net, rule()), np.zeros(len(indices), "float32")
     steps_of = step.optimizer.numbers
 
     def numbers(ahead):
-        if step.optimizer.steps + ahead == WINDOW + 5:
+        if step.optimizer.steps + ahead == UNINTERRUPTED_STEPS + 5:
             signal.raise_signal(signal.SIGINT)
         return steps_of(ahead)
 
     step.optimizer.numbers = numbers
     with pytest.raises(KeyboardInterrupt):
         step.run(x, t, indices, losses)
-    assert WINDOW + 5 < step.steps <= 2 * WINDOW
+    assert UNINTERRUPTED_STEPS + 5 < step.steps <= 2 * UNINTERRUPTED_STEPS
     assert step.optimizer.steps == step.steps
     expected = train_plainly(plain, rule(), x, t, indices[: step.steps])
     np.testing.assert_allclose(losses[: step.steps], expected, rtol=1e-3)
     np.testing.assert_allclose(net.params.flat, plain.params.flat, rtol=1e-3, atol=1e-5)
-    assert (losses[2 * WINDOW :] == 0).all()
+    assert (losses[2 * UNINTERRUPTED_STEPS :] == 0).all()
 
 
 def test_an_update_that_fails_leaves_no_thread_waiting(rng):

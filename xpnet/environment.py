@@ -51,7 +51,7 @@ EXTRAS = (
     Extra("test", ("pytest", "hypothesis"), "the test suite"),
     Extra("oracle", ("torch",), "tests against PyTorch"),
     Extra("browser", ("playwright",), "tests of the pages in a browser"),
-    Extra("bench", ("pytest_benchmark", "jinja2", "matplotlib"), "the benchmarks and their report"),
+    Extra("bench", ("pytest_benchmark", "matplotlib"), "the benchmarks and their report"),
 )
 
 

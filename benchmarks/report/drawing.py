@@ -1,99 +1,57 @@
-"""What all charts share, by Matplotlib. A unit is a pixel: figures have 72 dots per inch, as SVG's points do."""
+"""Colours, settings and text of the picture, by Matplotlib.
+
+A unit is a pixel: figures have 72 dots per inch, as SVG's points do.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import text_to_path
 
 from report.units import format_seconds
 
-__all__ = [
-    "NARROW",
-    "SMALL",
-    "WIDE",
-    "Margins",
-    "Palette",
-    "create_axes",
-    "drawing",
-    "format_tick",
-    "measure_text",
-    "shorten",
-    "strip",
-    "write",
-]
+__all__ = ["BARS", "GRID", "INK", "MUTED", "PAPER", "SMALL", "drawing", "format_tick", "shorten", "strip", "write"]
 
-WIDE, NARROW = 820, 330
-"""Pixels across: for a desktop, for a telephone."""
+PAPER = "#ffffff"
+"""A background of its own: the same picture stands on white and on dark pages."""
+
+INK, MUTED, GRID = "#1b1f24", "#57606a", "#e1e5ea"
+
+BARS = {"xpnet": "#0067b0", "peer": "#88919b", "limit": "#57606a"}
+"""Colours of bars and dots, by the party's role."""
 
 TEXT, SMALL = 13, 12
 """Sizes of text in pixels."""
 
-FONT = "DejaVu Sans"
-"""Matplotlib brings it, so that a chart is laid out alike everywhere; few fonts are wider."""
-
 STYLE = {
-    "font.family": FONT,
+    "font.family": "DejaVu Sans",  # Matplotlib brings it, so that the picture is laid out alike everywhere
     "font.size": TEXT,
     "text.parse_math": False,  # a name may have dollar signs
-    "svg.fonttype": "none",
+    "svg.fonttype": "path",  # an image in a page has no fonts but its own
     "svg.hashsalt": "xpnet",
     "figure.dpi": 72,
     "savefig.dpi": 72,
 }
 
 
-@dataclass(frozen=True)
-class Palette:
-    """Colours by what they are for."""
-
-    ink: str
-    muted: str
-    grid: str
-    xpnet: str
-    peer: str
-    limit: str
-    lines: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Margins:
-    """Pixels around the axes."""
-
-    left: float
-    right: float
-    top: float
-    bottom: float
-
-
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Draw and save with the settings that the charts count on."""
+    """Draw and save with the settings that the picture counts on."""
     with mpl.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # the reader's font may have it
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # what the font lacks is a box
         yield
 
 
-def create_axes(width: float, height: float, margins: Margins, **settings: str) -> Axes:
-    """Return axes of so many pixels, in a figure of their own that is wider and higher by the margins."""
-    across, down = width + margins.left + margins.right, height + margins.top + margins.bottom
-    figure = Figure(figsize=(across / 72, down / 72))
-    return figure.add_axes((margins.left / across, margins.bottom / down, width / across, height / down), **settings)
-
-
-def strip(axes: Axes, palette: Palette) -> None:
+def strip(axes: Axes) -> None:
     """Take away what is not data, but for a quiet grid."""
     axes.set_axisbelow(True)
     axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, pad=6, labelsize=SMALL, labelcolor=palette.muted, color=palette.muted)
-    axes.grid(color=palette.grid, linewidth=1)
+    axes.tick_params(length=0, pad=6, labelsize=SMALL, labelcolor=MUTED, color=MUTED)
+    axes.grid(color=GRID, linewidth=1)
 
 
 def format_tick(seconds: float, _position: int | None = None) -> str:
@@ -108,12 +66,6 @@ def write(axes, text, place, offset, colour, *, ha="left", weight="normal", size
     """Write text so many pixels from a place."""
     style = {"color": colour, "ha": ha, "va": "center_baseline", "weight": weight, "size": size}
     axes.annotate(text, place, offset, xycoords, "offset points", annotation_clip=False, **style)
-
-
-def measure_text(text: str, weight: str = "normal") -> float:
-    """Return how wide a text is."""
-    font = FontProperties(family=FONT, size=TEXT, weight=weight)
-    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
 
 
 def shorten(text: str, length: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,10 @@ FACTS = {
     "party": str,
     "role": str,
     "work": str,
-    "network": str,
-    "parameters": int,
-    "batch": int,
-    "dtype": str,
     "device": str,
     "environment": dict,
 }
-"""What a benchmark's extra_info holds in any case, and of which type."""
+"""What the report reads of a benchmark's extra_info, and of which type."""
 
 
 class Unreadable(Exception):  # noqa: N818 - said of a file
@@ -44,14 +40,11 @@ class Times:
     median: float
     q1: float
     q3: float
-    min: float
-    max: float
-    rounds: int
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where and when something was measured: a device of one file.
+    """Where something was measured: a device of one file.
 
     Attributes
     ----------
@@ -59,19 +52,14 @@ class Place:
         The device, as in "cpu"; with the file's name where several files have that device.
     device, file : str
         The device and the file alone.
-    facts : mapping of str to str
-        Versions, processor and so on, for people to read.
+    machine : str
+        The processor or GPU.
     """
 
     name: str
     device: str
     file: str
-    facts: Mapping[str, str] = field(compare=False)
-
-    @property
-    def machine(self) -> str:
-        """The processor or GPU."""
-        return self.facts.get("cuda: gpu") or self.facts.get("processor") or self.name
+    machine: str = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -83,13 +71,6 @@ class Measurement:
     party: str
     role: str
     work: str
-    network: str
-    parameters: int
-    batch: int
-    dtype: str
-    layer: str
-    direction: str
-    steps: float | None
     times: Times
     place: Place
 
@@ -123,10 +104,10 @@ def _read_file(file: Path, label: str) -> list[Measurement]:
         raise Unreadable(f"{file}: not written by pytest-benchmark, it has no list of benchmarks; {REMEDY}")
     if not benchmarks:
         raise Unreadable(f"{file}: its list of benchmarks is empty; {REMEDY} and see that not all are skipped")
-    return [_measurement(file, label, content, benchmark) for benchmark in benchmarks]
+    return [_measurement(file, label, benchmark) for benchmark in benchmarks]
 
 
-def _measurement(file: Path, label: str, content: dict[str, Any], benchmark: Any) -> Measurement:
+def _measurement(file: Path, label: str, benchmark: Any) -> Measurement:
     """Return what a benchmark measured, once its record has been found complete."""
     name = benchmark.get("name", "without a name") if isinstance(benchmark, dict) else "that is no record"
 
@@ -141,23 +122,18 @@ def _measurement(file: Path, label: str, content: dict[str, Any], benchmark: Any
     demand(isinstance(benchmark.get("group"), str), "has no group")
     for key, expected in FACTS.items():
         demand(isinstance(info.get(key), expected), f"should have {key} in its extra_info, of type {expected.__name__}")
-    for key in ("party", "role", "work", "network", "dtype", "device", "layer", "pass"):
-        demand(str(info.get(key, "")).isprintable(), f"should have printable text as its {key}, got {info.get(key)!r}")
+    for key in ("party", "role", "work", "device"):
+        demand(info[key].isprintable(), f"should have printable text as its {key}, got {info[key]!r}")
     demand(info["kind"] in KINDS, f"should be of kind {', '.join(KINDS)}, got {info['kind']!r}")
     demand(info["role"] in ROLES, f"should have role {', '.join(ROLES)}, got {info['role']!r}")
-    demand(info["parameters"] > 0, f"should have a positive number of parameters, got {info['parameters']}")
-    demand(info["kind"] != "layer" or {"layer", "pass"} <= info.keys(), "should name its layer and pass")
-    demand(info.get("steps") is None or _is_positive(info["steps"]), "should have a positive number of steps")
-    for key in ("median", "q1", "q3", "min", "max", "rounds"):
+    for key in ("median", "q1", "q3"):
         demand(_is_positive(stats.get(key)), f"should have a positive {key} in its stats, got {stats.get(key)!r}")
+    device, environment = info["device"], info["environment"]
     return Measurement(
         group=benchmark["group"],
-        layer=str(info.get("layer", "")),
-        direction=str(info.get("pass", "")),
-        steps=info.get("steps"),
-        times=Times(**{key: stats[key] for key in Times.__dataclass_fields__}),
-        place=Place(info["device"], info["device"], label, _facts(content, info["environment"])),
-        **{key: info[key] for key in ("kind", "party", "role", "work", "network", "parameters", "batch", "dtype")},
+        times=Times(*(stats[key] for key in ("median", "q1", "q3"))),
+        place=Place(device, device, label, _machine(environment) or device),
+        **{key: info[key] for key in ("kind", "party", "role", "work")},
     )
 
 
@@ -165,23 +141,8 @@ def _is_positive(value: Any) -> bool:
     return isinstance(value, int | float) and 0 < value < math.inf
 
 
-def _facts(content: dict[str, Any], environment: dict[str, Any]) -> dict[str, str]:
-    """Return the environment as one level of texts, and of which code and when the figures are."""
-    facts = dict(_flatten(environment))
-    commit, moment = content.get("commit_info"), content.get("datetime")
-    if isinstance(commit, dict) and commit.get("id"):
-        facts["commit"] = str(commit["id"])[:10] + (", with changes not committed" if commit.get("dirty") else "")
-    if moment:
-        facts["measured"] = f"{str(moment)[:16].replace('T', ' ')} UTC"
-    return facts
-
-
-def _flatten(facts: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    for key, value in facts.items():
-        name = prefix + key.replace("_", " ")
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{name}: ")
-        elif key.endswith("_bytes"):
-            yield name.removesuffix(" bytes"), f"{value / 2**30:.0f} GiB"
-        elif value is not None:
-            yield name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _machine(environment: dict[str, Any]) -> str:
+    """Return the GPU's or the processor's name; nothing where it is not known."""
+    cuda = environment.get("cuda")
+    gpu = cuda.get("gpu") if isinstance(cuda, dict) else None
+    return str(gpu or environment.get("processor") or "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["format_count", "format_ratio", "format_seconds", "format_span"]
+__all__ = ["format_ratio", "format_seconds", "format_span"]
 
 UNITS = {0: "s", -3: "ms", -6: "µs", -9: "ns"}
 
@@ -24,11 +24,6 @@ def format_ratio(ratio: float) -> str:
     if rounded >= 100:
         return f"{ratio:,.0f}" if rounded < 1000 else f"{rounded:,.0f}"
     return f"{ratio:.1f}" if rounded >= 10 else f"{ratio:.2f}" if rounded >= 0.1 else f"{ratio:.2g}"
-
-
-def format_count(number: float) -> str:
-    """Return a count with separators: "39,760"."""
-    return f"{number:,.0f}"
 
 
 def _number_and_unit(seconds: float) -> tuple[str, str]:

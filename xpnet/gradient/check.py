@@ -2,19 +2,20 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from xpnet.device import Device, asnumpy
+from xpnet.device import asnumpy
 from xpnet.gradient.differences import METHODS, Differences, network_differences, rounding_of_differences
 from xpnet.gradient.differentiable import Differentiable
 from xpnet.gradient.directional import DirectionalDerivatives, directional_derivatives
 from xpnet.gradient.numerical import MEMORY, STEP
 from xpnet.parameters import ParameterVector
 from xpnet.tables import format_table
+from xpnet.timing import median_seconds
 from xpnet.typing import Array, Seed
 
 __all__ = ["GradientCheck", "ParameterCheck", "gradient_check"]
@@ -201,7 +202,7 @@ def gradient_check(
         parameters={check.name: check for check in checks},
         method=method,
         numerical_seconds=numerical_seconds,
-        backprop_seconds=_median_seconds(lambda: exact.gradient(x, t), device),
+        backprop_seconds=median_seconds(lambda: exact.gradient(x, t), device, BACKPROP_RUNS),
         tolerance=tolerance,
         device=str(device),
     )
@@ -261,13 +262,3 @@ def _judge(
         verdict="WRONG" if not ok else verdict if difference.size else "unchecked",
         note=note,
     )
-
-
-def _median_seconds(function: Callable[[], object], device: Device) -> float:
-    durations = []
-    for _ in range(BACKPROP_RUNS):
-        start = time.perf_counter()
-        function()
-        device.synchronize()
-        durations.append(time.perf_counter() - start)
-    return float(np.median(durations))

@@ -9,6 +9,6 @@ Two questions are separate, and answered by objects that are put together in one
 """
 
 from xpnet.steps.compiling import compile_step
-from xpnet.steps.step import Gradient, Minibatches, Runner, TrainingStep
+from xpnet.steps.step import STEPS_PER_EXECUTION, Gradient, Minibatches, Runner, TrainingStep
 
-__all__ = ["Gradient", "Minibatches", "Runner", "TrainingStep", "compile_step"]
+__all__ = ["STEPS_PER_EXECUTION", "Gradient", "Minibatches", "Runner", "TrainingStep", "compile_step"]

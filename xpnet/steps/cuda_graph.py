@@ -18,13 +18,10 @@ from typing import Any
 import numpy as np
 
 from xpnet.layers import Layer
-from xpnet.steps.step import Minibatches, OneByOne
+from xpnet.steps.step import STEPS_PER_EXECUTION, Minibatches, OneByOne
 from xpnet.typing import Array
 
 __all__ = ["CudaGraph"]
-
-UNROLLED = 50
-"""Steps in a graph; the rest of a run are graphs of one step."""
 
 WARM_UP = 2
 """Steps taken before a capture: they make the arrays that the graph writes into, and fill its pool."""
@@ -59,8 +56,8 @@ class CudaGraph:
         coefficients = self._coefficients(len(batches), losses.dtype)
         with self._own_stream():
             done = 0
-            while done < len(batches):
-                n = UNROLLED if len(batches) - done >= UNROLLED else 1
+            while done < len(batches):  # the rest takes graphs of one step
+                n = STEPS_PER_EXECUTION if len(batches) - done >= STEPS_PER_EXECUTION else 1
                 graph = self._graph(batches[done : done + n], coefficients[done : done + n])
                 part = slice(done, done + (n if graph else 1))
                 if graph:

@@ -16,7 +16,16 @@ from xpnet.parameters import ParameterVector
 from xpnet.steps.layer_arrays import LayerArrays, recorded_arrays
 from xpnet.typing import Array, DTypeLike
 
-__all__ = ["FullPrecision", "Gradient", "Minibatches", "OneByOne", "Runner", "TrainingStep", "update"]
+__all__ = [
+    "STEPS_PER_EXECUTION",
+    "FullPrecision",
+    "Gradient",
+    "Minibatches",
+    "OneByOne",
+    "Runner",
+    "TrainingStep",
+    "update",
+]
 
 GATHERED = 2**23
 """Size in bytes of the buffer for gathered samples on the host: those of several steps.
@@ -26,8 +35,8 @@ where the other cores have no longer any: a step of 784-50-10 on two cores that 
 than with an eighth of this, and on two that do the same.
 """
 
-GATHERED_STEPS = 50
-"""Steps whose samples are gathered at a time at most: as many as there are in a CUDA graph."""
+STEPS_PER_EXECUTION = 50
+"""Steps in one CUDA graph. Minibatches are gathered, and brought from the host, for at most so many at a time."""
 
 Coefficients = Sequence[Array | float]
 """The numbers of one update, see `Optimizer.numbers`."""
@@ -296,7 +305,7 @@ class OneByOne:
         dtype = self.gradient.net.input_dtype(x.dtype)
         sample = max(x[:1].size * dtype.itemsize, 1)
         room = GATHERED if is_on_host(x) else kernels.scratch_size(x)
-        at_a_time = max(min(room // (sample * size), GATHERED_STEPS), 1)
+        at_a_time = max(min(room // (sample * size), STEPS_PER_EXECUTION), 1)
         samples = self._buffer("x", size, (at_a_time * size, *x.shape[1:]), dtype)
         labels = self._buffer("t", size, (at_a_time * size, *t.shape[1:]), t.dtype)
         part = size if is_on_host(x) else at_a_time * size  # on the host a step's own, to find them in the cache

@@ -28,7 +28,7 @@ __all__ = ["TwoThreads"]
 LARGEST = 2**22
 """Bytes of parameters up to which this gains: two gradients are added, and should be in the caches for it."""
 
-WINDOW = 50
+UNINTERRUPTED_STEPS = 50
 """Steps that the threads take between two moments at which Ctrl-C is heeded."""
 
 PREDICTED = 100
@@ -92,8 +92,8 @@ class TwoThreads:
             return 0
         samples, indices = self._samples(batches.x), np.ascontiguousarray(batches.indices, np.int64)
         with blas as threads, ThreadPoolExecutor(1) as pool:
-            for start in range(0, len(indices), WINDOW):
-                part = slice(start, start + WINDOW)
+            for start in range(0, len(indices), UNINTERRUPTED_STEPS):
+                part = slice(start, start + UNINTERRUPTED_STEPS)
                 ids = self._class_ids(batches.t, indices[part])
                 if ids is None:
                     return start

@@ -5,12 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from xpnet.device import Device
+from xpnet.steps import STEPS_PER_EXECUTION
 from xpnet.typing import Array
 
 __all__ = ["HostFeed"]
-
-WINDOW = 50
-"""Minibatches per transfer to the device: the number of steps in a CUDA graph."""
 
 
 class HostFeed:
@@ -33,10 +31,10 @@ class HostFeed:
         self.device, self.batch_size = device, batch_size
         with device.activate():
             self._stream = device.xp.cuda.Stream(non_blocking=True)
-            self._channels = [_Channel(device, data, WINDOW * batch_size) for data in (x, t)]
+            self._channels = [_Channel(device, data, STEPS_PER_EXECUTION * batch_size) for data in (x, t)]
 
     def windows(self, indices: np.ndarray) -> Iterator[tuple[slice, Array, Array, Array]]:
-        """Copy minibatches to the device, `WINDOW` at a time.
+        """Copy minibatches to the device, `STEPS_PER_EXECUTION` at a time.
 
         The arrays are reused: they are valid until the next iteration.
 
@@ -54,9 +52,9 @@ class HostFeed:
         indices : (s, batch_size) integers on the device
             Indices of the minibatches in `x` and `t`.
         """
-        places = self.device.xp.arange(WINDOW * self.batch_size).reshape(WINDOW, self.batch_size)
-        for start in range(0, len(indices), WINDOW):
-            part = slice(start, min(start + WINDOW, len(indices)))
+        places = self.device.xp.arange(STEPS_PER_EXECUTION * self.batch_size).reshape(-1, self.batch_size)
+        for start in range(0, len(indices), STEPS_PER_EXECUTION):
+            part = slice(start, min(start + STEPS_PER_EXECUTION, len(indices)))
             x, t = (channel.bring(indices[part].reshape(-1), self._stream) for channel in self._channels)
             yield part, x, t, places[: part.stop - part.start]
 

@@ -3,7 +3,6 @@
 import copy
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +15,7 @@ from xpnet.kernels import Call, observing
 from xpnet.nets import Network
 from xpnet.optimizers import Optimizer
 from xpnet.tables import format_table
+from xpnet.timing import median_seconds
 from xpnet.typing import Array
 
 __all__ = ["Part", "StepProfile", "profile_step"]
@@ -128,7 +128,7 @@ def profile_step(
     step = network.compile(optimizer, batch_size, precision=precision)
     indices = device.asarray(device.rng(0).integers(0, len(x), (steps, batch_size)))
     step.run(x, t, indices)
-    whole = _median_seconds(lambda: step.run(x, t, indices), device, repetitions=5) / steps
+    whole = median_seconds(lambda: step.run(x, t, indices), device, repetitions=5) / steps
     how = step.runners[0].name
 
     step.runners = step.runners[-1:]  # the last one runs steps one by one: other runners hide the parts
@@ -140,7 +140,7 @@ def profile_step(
 
     def part(name: str) -> Part:
         products = [
-            _median_seconds(partial(kernels.matmul, a, b, out=out), device, repetitions=steps) * calls / steps
+            median_seconds(partial(kernels.matmul, a, b, out=out), device, repetitions=steps) * calls / steps
             for (a, b, out), calls in timer.products(name)
         ]
         return Part(
@@ -207,13 +207,3 @@ class _Timer:
         self._products.setdefault(key, (a, b, result))
         self._calls[key] += 1
         return result
-
-
-def _median_seconds(call: Callable[[], object], device: Device, repetitions: int) -> float:
-    durations = []
-    for _ in range(repetitions):
-        start = time.perf_counter()
-        call()
-        device.synchronize()
-        durations.append(time.perf_counter() - start)
-    return float(np.median(durations))

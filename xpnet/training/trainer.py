@@ -20,7 +20,7 @@ from xpnet.typing import Array, Seed
 
 __all__ = ["Trainer"]
 
-EVALUATED = 10_000
+EVALUATION_BATCH_SIZE = 10_000
 """Samples per transfer to a CUDA device in evaluations, if the data stay on the host."""
 
 
@@ -227,8 +227,8 @@ class Trainer:
         if device.holds(x):
             return self._step.accuracy(x, t)
         correct = 0.0
-        for start in range(0, len(x), EVALUATED):
-            part = slice(start, min(start + EVALUATED, len(x)))
+        for start in range(0, len(x), EVALUATION_BATCH_SIZE):
+            part = slice(start, min(start + EVALUATION_BATCH_SIZE, len(x)))
             accuracy = self._step.accuracy(device.asarray(x[part]), device.asarray(t[part]))
             correct += accuracy * (part.stop - start)
         return correct / len(x)
