@@ -241,7 +241,7 @@ class WrongAxis(Affine):
         ([affine(4, 5), DeclaredSamplewise(), affine(5, 3)], {"W1", "b1"}, "or a layer behind does not treat samples"),
         ([Undeclared(*affine(4, 5).parameters().values()), affine(5, 3)], {"W1", "b1"}, "does not declare what [Wb]"),
         ([Mixing(*affine(4, 5).parameters().values()), affine(5, 3)], {"W1", "b1"}, "Mixing1 declares a wrong reach"),
-        ([Transposed(*affine(4, 5).parameters().values()), affine(5, 3)], {"W1"}, r"axis 0 of W \(4, 5\) numbers the"),
+        ([Transposed(*affine(4, 5).parameters().values()), affine(5, 3)], {"W1"}, r"axis 0 of W \(4, 5\) reaches axis"),
         ([WrongAxis(*affine(4, 4).parameters().values()), affine(4, 3)], {"W1", "b1"}, "WrongAxis1 declares a wrong"),
     ],
 )
