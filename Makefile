@@ -26,7 +26,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Measure against the peers (6 minutes); write the results and the README's tables and picture.
+# Measure against the peers (about 9 minutes); write the results and the README's tables and picture.
 bench: $(VENV)/.bench
 	$(BIN)/python -m pytest benchmarks --benchmark-json=benchmarks/results/cpu.json $(ARGS)
 	$(BIN)/python scripts/benchmark_report.py benchmarks/results/cpu.json \

@@ -8,6 +8,7 @@ import pytest
 
 from xpnet import asnumpy
 from xpnet.gradient import gradient_check
+from xpnet.gradient.differentiable import deterministic_copy
 from xpnet.graph import Graph, Input
 from xpnet.layers import (
     AddLayer,
@@ -145,7 +146,7 @@ def test_prediction_leaves_out_what_is_for_training(device, rng):
         np.testing.assert_array_equal(asnumpy(buffer), buffers[name])
     net.predict(x, train=True)
     assert not np.array_equal(asnumpy(net.buffers()["Residual1.Dropout1.state"]), buffers["Residual1.Dropout1.state"])
-    fixed = net.deterministic_copy("float64")
+    fixed = deterministic_copy(net, "float64")
     first, second = (asnumpy(fixed.predict(x, train=True)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from xpnet.device import asnumpy
 from xpnet.gradient.differences import METHODS, Differences, network_differences, rounding_of_differences
-from xpnet.gradient.differentiable import Differentiable
+from xpnet.gradient.differentiable import Differentiable, deterministic_copy
 from xpnet.gradient.directional import DirectionalDerivatives, directional_derivatives
 from xpnet.gradient.numerical import MEMORY, STEP
 from xpnet.parameters import ParameterVector
@@ -180,7 +180,7 @@ def gradient_check(
         raise ValueError(f"method must be 'batched', 'loop' or 'directional', got {method!r}")
     if samples < 1:
         raise ValueError(f"samples must be at least 1, got {samples}")
-    exact = net.deterministic_copy("float64")
+    exact = deterministic_copy(net, "float64")
     device = net.device
     x, t = exact.as_input(x), exact.as_array("t", t)
     backprop = exact.gradient(x, t)

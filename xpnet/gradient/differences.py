@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from xpnet.gradient.batched import Batched, NotApplicable
-from xpnet.gradient.differentiable import Differentiable
+from xpnet.gradient.differentiable import Differentiable, deterministic_copy
 from xpnet.gradient.numerical import MEMORY, STEP, central_differences
 from xpnet.typing import Array
 
@@ -59,7 +59,7 @@ def network_differences(
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
-    net = net.deterministic_copy("float64")
+    net = deterministic_copy(net, "float64")
     x, t = net.as_input(x), net.as_array("t", t)  # once, not in each of the many forward passes
 
     def loss(_: Array) -> Array:

@@ -1,7 +1,7 @@
 """Protocols of the networks that numerical gradients accept."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from xpnet.layers import Layer, Loss
 from xpnet.parameters import ParameterVector
 from xpnet.typing import Array, DTypeLike
 
-__all__ = ["Differentiable", "Parameter"]
+__all__ = ["Differentiable", "Parameter", "deterministic_copy"]
 
 
 class Parameter(Protocol):
@@ -38,10 +38,23 @@ class Differentiable(Protocol):
     def slots(self) -> Sequence[Parameter]: ...
     @property
     def row(self) -> list[Layer] | None: ...
-    def deterministic_copy(self, dtype: DTypeLike) -> Self: ...
+    def copy(self) -> Self: ...
+    def to(self, device: Device | str | None = None, dtype: DTypeLike | None = None) -> Self: ...
+    def modules(self) -> dict[str, Layer]: ...
     def as_array(self, name: str, x: Any) -> Array: ...
     def as_input(self, x: Any) -> Array: ...
     def predict(self, x: Array, train: bool = False) -> Array: ...
     def loss(self, x: Array, t: Array, train: bool = False) -> Array: ...
     def gradient(self, x: Array, t: Array) -> ParameterVector: ...
     def activation_patterns(self) -> list[Array]: ...
+
+
+N = TypeVar("N", bound=Differentiable)
+
+
+def deterministic_copy(net: N, dtype: DTypeLike) -> N:
+    """Return a copy that computes the same function at each call, even in training (`Layer.fixed_buffers`)."""
+    net = net.copy().to(dtype=dtype)
+    for layer in net.modules().values():
+        layer.fixed_buffers = True
+    return net

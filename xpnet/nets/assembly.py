@@ -1,15 +1,26 @@
-"""Assembly of a network from layers: names of parameters, their dtype, the order of layers, the shape of samples."""
+"""Assembly of a network: names of parameters, their dtype, the order of layers; errors of samples that do not fit."""
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from xpnet.device import Device, DeviceError, get_device, is_on_host
 from xpnet.layers import Layer, Pooling, Relu
 from xpnet.typing import Array, DTypeLike
 
-__all__ = ["Slot", "common_dtype", "former_names", "number_parameters", "running_order", "unexpected_shape"]
+__all__ = [
+    "Slot",
+    "common_dtype",
+    "current_names",
+    "number_parameters",
+    "running_order",
+    "unexpected_device",
+    "unexpected_shape",
+]
 
 
 class Slot(NamedTuple):
@@ -47,14 +58,16 @@ def number_parameters(layers: Iterable[Layer]) -> list[Slot]:
     return slots
 
 
-def former_names(slots: Iterable[Slot]) -> dict[str, str]:
-    """Return the names of parameters by those in files of earlier versions, which numbered each attribute by itself."""
+def current_names(arrays: dict[str, np.ndarray], slots: Sequence[Slot]) -> dict[str, np.ndarray]:
+    """Rename the parameters of a file of an earlier version, which numbered each attribute by itself."""
+    if {slot.name for slot in slots} <= arrays.keys():
+        return arrays
     counts: Counter[str] = Counter()
     names = {}
     for slot in slots:
         counts[slot.attribute] += 1
         names[f"{slot.attribute}{counts[slot.attribute]}"] = slot.name
-    return names
+    return {names.get(name, name): array for name, array in arrays.items()}
 
 
 def common_dtype(arrays: Mapping[str, Array]) -> DTypeLike:
@@ -94,3 +107,9 @@ def unexpected_shape(network: str, shape: tuple[int, ...], expected: tuple[int, 
     elif shape[1:] == (math.prod(expected),):
         hint = f"; these samples are flat, see load_mnist(flatten=False), or x.reshape(-1, {sizes})"
     return ValueError(f"{network} expected x of shape (N, {sizes}), got {shape}{hint}")
+
+
+def unexpected_device(network: str, device: Device, name: str, x: Any) -> DeviceError:
+    """Return the error that an argument is not on the network's device."""
+    where = "on the host" if is_on_host(x) else f"on {get_device(x)}"
+    return DeviceError(f"{network} is on {device}, but {name} is {where}; move it with net.device.asarray({name})")

@@ -12,12 +12,19 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from xpnet import kernels
-from xpnet.device import Device, DeviceError, asnumpy, get_device, is_on_host
+from xpnet.device import Device, asnumpy, get_device, is_on_host
 from xpnet.files import load_arrays, save_arrays
 from xpnet.kernels import call
 from xpnet.layers import Layer, Loss
 from xpnet.layers.base import check_free
-from xpnet.nets.assembly import common_dtype, former_names, number_parameters, running_order, unexpected_shape
+from xpnet.nets.assembly import (
+    common_dtype,
+    current_names,
+    number_parameters,
+    running_order,
+    unexpected_device,
+    unexpected_shape,
+)
 from xpnet.optimizers import Optimizer
 from xpnet.parameters import ParameterVector
 from xpnet.typing import Array, DTypeLike
@@ -178,8 +185,8 @@ class Network:
         xp = self.device.xp
         with self.device.activate():
             correct, number = xp.zeros((), dtype="int64"), 0
-            sample = self._largest(x.shape[1:]) * self.dtype.itemsize
-            at_a_time = max(min(EVALUATION_BATCH, kernels.scratch_size(x) // max(sample, 1)), 1)
+            sample = max(self._largest(x.shape[1:]) * self.dtype.itemsize, 1)
+            at_a_time = max(min(EVALUATION_BATCH, kernels.scratch_size(x) // sample), 1)
             for start in range(0, len(x), at_a_time):
                 y = self.predict(x[start : start + at_a_time])
                 hits = self.last_layer.correct(y, t[start : start + at_a_time])
@@ -192,10 +199,8 @@ class Network:
 
         Parameters
         ----------
-        x : (N, ...)
-            A batch.
-        t : (N, C) or (N,) integers
-            Its labels.
+        x, t
+            As in `loss`.
         out : ParameterVector, optional
             Output vector with the layout of ``params``; by default a new one.
         """
@@ -233,10 +238,8 @@ class Network:
 
         Parameters
         ----------
-        x : (N, ...)
-            A batch.
-        t : (N, C) or (N,) integers
-            Its labels.
+        x, t
+            As in `loss`.
         method : {"batched", "loop"}, default "batched"
             ``"batched"`` takes many coordinates at a time where the layers allow it (`Layer.reach`). ``"loop"`` takes
             one after the other, as in the book. The values are the same up to rounding.
@@ -275,13 +278,6 @@ class Network:
         """Return an independent copy of the network."""
         return copy.deepcopy(self)
 
-    def deterministic_copy(self, dtype: DTypeLike) -> Self:
-        """Return a copy that computes the same function at each call, even in training (`Layer.fixed_buffers`)."""
-        net = self.copy().to(dtype=dtype)
-        for layer in net.modules().values():
-            layer.fixed_buffers = True
-        return net
-
     def modules(self) -> dict[str, Layer]:
         """Return the layers and their parts by name: ``"Residual1"``, ``"Residual1.Affine1"`` ..."""
         return {key: part for name, layer in self.layers.items() for key, part in layer.modules(name).items()}
@@ -302,9 +298,7 @@ class Network:
         ValueError
             If `file` has another format, or its names or shapes differ from this network's.
         """
-        arrays, buffers, former = load_arrays(file), self.buffers(), former_names(self.slots)
-        if not self.params.keys() <= arrays.keys():
-            arrays = {former.get(name, name): array for name, array in arrays.items()}
+        arrays, buffers = current_names(load_arrays(file), self.slots), self.buffers()
         shapes = {name: array.shape for name, array in arrays.items()}
         wanted = self.params.shapes | {name: buffer.shape for name, buffer in buffers.items()}
         if shapes != wanted:
@@ -332,15 +326,10 @@ class Network:
         DeviceError
             If it is on another device.
         """
-        on_host = is_on_host(x)
-        if on_host and self.device.name == "cpu":
+        if is_on_host(x) and self.device.name == "cpu":
             return np.asarray(x)
         if not self.device.holds(x):
-            where = "on the host" if on_host else f"on {get_device(x)}"
-            raise DeviceError(
-                f"{type(self).__name__} is on {self.device}, but {name} is {where}; "
-                f"move it with net.device.asarray({name})"
-            )
+            raise unexpected_device(type(self).__name__, self.device, name, x)
         return x
 
     def as_input(self, x: Any) -> Array:
