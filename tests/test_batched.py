@@ -62,7 +62,7 @@ def test_a_five_layer_network_gives_the_values_of_the_loop(device, rng, activati
 
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=4), st.integers(1, 4), st.integers(0, 2**31))
 def test_any_sizes_and_batches(sizes, batch, seed):
-    rng = np.random.default_rng(seed)
+    rng, sizes = np.random.default_rng(seed), [*sizes[:-1], sizes[-1] + 1]  # two classes at least
     layers = []
     for before, behind in itertools.pairwise(sizes):
         layers += [Affine(rng.standard_normal((before, behind)), rng.standard_normal(behind)), Relu()]

@@ -205,3 +205,14 @@ def test_padding_shifts_windows_that_would_tile_the_image(device):
     assert asnumpy(pooling.forward(device.asarray(np.array([[[[1.0], [2.0], [3.0]]]])))).item() == 2.0
     dx = pooling.backward(device.asarray(np.ones((1, 1, 1, 1))))
     assert asnumpy(dx).ravel().tolist() == [0.0, 1.0, 0.0]
+
+
+def test_filters_may_lie_in_any_order_in_memory(device, rng):
+    W = rng.standard_normal((3, 3, 2, 4)).transpose(3, 2, 0, 1)  # as channels-last libraries keep them
+    x, dout = device.asarray(rng.standard_normal((2, 2, 5, 5))), device.asarray(rng.standard_normal((2, 4, 3, 3)))
+    layers = [Convolution(device.asarray(w), device.asarray(np.zeros(4))) for w in (W, np.ascontiguousarray(W))]
+    for layer in layers:
+        layer.forward(x)
+    dx = [asnumpy(layer.backward(dout)) for layer in layers]
+    np.testing.assert_array_equal(*dx)
+    np.testing.assert_array_equal(*(asnumpy(layer.dW) for layer in layers))

@@ -173,3 +173,13 @@ def test_softplus_overflows_nowhere(device):
     x = device.asarray(np.array([-np.inf, -1e4, -50.0, 0.0, 50.0, 1e4, np.inf]))
     expected = [0.0, 0.0, math.exp(-50), math.log(2), 50.0, 1e4, np.inf]
     np.testing.assert_allclose(asnumpy(functions.softplus(x)), expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize("kind", ["i", "u"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("size", [2, 4, 8])
+def test_ids_are_checked_in_any_byte_order(kind, order, size):
+    ids = np.array([0, 3, 1], f"{order}{kind}{size}")
+    functions.check_ids(ids, 4)
+    with pytest.raises(ValueError, match=r"class ids must lie in \[0, 3\), got ids from 0 to 3"):
+        functions.check_ids(ids, 3)

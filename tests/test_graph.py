@@ -342,3 +342,13 @@ class TestNetwork:
         Sequential([layer])
         with pytest.raises(ValueError, match="belongs to a network already"):
             GraphNetwork(SoftmaxWithLoss()(layer(Input("x")), Input("t")))
+
+
+@pytest.mark.parametrize("base", [0.0, 2.0, np.array([0.0, -1.0, 2.0]), np.array([1, 2, 3])])
+def test_a_power_of_zero_is_constant(base):
+    x = Input("x", base)
+    power = x**0
+    assert np.all(power.forward() == 1)
+    with np.errstate(all="raise"):
+        power.backward(np.ones(np.shape(base)) if np.shape(base) else None)
+    assert np.all(x.grad == 0)

@@ -170,3 +170,11 @@ def test_extreme_scores_give_finite_losses(device, loss):
     layer = loss()
     assert np.isfinite(float(layer.forward(x, t)))
     assert np.isfinite(asnumpy(layer.backward())).all()
+
+
+def test_softmax_of_one_output_is_refused_and_the_remedy_named(device, rng):
+    x, t = device.asarray(rng.random((4, 1))), device.asarray(np.array([[0], [1], [1], [0]]))
+    with pytest.raises(ValueError, match=r"two or more classes, got shape \(4, 1\).*use SigmoidWithLoss"):
+        SoftmaxWithLoss().forward(x, t)
+    with pytest.raises(ValueError, match="use SigmoidWithLoss"):
+        SoftmaxWithLoss().check_labels(t, (4, 1))

@@ -538,3 +538,41 @@ class TestNames:
         other.load_params(tmp_path / "former.npz")
         for name, values in net.params.items():
             np.testing.assert_array_equal(other.params[name], values)
+
+
+class TestAssignment:
+    """A layer's parameter is the network's: assigning to it writes there."""
+
+    @pytest.mark.parametrize("backend", ["numpy", "numba"])
+    def test_a_weight_that_is_assigned_is_trained(self, rng, backend):
+        pytest.importorskip(backend, reason=f"{backend} is not installed")
+        x, t = rng.random((200, 6), dtype="float32"), rng.integers(0, 2, 200)
+        nets = [TwoLayerNet(6, 16, 2, "he", seed=0) for _ in range(2)]
+        W, indices = rng.standard_normal((6, 16)).astype("float32"), rng.integers(0, 200, (30, 50))
+        nets[0].params["W1"] = W
+        nets[1].layers["Affine1"].W = W
+        assert np.array_equal(nets[1].params["W1"], W)
+        for net in nets:
+            net.compile(SGD(0.5), 50, backend).run(x, t, indices)
+        np.testing.assert_array_equal(nets[0].params.flat, nets[1].params.flat)
+        assert nets[1].layers["Affine1"].W is nets[1].params["W1"]
+        assert not np.array_equal(nets[1].params["W1"], W)
+
+    def test_it_is_converted_and_moved(self, device):
+        net = TwoLayerNet(6, 5, 3, device=device, seed=0)
+        net.layers["Affine2"].b = np.array([1, 2, 3])
+        assert (net.params["b2"].dtype, asnumpy(net.params["b2"]).tolist()) == ("float32", [1, 2, 3])
+        net.layers["Affine2"].b += device.asarray([1.0, 1.0, 1.0], "float32")
+        assert asnumpy(net.params["b2"]).tolist() == [2, 3, 4]
+
+    def test_another_shape_is_refused(self, device):
+        net = TwoLayerNet(6, 5, 3, device=device, seed=0)
+        with pytest.raises(
+            ValueError, match=r"Affine1.W has shape \(6, 5\), cannot be set to an array of shape \(5, 6\)"
+        ):
+            net.layers["Affine1"].W = np.zeros((5, 6))
+
+    def test_a_layer_that_works_alone_keeps_the_very_array(self, rng):
+        layer, W = Affine.from_sizes(6, 5, rng=0), rng.random((6, 5))
+        layer.W = W
+        assert layer.W is W

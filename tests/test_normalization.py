@@ -199,3 +199,19 @@ class TestNetworks:
             device=device,
         )
         assert device.holds(norm.running_mean)
+
+
+def test_given_averages_are_left_alone(device, rng):
+    ones, mean, var = (device.asarray(values) for values in (np.ones(3), np.zeros(3), np.ones(3)))
+    layer = BatchNormalization(ones, 0.0 * ones, running_mean=mean, running_var=var)
+    layer.forward(device.asarray(rng.random((8, 3))), train=True)
+    assert asnumpy(mean).tolist() == [0.0] * 3
+    assert asnumpy(var).tolist() == [1.0] * 3
+    assert asnumpy(layer.running_mean).min() > 0
+
+
+def test_backward_refuses_a_dout_of_another_shape_with_as_many_values(device, rng):
+    layer = BatchNormalization(device.asarray(np.ones(12)), device.asarray(np.zeros(12)))
+    layer.forward(device.asarray(rng.random((8, 3, 2, 2))))
+    with pytest.raises(ValueError, match=r"expected dout of its output's shape \(8, 3, 2, 2\), got \(8, 12\)"):
+        layer.backward(device.asarray(rng.random((8, 12))))

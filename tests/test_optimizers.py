@@ -457,3 +457,12 @@ def test_a_rule_of_ones_own_is_a_few_lines(device, rng):
     np.testing.assert_allclose(asnumpy(params.flat), before - 0.5 * np.sign(asnumpy(grads.flat)), rtol=1e-6)
     with pytest.raises(NotImplementedError, match="Optimizer must define rule"):
         Optimizer().update(params, grads)
+
+
+@pytest.mark.parametrize("rule", [Adam, AdaGrad, RMSprop])
+def test_a_gradient_of_zero_moves_nothing_in_float16(rule, device):
+    p = {"w": device.asarray([1.0, 2.0], "float16")}
+    optimizer = rule(0.01)
+    for _ in range(3):
+        optimizer.update(p, {"w": device.asarray([0.0, 0.0], "float16")})
+    assert asnumpy(p["w"]).tolist() == [1.0, 2.0]

@@ -361,3 +361,56 @@ def test_steps_in_full_precision_have_no_state():
     step.load_state({})
     with pytest.raises(ValueError, match=r"steps in float32 has the entries \[\], got \['loss_scale'\]"):
         step.load_state({"loss_scale": 1.0})
+
+
+class Penalized(Affine):
+    """Reads in backward what forward returned, which its base class does not."""
+
+    def forward(self, x, train=True):
+        self.kept = super().forward(x, train)
+        return self.kept
+
+    def backward_parameters(self, dout):
+        super().backward_parameters(dout + 0.1 * self.kept)
+
+
+class Doubling(Relu):
+    """Returns another array than the one that its base class writes over."""
+
+    def forward(self, x, train=True):
+        self.x = x
+        return 2.0 * super().forward(x, train)
+
+    def backward(self, dout):
+        return 2.0 * super().backward(dout) + 0.1 * self.x
+
+
+@pytest.mark.parametrize(("affine", "relu"), [(Penalized, Relu), (Affine, Doubling)])
+def test_what_a_class_declares_does_not_hold_for_a_subclass_with_passes_of_its_own(device, rng, affine, relu):
+    x, t = data(device, rng)
+    indices = device.asarray(rng.integers(0, 50, (20, 10)))
+    plain, fast = (
+        Sequential([affine.from_sizes(6, 5, rng=0, std="he"), relu(), Affine.from_sizes(5, 3, rng=1, std="he")],
+                   device=device)
+        for _ in range(2)
+    )  # fmt: skip
+    optimizer = SGD(0.1)
+    for index in indices:
+        optimizer.update(plain.params, plain.gradient(x[index], t[index]))
+    fast.compile(SGD(0.1), 10, "numpy").run(x, t, indices)
+    np.testing.assert_array_equal(asnumpy(fast.params.flat), asnumpy(plain.params.flat))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_indices_and_labels_are_checked_on_the_host(rng, backend):
+    pytest.importorskip(backend, reason=f"{backend} is not installed")
+    x, t = data(Device("cpu"), rng)
+    step = TwoLayerNet(6, 4, 3, seed=0).compile(SGD(0.1), 4, backend)
+    for wrong in (50, -1):
+        with pytest.raises(IndexError, match=rf"indices must lie in \[0, 50\), got {min(wrong, 0)} to {max(wrong, 2)}"):
+            step.run(x, t, np.array([[0, 1, 2, wrong]]))
+    with pytest.raises(TypeError, match="indices must be integers, got dtype float64"):
+        step.run(x, t, np.array([[0.0, 1.0, 2.0, 3.0]]))
+    with pytest.raises(ValueError, match="x and t must be equally many, got 50 and 40"):
+        step.run(x, t[:40], np.array([[0, 1, 2, 3]]))
+    assert step.steps == 0

@@ -289,3 +289,13 @@ def test_the_backend_may_be_chosen(data):
     assert trainer(data, backend="numba").backend == "numba"
     with pytest.raises(ValueError, match="backend must be one of 'numpy', 'numba', got 'jax'"):
         trainer(data, backend="jax")
+
+
+@pytest.mark.parametrize(("samples", "batch"), [(150, 100), (199, 100), (60, 50), (30, 50), (200, 20)])
+def test_epochs_are_the_books_number_of_steps(data, samples, batch):
+    x, t = data[0][:samples], data[1][:samples]
+    run = trainer((x, t, x, t), epochs=7, mini_batch_size=batch)
+    history = run.train()
+    assert run.max_iter == run.current_iter == int(7 * max(samples / batch, 1))
+    assert [e.step for e in history.evaluations] == [int(n * max(samples / batch, 1)) for n in range(1, 8)]
+    assert history.evaluations[-1].epoch == pytest.approx(run.max_iter / max(samples / batch, 1))

@@ -273,7 +273,7 @@ def indicated_classes(t: Array) -> Array | None:
 def check_ids(t: Array, number: int, name: str = "class ids") -> None:
     """Raise a ValueError if an id lies outside [0, number). Reads every id."""
     # As an unsigned integer a negative id is large: one maximum finds both kinds of error.
-    unsigned = t if t.dtype.kind == "u" else t.view(f"u{t.dtype.itemsize}")
+    unsigned = t if t.dtype.kind == "u" else t.view(t.dtype.str.replace("i", "u"))  # in t's own byte order
     if t.size and unsigned.max() >= number:
         smallest, largest = int(t.min()), int(t.max())
         raise ValueError(f"{name} must lie in [0, {number}), got ids from {smallest} to {largest}")

@@ -290,8 +290,14 @@ def update_average(average: Array, x: Array, kept: float, scratch: Array) -> Non
 def scaled_update(
     p: Array, direction: Array, squares: Array, lr: Array | float, eps: Array | float, scratch: Array
 ) -> None:
-    """Apply a scaled update in place: p = p - lr * direction / (sqrt(squares) + eps)."""
+    """Apply a scaled update in place: p = p - lr * direction / (sqrt(squares) + eps).
+
+    In float16, where the usual eps would be 0, the smallest positive number takes its place.
+    """
     xp = get_array_module(p)
+    if p.dtype == "float16":
+        smallest = float(np.finfo("float16").smallest_subnormal)
+        eps = max(eps, smallest) if isinstance(eps, float) else xp.maximum(eps, smallest)
     xp.sqrt(squares, out=scratch)
     scratch += eps
     xp.divide(direction, scratch, out=scratch)

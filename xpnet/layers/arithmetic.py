@@ -113,8 +113,8 @@ class DivLayer(Layer):
 class PowLayer(Layer):
     """Power, z = x ** y.
 
-    dx = dout * y * x ** (y - 1) and dy = dout * z * log x. At x = 0, dy is 0 (its limit, for y > 0). For x < 0 there is
-    no derivative with respect to y, and dy is NaN.
+    dx = dout * y * x ** (y - 1), which is 0 for y = 0, and dy = dout * z * log x. At x = 0, dy is 0 (its limit, for
+    y > 0). For x < 0 there is no derivative with respect to y, and dy is NaN.
 
     ``forward(x, y)`` takes scalars or arrays, which may broadcast; ``backward(dout)`` returns ``(dx, dy)``, each
     summed to the shape of its input.
@@ -136,7 +136,8 @@ class PowLayer(Layer):
         x = xp.asarray(self.x)
         positive = xp.where(x > 0, x, 1)  # log would warn of x <= 0
         log_x = xp.where(x < 0, math.nan, xp.log(positive))
-        dx = dout * self.y * self.x ** (self.y - 1)
+        # For y = 0 the exponent is 0 too: the product is 0 for every x, without a division by 0.
+        dx = dout * self.y * self.x ** (self.y - 1 + (self.y == 0))
         return sum_to_shape(dx, np.shape(self.x)), sum_to_shape(dout * self.z * log_x, np.shape(self.y))
 
 

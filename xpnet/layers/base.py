@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+
 from xpnet import functions
-from xpnet.device import Device, get_array_module
+from xpnet.device import Device, get_array_module, get_device
 from xpnet.typing import Array, DTypeLike
 
 __all__ = ["Formula", "Layer", "Loss", "check_free", "name_by_class"]
@@ -32,6 +34,30 @@ class Formula(NamedTuple):
     is_scalar: bool = False
 
 
+class _Parameter:
+    """Descriptor of a parameter: assigning to one that belongs to a network, or to another layer, writes into it.
+
+    It has no ``__get__``: Python reads the attribute from the layer itself, as fast as any other.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __set__(self, layer: Layer, value: Array) -> None:
+        current = vars(layer).get(self.name)
+        if layer.place is None or current is None:
+            vars(layer)[self.name] = value
+        elif value is not current:  # the second half of `layer.W -= step`
+            if np.shape(value) != current.shape:
+                raise ValueError(
+                    f"{layer.name}.{self.name} has shape {current.shape}, cannot be set to an array of shape "
+                    f"{np.shape(value)}: it is a parameter of the network"
+                )
+            device = get_device(current)
+            with device.activate():
+                current[...] = device.asarray(value, current.dtype)
+
+
 class Layer:
     """A function with a hand-written derivative.
 
@@ -42,6 +68,7 @@ class Layer:
 
     To write a layer, subclass, write the two methods, and declare the names below. A parameter ``W`` is the attribute
     ``self.W``, set in ``__init__``; ``backward`` leaves its gradient in ``self.dW``. A network needs no more.
+    In a network ``layer.W`` is the network's own parameter: ``layer.W = array`` copies the values into it.
     The attributes of the last two groups are optional: they save time or memory.
 
     Attributes
@@ -117,6 +144,11 @@ class Layer:
     samplewise: bool = False
     reach: ClassVar[Mapping[str, Mapping[int, int]]] = {}
 
+    def __init_subclass__(cls) -> None:
+        for name in cls.parameter_names:
+            if not hasattr(cls, name):
+                setattr(cls, name, _Parameter(name))
+
     @property
     def name(self) -> str:
         """Name in the network or layer that contains this layer, or else the class's name."""
@@ -176,7 +208,7 @@ class Layer:
         for layer in self.modules().values():
             for name in (*layer.parameter_names, *layer.buffer_names):
                 value = getattr(layer, name)
-                setattr(layer, name, device.asarray(value, dtype if value.dtype.kind == "f" else None))
+                vars(layer)[name] = device.asarray(value, dtype if value.dtype.kind == "f" else None)
         self.forget()
 
     def forget(self) -> None:

@@ -164,7 +164,7 @@ class Convolution(Layer):
         )  # a sum over the positions, faster than sum()
         self.dW = self.out.get("dW")
         if self.dW is None:
-            self.dW = xp.empty_like(self.W)
+            self.dW = xp.empty(self.W.shape, self.W.dtype)  # in C order, whatever W's: it is written as a matrix
         dW, places = self._grouped(self.dW), self._grouped(dout)
         dW[...] = 0.0
         for rows, block, columns in self._blocks():

@@ -64,6 +64,7 @@ class SoftmaxWithLoss(Loss):
 
     def _targets(self, x: Array, t: Array) -> Array:
         """Return smoothed and weighted labels, for the plain loss."""
+        self._expect_classes(x.shape)
         w = self.class_weight
         if not self.label_smoothing and w is None:
             return t
@@ -78,6 +79,17 @@ class SoftmaxWithLoss(Loss):
         total = samples / (shares * weights).sum() if ids and w is not None and samples else 1.0
         smoothed = shares * (1.0 - self.label_smoothing) + self.label_smoothing / x.shape[-1]
         return xp.multiply(smoothed * weights, total)
+
+    def check_labels(self, t: Array, shape: tuple[int, ...]) -> None:
+        self._expect_classes(shape)
+        super().check_labels(t, shape)
+
+    def _expect_classes(self, shape: tuple[int, ...]) -> None:
+        if shape[-1:] == (1,):
+            raise ValueError(
+                f"{self.name} expected scores of two or more classes, got shape {shape}: the softmax of one score is "
+                "always 1; for one output use SigmoidWithLoss"
+            )
 
 
 class _Elementwise(Loss):

@@ -39,7 +39,7 @@ class BatchNormalization(Layer):
 
     parameter_names = ("gamma", "beta")
     buffer_names = ("running_mean", "running_var")
-    saved = ("xn", "scale", "over_batch")
+    saved = ("xn", "scale", "over_batch", "x_shape")
 
     def __init__(
         self,
@@ -61,8 +61,9 @@ class BatchNormalization(Layer):
         self.beta = beta
         self.momentum = float(momentum)
         self.eps = float(eps)
-        self.running_mean = xp.zeros_like(gamma) if running_mean is None else running_mean
-        self.running_var = xp.zeros_like(gamma) + 1.0 if running_var is None else running_var
+        # Copies, since forward changes them in place.
+        self.running_mean = xp.zeros_like(gamma) if running_mean is None else running_mean.copy()
+        self.running_var = xp.zeros_like(gamma) + 1.0 if running_var is None else running_var.copy()
         for name, array in self.buffers().items():
             if array.shape != gamma.shape:
                 raise ValueError(f"{name} must have gamma's shape {gamma.shape}, got {array.shape}")
@@ -74,6 +75,7 @@ class BatchNormalization(Layer):
         axes = self._axes(values)
         n = math.prod(values.shape[axis] for axis in axes)
         self.over_batch = train and n > 0
+        self.x_shape = x.shape
         if self.over_batch:
             mean = values.mean(axis=axes, keepdims=True)
             centred = values - mean
@@ -90,8 +92,8 @@ class BatchNormalization(Layer):
 
     def backward(self, dout: Array) -> Array:
         get_array_module(dout=dout, xn=self.xn)
+        self._expect_dout(dout, self.x_shape)
         values = self._by_feature(dout)
-        self._expect_dout(values, self.xn.shape)
         axes = self._axes(values)
         shift, gain = values.sum(axis=axes, keepdims=True), (values * self.xn).sum(axis=axes, keepdims=True)
         self.dgamma, self.dbeta = gain.reshape(self.gamma.shape), shift.reshape(self.beta.shape)

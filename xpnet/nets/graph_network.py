@@ -104,7 +104,11 @@ class GraphNetwork(Network):
 
     @property
     def row(self) -> list[Layer] | None:
-        straight = all(call.sources == (call.target - 1,) and call.layer is call.owner for call in self._calls)
+        cls = type(self)
+        is_own = cls.predict is GraphNetwork.predict and cls.backward is GraphNetwork.backward
+        straight = is_own and all(
+            call.sources == (call.target - 1,) and call.layer is call.owner for call in self._calls
+        )
         return list(self.layers.values()) if straight else None
 
     def _first_layers(self) -> list[Layer]:

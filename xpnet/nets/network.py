@@ -409,7 +409,7 @@ class Network:
         for name, layer in self.modules().items():
             layer.place = name
         for slot in self.slots:
-            setattr(slot.layer, slot.attribute, self.params[slot.name])
+            vars(slot.layer)[slot.attribute] = self.params[slot.name]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Copying and unpickling turn the layers' views into arrays; make them views of the new vector.

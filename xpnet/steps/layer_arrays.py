@@ -46,7 +46,15 @@ def recorded_arrays(net: Network) -> Iterator[LayerArrays]:
     for front, behind in itertools.pairwise(net.row or []):
         for giver, taker, name in ((front, behind, "y"), (behind, front, "dx")):
             given, own = made[giver].get(name), made[taker].get(name)
-            if giver.hands_over and taker.in_place and given is not None and own is not None:
+            if _holds(giver, "hands_over") and _holds(taker, "in_place") and given is not None and own is not None:
                 shared[id(own)] = given
     for arrays in made.values():  # the layer behind may have saved what it was given
         arrays.update({name: shared.get(id(array), array) for name, array in arrays.items()})
+
+
+def _holds(layer: Layer, name: str) -> bool:
+    """Whether a layer has a property that its class declares: a subclass with passes of its own has not."""
+    cls, passes = type(layer), {"forward", "backward", "backward_parameters"}
+    owner = next(base for base in cls.__mro__ if name in vars(base))
+    is_own = not vars(layer).keys() & passes and all(getattr(cls, p) is getattr(owner, p) for p in passes)
+    return bool(getattr(layer, name)) and is_own

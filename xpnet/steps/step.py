@@ -178,6 +178,15 @@ class TrainingStep:
         Returns
         -------
         losses
+
+        Raises
+        ------
+        IndexError
+            If an index is out of range. On a CUDA device, where a look would stall the queue, it is not checked.
+        TypeError
+            If the indices are not integers.
+        ValueError
+            If minibatches are too large or empty, or there are not as many labels as samples.
         """
         if indices.ndim != 2 or not 0 < indices.shape[1] <= self.batch_size:
             raise ValueError(
@@ -187,6 +196,7 @@ class TrainingStep:
         self._check_not_moved()
         net = self.net
         batches = Minibatches(net.as_array("x", x), net.as_array("t", t), indices)
+        _check_data(batches)
         with (
             net.device.activate(),
             kernels.using(self.backend, "tf32" if self.precision == "tf32" else "float32"),
@@ -343,6 +353,17 @@ class FullPrecision:
 
     def load_state(self, state: Mapping[str, float]) -> None:
         pass  # there is none
+
+
+def _check_data(batches: Minibatches) -> None:
+    """Check that minibatches are of samples that are there."""
+    x, t, indices = batches.x, batches.t, batches.indices
+    if len(x) != len(t):
+        raise ValueError(f"x and t must be equally many, got {len(x)} and {len(t)}")
+    if indices.dtype.kind not in "iu":
+        raise TypeError(f"indices must be integers, got dtype {indices.dtype}")
+    if is_on_host(indices) and indices.size and not (indices.min() >= 0 and indices.max() < len(x)):
+        raise IndexError(f"indices must lie in [0, {len(x)}), got {indices.min()} to {indices.max()}")
 
 
 def update(

@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -83,6 +83,7 @@ class TwoThreads:
             and len(row) % 2 == 1
             and all(type(layer) in (ACTIVATIONS if i % 2 else {Affine}) for i, layer in enumerate(row))
             and type(net.last_layer) is SoftmaxWithLoss
+            and cast(Affine, row[-1]).W.shape[1] > 1
             and all(map(importlib.util.find_spec, ("numba", "scipy", "threadpoolctl")))
         )
 

@@ -117,7 +117,7 @@ class Trainer:
         self.mini_batch_size = mini_batch_size
         self.evaluate_sample_num_per_epoch = evaluate_sample_num_per_epoch
         self.iter_per_epoch = max(len(self.x_train) // mini_batch_size, 1)
-        self.max_iter = steps or epochs * self.iter_per_epoch
+        self.max_iter = steps or self._steps_of(epochs)
         self.current_iter = 0
         self.history = History()
         self.callbacks = [*([PrintProgress()] if verbose else []), *callbacks]
@@ -170,8 +170,8 @@ class Trainer:
                             callback.on_evaluation(self)
                     if self.current_iter >= self.max_iter:
                         break
-                    to_epoch_end = self.iter_per_epoch - self.current_iter % self.iter_per_epoch
-                    self._run(min(self.REPORT_INTERVAL, to_epoch_end, self.max_iter - self.current_iter))
+                    end = min(self._epoch_end(self.current_iter), self.max_iter)
+                    self._run(min(self.REPORT_INTERVAL, end - self.current_iter))
                     for callback in self.callbacks:
                         callback.on_steps(self)
         finally:
@@ -201,10 +201,19 @@ class Trainer:
                     "lower the learning rate, or check the data for values that are not finite"
                 )
 
+    def _steps_of(self, epochs: int) -> int:
+        """Return the number of steps in so many epochs: the book's int(epochs * max(N / batch, 1))."""
+        return max(epochs * len(self.x_train) // self.mini_batch_size, epochs)
+
+    def _epoch_end(self, step: int) -> int:
+        """Return the step at which the epoch ends that the next step belongs to."""
+        epoch = min((step + 1) * self.mini_batch_size // len(self.x_train), step + 1)
+        return next(end for end in map(self._steps_of, range(max(epoch, 1), step + 3)) if end > step)
+
     def _evaluation_is_due(self) -> bool:
         """Tell whether an epoch or the run ends here and is not evaluated yet (by this call or an interrupted one)."""
         evaluated = self.history.evaluations[-1].step if self.history.evaluations else 0
-        ends = self.current_iter % self.iter_per_epoch == 0 or self.current_iter == self.max_iter
+        ends = self.current_iter in (self._epoch_end(self.current_iter - 1), self.max_iter)
         return ends and self.current_iter > evaluated
 
     def _evaluate(self, started: float) -> Evaluation:
@@ -215,7 +224,7 @@ class Trainer:
             test_accuracy = self._accuracy(self.x_test[:n], self.t_test[:n])
         return Evaluation(
             step=self.current_iter,
-            epoch=self.current_iter / self.iter_per_epoch,
+            epoch=self.current_iter / max(len(self.x_train) / self.mini_batch_size, 1.0),
             loss=self.history.mean_loss_since_evaluation(),
             train_accuracy=train_accuracy,
             test_accuracy=test_accuracy,
