@@ -39,39 +39,41 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130
-"""The exit status of a program ended by Ctrl-C, into which Typer turns a KeyboardInterrupt."""
+"""Exit status that Typer returns for a KeyboardInterrupt (Ctrl-C)."""
 
-DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N, or auto: CUDA where there is one.")]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Fixes the initial weights and the minibatches.")]
-DtypeOption = Annotated[Literal["float32", "float64"], typer.Option("--dtype", help="Of parameters and computation.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N, or auto: cuda if available, else cpu.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the initial weights and the minibatches.")]
+DtypeOption = Annotated[
+    Literal["float32", "float64"], typer.Option("--dtype", help="Dtype of parameters and computation.")
+]
 NetOption = Annotated[NetName, typer.Option("--net", help="The network.")]
 HiddenOption = Annotated[
     int | None,
     typer.Option(
         "--hidden-size",
         min=1,
-        help="Units of the hidden layer; by default 100 for simple-convnet, else 50; not of mlp and lenet5.",
+        help="Units of the hidden layer; by default 100 for simple-convnet, else 50; not for mlp or lenet5.",
     ),
 ]
 if TYPE_CHECKING:
     ActivationName: TypeAlias = str
     OptimizerName: TypeAlias = str
-else:  # the names that are declared, which Typer offers as choices
+else:  # declared names, offered as choices by Typer
     ActivationName, OptimizerName = Literal[*ACTIVATIONS], Literal[*OPTIMIZERS]
 ActivationOption = Annotated[
     ActivationName | None,
-    typer.Option("--activation", help="Of the hidden layers of two-layer and mlp; by default relu."),
+    typer.Option("--activation", help="Activation of the hidden layers of two-layer or mlp; by default relu."),
 ]
 StdOption = Annotated[
     str | None,
     typer.Option(
         "--weight-init-std",
         metavar="STD",
-        help="A number, or he (relu), xavier (sigmoid) ...; by default 0.01 in two-layer and simple-convnet, else he.",
+        help="Standard deviation, or he (relu), xavier (sigmoid) ...; by default 0.01 for two-layer, else he.",
     ),
 ]
 DataOption = Annotated[
-    Path | None, typer.Option("--data", metavar="DIR", help="A data set in MNIST's format, in place of MNIST.")
+    Path | None, typer.Option("--data", metavar="DIR", help="Folder with data in MNIST's format, instead of MNIST.")
 ]
 
 
@@ -104,17 +106,15 @@ def train(
         typer.Option(help="The update rule; by default sgd for two-layer, else adam."),
     ] = None,
     lr: Annotated[
-        float | None, typer.Option(help="Learning rate; by default 0.1 for sgd, and for others their own.")
+        float | None, typer.Option(help="Learning rate; by default 0.1 for sgd, else the rule's own default.")
     ] = None,
-    momentum: Annotated[float | None, typer.Option(help="Of sgd, by default 0; of momentum and nesterov, 0.9.")] = None,
-    weight_decay: Annotated[
-        float | None, typer.Option(help="Pulls parameters to 0; by default 0.01 for adamw, else 0.")
-    ] = None,
+    momentum: Annotated[float | None, typer.Option(help="By default 0 for sgd, 0.9 for momentum and nesterov.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Weight decay; by default 0.01 for adamw, else 0.")] = None,
     schedule: Annotated[
         Literal["constant", "step", "cosine", "one-cycle"] | None,
         typer.Option(
-            help="How the rate changes: step divides it by 10 after each third of the run; by default constant for "
-            "two-layer, else cosine."
+            help="Learning-rate schedule; step divides the rate by 10 after each third of the run. By default constant "
+            "for two-layer, else cosine."
         ),
     ] = None,
     hidden_size: HiddenOption = None,
@@ -122,26 +122,25 @@ def train(
     weight_init_std: StdOption = None,
     dtype: DtypeOption = "float32",
     backend: Annotated[
-        Backend | None, typer.Option(help="Computes on the CPU; by default Numba, where it is installed and gains.")
+        Backend | None, typer.Option(help="Backend on the CPU; by default numba if it is installed and faster.")
     ] = None,
     precision: Annotated[
         Literal["float32", "tf32", "float16"],
         typer.Option(
-            help="Of a float32 network's steps: tf32 rounds the inputs of matrix products on a CUDA device to 10 bits, "
-            "float16 computes all layers in it (slow on the CPU)."
+            help="Precision of a float32 network's steps: tf32 rounds inputs of matrix products on a CUDA device to "
+            "10 bits, float16 runs all layers in float16 (slow on the CPU)."
         ),
     ] = "float32",
     seed: SeedOption = 0,
     data: DataOption = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to create the run's folder.")] = Path("runs"),
-    plot: Annotated[bool, typer.Option("--plot", help="Draw the learning curves, too.")] = False,
-    profile: Annotated[bool, typer.Option("--profile", help="Show where the time of a step goes, too.")] = False,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Parent of the run's folder.")] = Path("runs"),
+    plot: Annotated[bool, typer.Option("--plot", help="Also draw the learning curves.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Also show the time of each part of a step.")] = False,
 ) -> int:
     """Train a network on MNIST.
 
-    By default the book's run: 784-50-10, batches of 100, learning rate 0.1, 10,000 steps. Prints a line of accuracies
-    per epoch and writes parameters, history and settings to a new folder. Ctrl-C ends the run and keeps what was
-    learned so far.
+    The default is the book's run: 784-50-10, batches of 100, learning rate 0.1, 10,000 steps. Each epoch prints a line
+    of accuracies. Parameters, history and settings are written to a new folder, also after Ctrl-C.
     """
     settings = dict(sorted(locals().items())) | {"data": data and str(data), "out": str(out)}
     recipe = RECIPES[net]
@@ -165,7 +164,7 @@ def train(
     }
     settings |= {name: getattr(rule, name, None) for name in ("momentum", "weight_decay")}
     if plot:
-        importlib.import_module("matplotlib")  # before the work, which would end without its picture
+        importlib.import_module("matplotlib")  # an error now, not after the training
     console = Console(highlight=False)
     chosen = _device(device, console)
     (x_train, t_train), (x_test, t_test) = load_mnist(normalize=False, flatten=recipe.flat, root=data)
@@ -188,7 +187,7 @@ def train(
             backend=backend,
             precision=precision,
         )
-        folder = create_run_folder(out, net)  # before the work, which would be lost without it
+        folder = create_run_folder(out, net)  # an error now, not after the training
         where = f"{chosen}, by Numba" if trainer.backend == "numba" else str(chosen)
         console.print(f"{_title(network)}, {network.params.size:,} parameters, {dtype} on {where}", soft_wrap=True)
         trouble: BaseException | None = None
@@ -214,9 +213,9 @@ def gradcheck(
     device: DeviceOption = "cpu",
     method: Annotated[
         Literal["batched", "loop", "directional"],
-        typer.Option(help="Every coordinate, many at a time or one by one; or along random directions."),
+        typer.Option(help="Every coordinate, in batches or one by one; or random directions."),
     ] = "batched",
-    samples: Annotated[int, typer.Option(min=1, help="How many images, from the first.")] = 3,
+    samples: Annotated[int, typer.Option(min=1, help="Number of images, from the first.")] = 3,
     directions: Annotated[int, typer.Option(min=1, help="Random directions of each parameter.")] = 8,
     net: NetOption = "two-layer",
     hidden_size: HiddenOption = None,
@@ -225,10 +224,10 @@ def gradcheck(
     seed: SeedOption = 0,
     data: DataOption = None,
 ) -> int:
-    """Check backpropagation numerically; time both.
+    """Check backpropagation against numerical gradients; time both.
 
-    In float64, by central differences: at every parameter of the network, or, for large ones, along random
-    directions. The exit status is 1 if any gradient is wrong.
+    The numerical gradients are central differences in float64, at every parameter or, for large networks, along
+    random directions. The exit status is 1 if any gradient is wrong.
     """
     console = Console(highlight=False)
     chosen = _device(device, console)
@@ -247,18 +246,18 @@ def gradcheck(
 def graph(
     example: Annotated[
         Literal["apple", "apple-orange", "sigmoid", "softmax", "two-layer"],
-        typer.Argument(help="Which of the book's graphs.", show_default=False),
+        typer.Argument(help="One of the book's graphs.", show_default=False),
     ],
     device: DeviceOption = "cpu",
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A page, .html, or a picture, .svg; by default EXAMPLE.html, here."),
+        typer.Option(metavar="FILE", help="Page (.html) or picture (.svg) to write; by default EXAMPLE.html."),
     ] = None,
 ) -> int:
     """Draw a computational graph: values forward, gradients backward.
 
-    The page goes through both passes step by step, shows every node's local rule, and computes both passes again when
-    an input is changed.
+    The page steps through both passes, shows every node's local rule, and recomputes both passes when an input is
+    edited.
     """
     out = out or Path(f"{example}.html")
     if out.suffix not in (".svg", ".html"):
@@ -279,7 +278,7 @@ def graph(
 def info(device: DeviceOption = "auto") -> int:
     """Show devices, versions and extras.
 
-    Also the BLAS that NumPy uses and its threads, and what each extra that is missing would add.
+    The output includes NumPy's BLAS, its threads, and the purpose of each extra.
     """
     console = Console(highlight=False)
     chosen = Device(device)
@@ -306,7 +305,7 @@ def info(device: DeviceOption = "auto") -> int:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one per kind of error
-    """Run the command line and return the exit status; whatever goes wrong is one line on standard error."""
+    """Run the command line and return the exit status. Every error is one line on standard error."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         status = int(app(arguments or ["--help"], prog_name="xpnet", standalone_mode=False) or 0)
@@ -315,7 +314,7 @@ def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one p
         return _fail(error.format_message(), 2)
     except typer.Abort:
         return _fail("aborted", 1)
-    except BrokenPipeError:  # the reader of our output has gone, as in `xpnet train | head`
+    except BrokenPipeError:  # closed by the reader, as in `xpnet train | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:

@@ -1,7 +1,7 @@
 """Devices: where arrays live, which module computes on them, and transfers between devices.
 
 CuPy is imported here, in ``kernels/cuda.py`` and in ``kernels/cublaslt.py``; ``training/feed.py`` imports ``cupyx``.
-All import it only once a CUDA device or a CuPy array is in use.
+Each import waits for the first use of a CUDA device or a CuPy array.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from xpnet.typing import Array, DTypeLike, Seed
 __all__ = ["Device", "DeviceError", "asnumpy", "get_array_module", "get_device"]
 
 ALIGNMENT = 256
-"""Alignment of each parameter in bytes: cublasLt's heuristics assume it. It is four cache lines of a CPU."""
+"""Alignment of each parameter in bytes: cublasLt's heuristics assume 256, four cache lines of a CPU."""
 
 
 _HOST = contextlib.nullcontext()
@@ -130,7 +130,7 @@ class Device:
     def rng(self, seed: Seed = None) -> np.random.Generator:
         """Return a NumPy generator for random numbers on this device. A ``Generator`` is returned unchanged.
 
-        It is on the host for every device, so the same seed gives the same numbers everywhere.
+        The generator is on the host for every device, so a seed gives the same numbers everywhere.
         """
         return np.random.default_rng(seed)
 

@@ -9,7 +9,7 @@ __all__ = ["HeldInterrupts"]
 
 
 class HeldInterrupts:
-    """Context that delays Ctrl-C until the next call of `release`, or its end.
+    """Context that delays Ctrl-C until the next call of `release` or the end of the context.
 
     Call `release` between steps, where an interrupt does no harm. A second Ctrl-C interrupts at once. The context does
     nothing in a thread other than the main thread, or if Python does not handle the signal.

@@ -37,7 +37,7 @@ class ParameterVector(MutableMapping[str, Array]):
     shapes : dict of str to tuple of int
         Names and shapes, as given.
     layout : tuple
-        Names, shapes, dtype and device. The ``flat`` of two vectors with equal layouts correspond element by element.
+        Names, shapes, dtype and device. Vectors with equal layouts correspond element by element in ``flat``.
     size : int
         Number of parameters, gaps not counted.
 

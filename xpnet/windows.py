@@ -121,21 +121,20 @@ class Windows:
             image += seen[:, i, j, *places]
 
     def pixels(self, height: int, width: int, rows: range | None = None) -> tuple[Pixel, ...]:
-        """List the pixels of the window, each with the positions at which it is on the image, not on padding.
+        """List the pixels of the window, each with its positions on the image, without padding.
 
         Returns
         -------
         tuple of (pixel, places, image)
-            pixel: (row, column) in the window, row by row. places: slices of the positions, downwards and across. With
-            `rows`, they count from the first of these rows. image: slices of the image with this pixel at these
-            positions.
+            pixel: (row, column) in the window, row by row. places: slices of the positions, downwards and across; with
+            `rows`, relative to the first of these rows. image: slices of the image under this pixel at these positions.
         """
         down, across = self.places(height, width)
         rows = rows or range(down)
         return _pixels(self, (height, width), (rows.start, rows.stop), (0, across))
 
     def inside(self, axis: int, pixel: int, length: int, places: Pair) -> tuple[slice, slice]:
-        """Return, along one axis, slices of the positions with this pixel on the image, and of the image itself."""
+        """Return two slices along one axis: the positions of this pixel on the image, and the image under them."""
         stride, offset = self.stride[axis], pixel * self.dilation[axis] - self.pad[axis]
         first = max(-(offset // stride), places[0])
         stop = max(min((length - 1 - offset) // stride + 1, places[1]), first)
@@ -147,7 +146,7 @@ def im2col(input_data: Array, filter_h: int, filter_w: int, stride: int | Pair =
     """Return a matrix with a row of pixels for each position of a filter on each image (section 7.4.3).
 
     A convolution is then one matrix product, ``im2col(x, h, w) @ W.reshape(F, -1).T``. `xpnet.layers.Convolution`
-    builds the same numbers as columns, with samples last, and for some rows at a time.
+    builds this matrix as columns, with samples last, for some rows at a time.
 
     Parameters
     ----------

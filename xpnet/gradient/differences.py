@@ -29,7 +29,7 @@ class Differences:
     method : {"batched", "loop"}
         Method of computation.
     reason : str
-        Why batched differences fell back to the loop.
+        Reason for a fallback from batched differences to the loop, else empty.
     """
 
     values: Array
@@ -43,7 +43,7 @@ def network_differences(
 ) -> dict[str, Differences]:
     """Return the numerical gradient of each parameter, in float64.
 
-    The loss is computed by a copy of the network, with ``train=True``.
+    A copy of the network computes the loss, with ``train=True``.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def rounding_of_differences(net: Differentiable, x: Array, t: Array, h: float) -
     """Return the largest rounding error of a central difference of the loss.
 
     Each of the two losses has an error of a few units in the last place of the largest number that it is computed from.
-    In a confident network that is a score, not the loss. The difference divides the error by 2h.
+    In a confident network this number is a score, not the loss. The difference divides the error by 2h.
     """
     xp = net.device.xp
     scores = net.predict(x, train=True)

@@ -1,9 +1,9 @@
 """Derivatives of a network's loss along random directions: a check of a few passes for networks of any size.
 
 The difference of the loss along a direction v is compared with the inner product of v and the gradient. Each direction
-changes one parameter, so that a large gradient does not hide an error in a small one. An error e in the parameter's
-gradient, of size n, changes the comparison by (e, v). That is normally distributed with standard deviation
-||e|| / sqrt(n). Each direction misses the error with a small probability p, and k directions with p^k.
+changes one parameter, so that a large gradient does not hide an error in a small one. For a parameter of size n, an
+error e in the gradient changes the comparison by (e, v), normally distributed with standard deviation ||e|| / sqrt(n).
+One direction misses the error with a small probability p, k directions with p^k.
 """
 
 from dataclasses import dataclass

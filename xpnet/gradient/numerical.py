@@ -17,10 +17,10 @@ truncation error of h**2 f'''/6 and a rounding error of about eps f / h = 2e-12 
 """
 
 MEMORY = 256 * 2**20
-"""Default size in bytes of perturbed copies and the temporaries computed from them."""
+"""Default limit, in bytes, of perturbed copies and their temporaries."""
 
 TEMPORARIES = 8
-"""Expected memory of a function of a stack of copies, in sizes of the stack."""
+"""Expected memory of `f` for a stack of copies, as a multiple of the stack's size."""
 
 
 def numerical_gradient(
@@ -40,8 +40,8 @@ def numerical_gradient(
     h : float, default 1e-4
         Half the step. Differences are divided by the step after rounding to the dtype of `x`.
     vectorized : bool, default False
-        Whether `f` takes many points at a time. That means fewer calls with more work each, and is the only practical
-        way on a GPU. Stacks and temporaries of `f` take about 256 MB.
+        Whether `f` takes many points at a time: fewer calls with more work each, the only practical way on a GPU.
+        Stacks and temporaries of `f` take about 256 MB.
 
     Returns
     -------

@@ -11,7 +11,7 @@ __all__ = ["Flatten"]
 class Flatten(Layer):
     """Flatten each sample to a row, (N, ...) to (N, D), in C order.
 
-    `Affine` flattens its input itself. Other layers of rows need a Flatten after layers of images.
+    `Affine` flattens its input itself. Other layers for rows need a Flatten after layers for images.
     """
 
     saved = ("x_shape",)

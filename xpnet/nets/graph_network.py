@@ -15,7 +15,7 @@ __all__ = ["GraphNetwork"]
 
 
 class _Call(NamedTuple):
-    """A layer applied to values, which are numbered in the order of the graph."""
+    """One application of a layer. Values are numbered in the order of the graph."""
 
     layer: Layer
     owner: Layer
@@ -25,23 +25,23 @@ class _Call(NamedTuple):
 
 
 class GraphNetwork(Network):
-    """A graph that ends in a loss, as a network with parameters, gradients and training.
+    """A network from a graph that ends in a loss.
 
-    The layers are named by class and running number, in the order of the graph: ``Affine1``, ``AddLayer1`` ... The
-    parameters of a layer that is used more than once are shared, and their gradients are added.
+    The layers are named by class and running number, in the order of the graph: ``Affine1``, ``AddLayer1`` ... All
+    applications of one layer share its parameters, and their gradients are added.
 
     Parameters
     ----------
     loss : Value
-        A loss layer applied to scores and to an `Input`, the labels. The scores are computed from one other `Input`,
-        the samples, and from constants. The two inputs need no values.
+        A loss layer applied to scores and to an `Input`, the labels. The scores depend on one other `Input`, the
+        samples, and on constants. Neither input needs a value.
     device, dtype
         As in `Network`.
 
     Raises
     ------
     ValueError
-        If the graph is not of this form.
+        If the graph has another form.
 
     Examples
     --------

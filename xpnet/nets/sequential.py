@@ -27,7 +27,7 @@ class Sequential(Network):
     Parameters
     ----------
     layers : iterable of Layer, or mapping of str to Layer
-        From input to scores, optionally by name. They belong to the network from now on, see `Network`.
+        Layers from input to scores, optionally by name. The network owns them from now on, see `Network`.
     loss : Loss, optional
         By default `SoftmaxWithLoss`.
     input_shape : tuple of int, optional
@@ -38,7 +38,7 @@ class Sequential(Network):
     Raises
     ------
     ValueError
-        If a layer does not accept the output shape of the layer before, as far as shapes are known.
+        If a known output shape does not fit the next layer.
 
     Examples
     --------
@@ -85,7 +85,7 @@ class Sequential(Network):
         Parameters
         ----------
         sizes : sequence of int
-            Numbers of inputs, of the units of each hidden layer, and of outputs.
+            Numbers of inputs, units of each hidden layer, and outputs.
         activation : str, default "relu"
             Activation of the hidden layers (`xpnet.layers.registry.ACTIVATIONS`).
         std : float or str, optional

@@ -89,8 +89,8 @@ class Momentum(SGD):
 class Nesterov(SGD):
     """SGD with Nesterov's momentum, and the book's default for it.
 
-    The book has p <- p + momentum**2 * v - (1 + momentum) * lr * g, with the book's v (see `Momentum`) of the step
-    before. For a constant lr the steps are the same.
+    The book has p <- p + momentum**2 * v - (1 + momentum) * lr * g, with its own v (see `Momentum`) from the previous
+    step. For a constant lr the steps are the same.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The one place that chooses how a network's training steps are computed and driven."""
+"""Choice of the gradient, runners and backend of a network's training steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xpnet.steps.two_threads import TwoThreads
 __all__ = ["compile_step"]
 
 GAINING = (Convolution, Pooling)
-"""Layers that Numba's kernels (`xpnet.kernels.numba.images`) make so much faster that it is chosen for them."""
+"""Layers with much faster kernels in Numba (`xpnet.kernels.numba.images`), the default backend for them."""
 
 
 def compile_step(
@@ -28,7 +28,7 @@ def compile_step(
     precision: kernels.Precision = "float32",
     reduce: Callable[[ParameterVector], None] | None = None,
 ) -> TrainingStep:
-    """Return the training steps of a network; ``net.compile(...)`` is short for it.
+    """Return the training steps of a network. ``net.compile(...)`` calls this function without `reduce`.
 
     Parameters
     ----------
@@ -39,20 +39,20 @@ def compile_step(
     batch_size : int
         Largest number of samples per step.
     backend : {"numpy", "numba"}, optional
-        What computes on the CPU. By default Numba, where it is installed, for two kinds of networks: perceptrons
-        (`TwoThreads`), of which small ones take half the time with it, and networks with convolution or pooling, which
-        save about a fifth. It takes half a second and 70 MB to load, and the first time some seconds to compile.
+        Backend for arrays on the CPU. By default Numba, if installed, for perceptrons (`TwoThreads`) and for networks
+        with convolution or pooling; else NumPy. Numba halves the time of small perceptrons, and saves about a fifth
+        with convolution or pooling. Loading it takes half a second and 70 MB; the first compilation, some seconds.
     precision : {"float32", "tf32", "float16"}, default "float32"
-        Of the matrix products on a CUDA device: with ``"tf32"`` their float32 inputs may be rounded to 10 bits, which
-        is faster. With ``"float16"`` all layers of a float32 network compute in float16 (`MixedPrecision`).
+        Precision of matrix products on a CUDA device. ``"tf32"`` may round their float32 inputs to 10 bits, and is
+        faster. ``"float16"`` runs all layers of a float32 network in float16 (`MixedPrecision`).
     reduce : function, optional
-        Called between backward and update with the gradient, which it changes in place: an all-reduce between
-        processes, for instance. The gradient is that of the step's own minibatch.
+        Changes the gradient of the step's minibatch in place, between backward and update: an all-reduce between
+        processes, for instance.
 
     Raises
     ------
     ValueError
-        If a setting is out of its range, or the network cannot be trained with it.
+        If a setting is out of range or does not suit the network.
     TypeError
         If `precision` is float16 and the optimizer has an ``update`` of its own.
     ModuleNotFoundError
@@ -87,7 +87,7 @@ def compile_step(
         two_threads = TwoThreads(net, optimizer, gradient.grads)
         runners.insert(0, two_threads)
         accuracy = two_threads.accuracy
-    # A rule with an `update` of its own may do there what is not the same in each step.
+    # An overridden `update` may differ from step to step; a graph repeats one computation.
     if not on_host and type(optimizer).update is Optimizer.update:
         runners.insert(0, CudaGraph(one_by_one))
     return TrainingStep(net, optimizer, batch_size, gradient, runners, accuracy, backend, precision)

@@ -28,25 +28,25 @@ __all__ = [
 ]
 
 GATHERED = 2**23
-"""Size in bytes of the buffer for gathered samples on the host: those of several steps.
+"""Size in bytes of the buffer for gathered samples on the host. The buffer holds the samples of several steps.
 
-What a core writes must first leave the caches of those that read it in the step before. So a step's samples are written
-where the other cores have no longer any: a step of 784-50-10 on two cores that share no cache takes a tenth less time
-than with an eighth of this, and on two that do the same.
+A write to memory in another core's cache waits until that core gives it up. In a buffer of this size, a step writes to
+memory that has left the other caches. On two cores without a shared cache, a step of 784-50-10 takes a tenth less time
+than with an eighth of this size; on two cores with a shared cache, it takes the same time.
 """
 
 STEPS_PER_EXECUTION = 50
-"""Steps in one CUDA graph. Minibatches are gathered, and brought from the host, for at most so many at a time."""
+"""Steps in one CUDA graph, and the largest number of minibatches gathered or copied from the host at a time."""
 
 Coefficients = Sequence[Array | float]
-"""The numbers of one update, see `Optimizer.numbers`."""
+"""Coefficients of one update, from `Optimizer.numbers`."""
 
 
 @dataclass(frozen=True)
 class Minibatches:
-    """Some minibatches of data that lie on the device, one for each step.
+    """Minibatches of data on the device, one per step.
 
-    ``batches[3:5]`` are two of them, of the same data.
+    ``batches[3:5]`` has two of the minibatches, and the same data.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class Minibatches:
     t : (N, C) or (N,) integers
         Labels.
     indices : (S, B) integers in [0, N)
-        The samples of each minibatch; B may differ from one call of `Runner.run` to the next.
+        Samples of each minibatch. B may differ from one call of `Runner.run` to the next.
     """
 
     x: Array
@@ -70,50 +70,50 @@ class Minibatches:
 
 
 class Gradient(Protocol):
-    """The way from a minibatch to its gradient, and from there to the update."""
+    """Computation of a minibatch's gradient, and the update with it."""
 
     net: Network
-    """The network whose layers compute."""
+    """Network that runs forward and backward."""
     layer_grads: ParameterVector
-    """Where these layers write their gradients."""
+    """Gradients that the layers of `net` write."""
     grads: ParameterVector
-    """The gradient of the trained parameters, behind `compute`."""
+    """Gradient of the trained parameters, set by `compute`."""
 
     def compute(self, x: Array, t: Array) -> Array:
-        """Leave the gradient of a minibatch in ``grads``; return its loss, a scalar on the device."""
+        """Compute the gradient of a minibatch into ``grads``; return the loss, a scalar on the device."""
 
     def update(self, coefficients: Coefficients | None) -> None:
-        """Update the parameters by ``grads``, see `update`."""
+        """Update the parameters with ``grads``, see `xpnet.steps.step.update`."""
 
     def state(self) -> dict[str, float]:
-        """Return what later steps depend on, besides parameters and optimizer, as numbers on the host."""
+        """Return the state besides parameters and optimizer, as numbers on the host."""
 
     def load_state(self, state: Mapping[str, float]) -> None:
-        """Go on from what `state` returned."""
+        """Restore the result of `state`."""
 
 
 class Runner(Protocol):
-    """A way to drive training steps.
+    """A loop of training steps.
 
     Attributes
     ----------
     name : str
-        What a profile calls it, such as ``"as a CUDA graph"``.
+        Name in a profile, such as ``"as a CUDA graph"``.
     """
 
     name: str
 
     def run(self, batches: Minibatches, losses: Array, on_taken: Callable[[int], None]) -> int:
-        """Take a step for each minibatch, as far as this runner can.
+        """Take a step for each minibatch, or for the first ones only.
 
         Parameters
         ----------
         batches : Minibatches
             S minibatches.
         losses : (S,)
-            Set to the loss of each minibatch before its step.
+            Output: loss of each minibatch before its step.
         on_taken : function
-            Called with the number of steps each time that some were taken.
+            Called after each step, or group of steps, with their number.
 
         Returns
         -------
@@ -123,21 +123,21 @@ class Runner(Protocol):
 
 
 class TrainingStep:
-    """Training steps on minibatches of data that lie on the device: gather, forward, loss, backward, update.
+    """Training steps on data on the device: gather, forward, loss, backward, update.
 
-    The same numbers as from ``net.loss_and_gradient`` and ``optimizer.update``, with fewer calls and allocations. Made
-    by `Network.compile`.
+    In full precision the results equal those of ``net.loss_and_gradient`` and ``optimizer.update`` to rounding, with
+    fewer calls and allocations. `Network.compile` creates a TrainingStep.
 
     Attributes
     ----------
     steps : int
         Steps taken so far.
     runners : list of Runner
-        The ways to drive steps, in the order in which they are tried.
+        Runners to try, in order.
     backend : {"numpy", "numba"}
-        What computes on the CPU.
+        Backend for arrays on the CPU.
     precision : {"float32", "tf32", "float16"}
-        Of products on a CUDA device, or, with ``"float16"``, of the layers.
+        Precision of products on a CUDA device; with ``"float16"``, of all layers.
     """
 
     def __init__(
@@ -161,19 +161,18 @@ class TrainingStep:
     def run(self, x: Array, t: Array, indices: Array, losses: Array | None = None) -> Array:
         """Take a step for each row of `indices`; return the loss of each minibatch before its step.
 
-        Interrupted, by Ctrl-C too, the network is left as after the last whole step, and ``steps`` says how many there
-        were.
+        An interrupt, also by Ctrl-C, leaves the network as after the last whole step. ``steps`` counts whole steps.
 
         Parameters
         ----------
         x : (N, ...)
             Samples on the network's device: floats, or pixels as ``uint8`` (`Network.predict`).
         t : (N, C) or (N,) integers
-            Their labels, there as well.
-        indices : (S, B) integers in [0, N), there as well
-            The minibatches, of ``batch_size`` samples each, or of fewer.
+            Labels, on the same device.
+        indices : (S, B) integers in [0, N), on the same device
+            Samples of each minibatch. B is at most ``batch_size``.
         losses : (S,), optional
-            Where to write the losses; by default a new array on the device.
+            Output array; by default a new array on the device.
 
         Returns
         -------
@@ -191,7 +190,7 @@ class TrainingStep:
         if indices.ndim != 2 or not 0 < indices.shape[1] <= self.batch_size:
             raise ValueError(
                 f"indices must have the shape (S, {self.batch_size}), got {indices.shape}; "
-                "a minibatch may have fewer samples than that, but neither more nor none"
+                f"a minibatch may have 1 to {self.batch_size} samples"
             )
         self._check_not_moved()
         net = self.net
@@ -216,25 +215,25 @@ class TrainingStep:
         return losses
 
     def accuracy(self, x: Array, t: Array) -> float:
-        """Return `Network.accuracy`, computed as the steps are: by their backend, of perceptrons by two threads."""
+        """Return `Network.accuracy`, computed with the steps' backend; with `TwoThreads`, by two threads."""
         self._check_not_moved()
         with kernels.using(self.backend):
             return self._accuracy(x, t)
 
     def state(self) -> dict[str, float]:
-        """Return what later steps depend on, besides parameters and optimizer: in float16 the loss scale.
+        """Return the state besides parameters and optimizer: in float16 the loss scale.
 
-        With the network's parameters and buffers and the optimizer's state, it is all that a checkpoint needs.
+        A checkpoint needs this state, the network's parameters and buffers, and the optimizer's state.
         """
         return self.gradient.state()
 
     def load_state(self, state: Mapping[str, float]) -> None:
-        """Go on from what `state` returned.
+        """Restore the result of `state`.
 
         Raises
         ------
         ValueError
-            If it is the state of steps in another precision.
+            If `state` is from steps in another precision.
         """
         expected = self.gradient.state().keys()
         if state.keys() != expected:
@@ -245,22 +244,22 @@ class TrainingStep:
 
     def _check_not_moved(self) -> None:
         if self.net.params is not self._params:
-            raise RuntimeError("the network has been moved to another device or dtype since; compile its step again")
+            raise RuntimeError("the network has been moved to another device or dtype; compile its step again")
 
 
 class OneByOne:
-    """A runner that takes one step after the other, layer by layer: the definition of a training step.
+    """A runner that takes the steps one by one, layer by layer: the definition of a training step.
 
-    Layers write their results into the arrays that they made in the first step of a minibatch's size (`LayerArrays`).
+    The first step of each minibatch size allocates the layers' arrays. Later steps write into them (`LayerArrays`).
 
     Parameters
     ----------
     gradient : Gradient
-        How the gradient of a minibatch is computed.
+        Computation of a minibatch's gradient.
     optimizer : Optimizer
         The update rule.
     reduce : function, optional
-        Called between backward and update with the gradient, which it changes in place.
+        Changes the gradient in place, between backward and update.
     """
 
     name = "one by one"
@@ -284,7 +283,7 @@ class OneByOne:
         coefficients: Sequence[Coefficients] | None = None,
         on_taken: Callable[[int], None] = lambda steps: None,
     ) -> None:
-        """Take a step for each minibatch: with the given numbers of the rule, or else by its own ``update``."""
+        """Take a step for each minibatch, with the given coefficients or by the rule's own ``update``."""
         net, size, done = self.gradient.net, batches.indices.shape[1], 0
         if size not in self._arrays and len(batches):
             with net.writing_to(self._gradients), recorded_arrays(net) as made:
@@ -318,7 +317,7 @@ class OneByOne:
         at_a_time = max(min(room // (sample * size), STEPS_PER_EXECUTION), 1)
         samples = self._buffer("x", size, (at_a_time * size, *x.shape[1:]), dtype)
         labels = self._buffer("t", size, (at_a_time * size, *t.shape[1:]), t.dtype)
-        part = size if is_on_host(x) else at_a_time * size  # on the host a step's own, to find them in the cache
+        part = size if is_on_host(x) else at_a_time * size  # on the host one step's, which stay in the cache
         for start in range(0, steps, at_a_time):
             index = batches.indices[start : start + at_a_time].reshape(-1)
             kernels.gather(t, index, labels[: len(index)])
@@ -328,7 +327,7 @@ class OneByOne:
                 yield samples[i : i + size], labels[i : i + size]
 
     def _buffer(self, name: str, size: int, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        # One for each size of minibatches: a CUDA graph goes on writing into the one that it was captured with.
+        # One buffer per minibatch size: a CUDA graph keeps writing into the buffer of its capture.
         buffer = self._gathered.get((name, size))
         if buffer is None or buffer.shape != shape or buffer.dtype != dtype:
             buffer = self._gathered[name, size] = self.gradient.net.device.xp.empty(shape, dtype=dtype)
@@ -352,7 +351,7 @@ class FullPrecision:
         return {}
 
     def load_state(self, state: Mapping[str, float]) -> None:
-        pass  # there is none
+        pass  # no state
 
 
 def _check_data(batches: Minibatches) -> None:
@@ -369,7 +368,7 @@ def _check_data(batches: Minibatches) -> None:
 def update(
     optimizer: Optimizer, params: ParameterVector, grads: ParameterVector, coefficients: Coefficients | None
 ) -> None:
-    """Update the parameters: by the rule's own ``update``, or with the given numbers (`Optimizer.apply`)."""
+    """Update the parameters by the rule's own ``update``, or with the given coefficients (`Optimizer.apply`)."""
     if coefficients is None:
         call(optimizer, "update", params, grads)
     else:

@@ -1,4 +1,4 @@
-"""Training steps of perceptrons by two threads, each with its half of every minibatch."""
+"""Training steps of perceptrons by two threads, each with half of every minibatch."""
 
 from __future__ import annotations
 
@@ -26,40 +26,40 @@ if TYPE_CHECKING:
 __all__ = ["TwoThreads"]
 
 LARGEST = 2**22
-"""Bytes of parameters up to which this gains: two gradients are added, and should be in the caches for it."""
+"""Largest size of the parameters in bytes. Each step adds two gradients of this size, which should fit the caches."""
 
 UNINTERRUPTED_STEPS = 50
-"""Steps that the threads take between two moments at which Ctrl-C is heeded."""
+"""Steps between two checks for Ctrl-C."""
 
 PREDICTED = 100
-"""Samples that a thread predicts at a time."""
+"""Samples per prediction of a thread."""
 
 MOST_BLOCKS = 12
-"""Into how many small products the first is split at most: into two it takes a third less time, into twelve a tenth."""
+"""Largest number of parts of the first product. It takes a third less time in two parts, a tenth less in twelve."""
 
 ACTIVATIONS = {Relu: "RELU", Sigmoid: "SIGMOID", Tanh: "TANH"}
-"""The layers that may be between affine layers, and their names in `xpnet.kernels.numba.rows`."""
+"""Layers allowed between affine layers, and their names in `xpnet.kernels.numba.rows`."""
 
 METHODS = {"forward", "backward", "backward_parameters"}
-"""The methods of a layer that other runners call, and that may have been replaced in one."""
+"""Methods that other runners call. This runner refuses a layer with one of them replaced on the instance."""
 
 
 class TwoThreads:
-    """A runner for perceptrons on the host: two threads, each with its half of every minibatch.
+    """A runner for perceptrons on the host: two threads, each with half of every minibatch.
 
-    It takes networks of affine layers with ReLU, sigmoid or tanh between them and `SoftmaxWithLoss` at their end, as
-    one function that Numba compiles (`xpnet.kernels.numba.rows.take_steps`). Where the BLAS may use one thread only,
-    so does this, and takes the same steps to the last bit. What it does not know, a label shared between classes for
-    instance, it leaves to the next runner.
+    The network has affine layers with ReLU, sigmoid or tanh between them, and `SoftmaxWithLoss` at the end. Numba
+    compiles its steps into one function (`xpnet.kernels.numba.rows.take_steps`). If the BLAS may use only one thread,
+    one thread computes both halves, with the same result to the last bit. Other cases, such as a label shared between
+    classes, are left to the next runner.
 
     Parameters
     ----------
     net : Network
         The network to train, see `suits`.
     optimizer : Optimizer
-        The update rule. Gradient descent and Adam are part of the compiled function; others are called in each step.
+        The update rule. Gradient descent and Adam are part of the compiled function; other rules are called after it.
     grads : ParameterVector
-        Where such a rule finds the gradient.
+        Gradient for the other rules.
     """
 
     name = "by two threads"
@@ -73,7 +73,7 @@ class TwoThreads:
 
     @staticmethod
     def suits(net: Network, batch_size: int) -> bool:
-        """Whether this runner can train `net` here: what it needs is installed, and the layers are of its kind."""
+        """Whether this runner can train `net` here: its packages are installed, and it supports the layers."""
         row = net.row or []
         return (
             net.device.name == "cpu"
@@ -102,7 +102,7 @@ class TwoThreads:
         return len(indices)
 
     def accuracy(self, x: Array, t: Array) -> float:
-        """Return the network's accuracy, of which either thread counts a half."""
+        """Return the network's accuracy. Each thread predicts half of the samples."""
         from xpnet.kernels.numba.rows import count_correct
 
         is_own = getattr(self.net.accuracy, "__func__", None) is not Network.accuracy
@@ -122,7 +122,7 @@ class TwoThreads:
             return (count(0) + (helped.result() if helped else count(1))) / len(x)
 
     def perceptron(self, samples: int) -> Perceptron:
-        """Return the network as the compiled functions take it, to compute so many samples at a time."""
+        """Return the network as an argument of the compiled functions, for this number of samples at a time."""
         from xpnet.kernels.numba.perceptron import Perceptron
 
         outputs = int(self._layers[0, 1])
@@ -139,7 +139,7 @@ class TwoThreads:
         on_taken: Callable[[int], None],
         pool: ThreadPoolExecutor | None,
     ) -> None:
-        """Take some steps, with a thread of the pool or alone."""
+        """Take some steps, alone or with a thread of the pool."""
         from xpnet.kernels.numba.barrier import GONE, LINE
         from xpnet.kernels.numba.rows import OTHER, take_steps
 
@@ -158,7 +158,7 @@ class TwoThreads:
         def help_out() -> None:
             try:
                 take(1, 2, slice(steps))
-            finally:  # or the other would wait for ever, should this fail
+            finally:  # else the other thread would wait forever after an error
                 arrivals[1] = GONE
 
         arrivals[1] = 0 if pool else GONE
@@ -179,7 +179,7 @@ class TwoThreads:
                 helper.result()
 
     def _takes(self, x: Array, t: Array) -> bool:
-        """Whether the compiled function computes what the layers would, from these data and as they are set."""
+        """Whether the compiled function supports these data and the layers' settings."""
         net, loss = self.net, self.net.last_layer
         return (
             type(loss) is SoftmaxWithLoss
@@ -194,7 +194,7 @@ class TwoThreads:
         )
 
     def _class_ids(self, t: Array, indices: Array) -> Array | None:
-        """Return the class ids of samples; None if some are not of one class."""
+        """Return the class ids of samples; None if a label is shared between classes."""
         labels = t.take(indices, axis=0, mode="clip")
         if t.ndim > 1:
             return functions.indicated_classes(labels)
@@ -207,7 +207,7 @@ class TwoThreads:
         return Samples(x.reshape(len(x), -1), self.net.dtype.type(255 if x.dtype == "uint8" else 1))
 
     def _room(self, samples: int) -> Array:
-        """Return buffers, one for each thread, for what the layers compute from so many samples."""
+        """Return buffers for the layers' results from this number of samples, one per thread."""
         return np.empty((2, self._values(samples)), self.net.dtype)
 
     def _values(self, samples: int) -> int:
@@ -216,7 +216,7 @@ class TwoThreads:
 
 
 def _table(net: Network) -> Array:
-    """Return the affine layers, as `Perceptron.layers` has them."""
+    """Return the table `Perceptron.layers` of the affine layers."""
     from xpnet.kernels.numba import rows
 
     flat, row, table = net.params.flat, net.row or [], []
@@ -227,7 +227,7 @@ def _table(net: Network) -> Array:
 
 
 def _as_rule(optimizer: Optimizer, params: ParameterVector, steps: int) -> Rule:
-    """Return the optimizer as the compiled function takes it, for so many steps."""
+    """Return the optimizer as an argument of the compiled function, for this number of steps."""
     from xpnet.kernels.numba.perceptron import Rule
     from xpnet.kernels.numba.rows import DESCENT, MOMENTS, MOMENTUM, OTHER
 

@@ -21,7 +21,7 @@ class Recipe:
     Attributes
     ----------
     network : function
-        Builds the network; a class, for instance.
+        Class or function that builds the network.
     settings : mapping
         Arguments of the network, with their defaults.
     flat : bool
