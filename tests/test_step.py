@@ -1,6 +1,8 @@
 """The compiled training step: the numbers of the plain one, without its allocations, and nothing left behind."""
 
+import copy
 import gc
+import pickle
 import signal
 import threading
 import tracemalloc
@@ -24,7 +26,7 @@ from xpnet.layers import (
     Tanh,
 )
 from xpnet.nets import Sequential, TwoLayerNet
-from xpnet.optimizers import SGD, Adam
+from xpnet.optimizers import SGD, AdaGrad, Adam
 from xpnet.steps import compile_step
 from xpnet.steps import step as step_module
 
@@ -166,8 +168,8 @@ def test_plain_calls_between_steps_get_arrays_of_their_own(device, rng):
     net.predict(x[4:8])
     layer.forward(-x)
     step.run(x, t, device.asarray(rng.integers(0, 50, (3, 4))))
-    for array, copy in zip((scores, y, grads.flat), copies, strict=True):
-        np.testing.assert_array_equal(asnumpy(array), copy)
+    for array, before in zip((scores, y, grads.flat), copies, strict=True):
+        np.testing.assert_array_equal(asnumpy(array), before)
 
 
 def test_the_data_are_left_alone(device, rng):
@@ -414,3 +416,44 @@ def test_indices_and_labels_are_checked_on_the_host(rng, backend):
     with pytest.raises(ValueError, match="x and t must be equally many, got 50 and 40"):
         step.run(x, t[:40], np.array([[0, 1, 2, 3]]))
     assert step.steps == 0
+
+
+RULES = {
+    "sgd": lambda: SGD(0.1),
+    "adam": lambda: Adam(0.01),
+    "clipped": lambda: SGD(0.1, clip_norm=1.0),
+    "adagrad": lambda: AdaGrad(0.05),
+}
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda step: pickle.loads(pickle.dumps(step))], ids=["copy", "pickle"])
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_copied_step_goes_on_by_itself(rng, way, backend, rule, precision):
+    pytest.importorskip(backend, reason=f"{backend} is not installed")
+    if (backend, precision) == ("numba", "float16"):
+        pytest.skip("Numba computes in float32 and float64")
+    x, t = data(Device("cpu"), rng)
+    indices = rng.integers(0, 50, (12, 4))
+    step = TwoLayerNet(6, 5, 3, "he", seed=0).compile(rule(), 4, backend, precision)
+    step.run(x, t, indices[:5])
+    other = way(step)
+    before = step.net.params.flat.copy()
+    losses = other.run(x, t, indices[5:])
+    np.testing.assert_array_equal(step.net.params.flat, before)
+    np.testing.assert_array_equal(step.run(x, t, indices[5:]), losses)
+    np.testing.assert_array_equal(other.net.params.flat, step.net.params.flat)
+    assert not np.array_equal(step.net.params.flat, before)
+
+
+def test_a_copied_step_on_cuda_captures_its_own_graphs(cupy, rng):
+    device = Device("cuda")
+    x, t = data(device, rng)
+    indices = device.asarray(rng.integers(0, 50, (9, 4)))
+    step = TwoLayerNet(6, 5, 3, "he", device=device, seed=0).compile(Adam(0.01), 4)
+    step.run(x, t, indices)
+    other = copy.deepcopy(step)
+    losses = asnumpy(other.run(x, t, indices))
+    np.testing.assert_array_equal(asnumpy(step.run(x, t, indices)), losses)
+    np.testing.assert_array_equal(asnumpy(other.net.params.flat), asnumpy(step.net.params.flat))

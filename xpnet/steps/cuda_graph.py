@@ -96,6 +96,10 @@ class CudaGraph:
                 return None
         return self.graphs[batches.indices.shape]
 
+    def __reduce__(self) -> tuple[type[CudaGraph], tuple[OneByOne]]:
+        # Streams, pools and graphs have no copies: the copy captures its own.
+        return CudaGraph, (self.steps,)
+
     @contextlib.contextmanager
     def _own_stream(self) -> Iterator[None]:
         """Work on this object's stream and memory: behind what was queued before, and before what will be behind."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from xpnet import kernels
 from xpnet.device import is_on_host
@@ -268,7 +268,6 @@ class OneByOne:
         self, gradient: Gradient, optimizer: Optimizer, reduce: Callable[[ParameterVector], None] | None = None
     ) -> None:
         self.gradient, self.optimizer, self.reduce = gradient, optimizer, reduce
-        self._gradients = gradient.net.gradient_arrays(gradient.layer_grads)
         self._arrays: dict[int, LayerArrays] = {}  # by the number of samples in a minibatch
         self._gathered: dict[tuple[str, int], Array] = {}
 
@@ -286,11 +285,12 @@ class OneByOne:
         """Take a step for each minibatch, with the given coefficients or by the rule's own ``update``."""
         net, size, done = self.gradient.net, batches.indices.shape[1], 0
         if size not in self._arrays and len(batches):
-            with net.writing_to(self._gradients), recorded_arrays(net) as made:
+            gradients = net.gradient_arrays(self.gradient.layer_grads)
+            with net.writing_to(gradients), recorded_arrays(net) as made:
                 self._take(batches[:1], losses, coefficients, on_taken)
-            self._arrays[size] = {layer: {**arrays, **self._gradients.get(layer, {})} for layer, arrays in made.items()}
+            self._arrays[size] = {layer: {**arrays, **gradients.get(layer, {})} for layer, arrays in made.items()}
             done = 1
-        with net.writing_to(self._arrays.get(size, self._gradients)):
+        with net.writing_to(self._arrays.get(size, {})):
             rest = None if coefficients is None else coefficients[done:]
             self._take(batches[done:], losses[done:], rest, on_taken)
 
@@ -307,6 +307,10 @@ class OneByOne:
                 self.reduce(self.gradient.grads)
             self.gradient.update(None if coefficients is None else coefficients[i])
             on_taken(1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies of the arrays would be no views of the copied gradient.
+        return {**vars(self), "_arrays": {}, "_gathered": {}}
 
     def _gather(self, batches: Minibatches) -> Iterator[tuple[Array, Array]]:
         """Copy the samples of each minibatch into a buffer, converted to the dtype that the layers compute in."""

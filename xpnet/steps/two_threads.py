@@ -68,7 +68,7 @@ class TwoThreads:
         self.net, self.optimizer, self.grads = net, optimizer, grads
         self._layers = _table(net)
         self._inputs, self._classes = int(self._layers[0, 0]), int(self._layers[-1, 1])
-        self._both_grads = grads.flat, net.params.zeros_like().flat
+        self._half_grads = net.params.zeros_like()
         self._buffers = self._room(0)
 
     @staticmethod
@@ -152,7 +152,8 @@ class TwoThreads:
         perceptron, sums, arrivals = self.perceptron(half), np.empty((2, steps)), np.zeros((2, LINE), np.int64)
 
         def take(first: int, end: int, part: slice) -> None:
-            mine = indices[part], ids[part], tuple(rule), self._both_grads, self._buffers, sums[:, part]
+            both_grads = self.grads.flat, self._half_grads.flat
+            mine = indices[part], ids[part], tuple(rule), both_grads, self._buffers, sums[:, part]
             take_steps(first, end, arrivals, tuple(perceptron), tuple(samples), *mine)
 
         def help_out() -> None:
