@@ -299,3 +299,17 @@ def test_epochs_are_the_books_number_of_steps(data, samples, batch):
     assert run.max_iter == run.current_iter == int(7 * max(samples / batch, 1))
     assert [e.step for e in history.evaluations] == [int(n * max(samples / batch, 1)) for n in range(1, 8)]
     assert history.evaluations[-1].epoch == pytest.approx(run.max_iter / max(samples / batch, 1))
+
+
+def test_the_run_of_a_regression_can_be_saved(tmp_path, rng):
+    from xpnet.layers import Affine, IdentityWithLoss
+    from xpnet.nets import Sequential
+
+    x = rng.random((40, 3), dtype="float32")
+    net = Sequential([Affine.from_sizes(3, 1, rng=0)], IdentityWithLoss())
+    run = Trainer(net, x, x[:, :1], x, x[:, :1], epochs=2, mini_batch_size=10, verbose=False)
+    run.train()
+    assert save_run(tmp_path, run, {}) == ["params.npz", "history.json", "run.json"]
+    saved = json.loads((tmp_path / "run.json").read_text())
+    assert (saved["test_accuracy"], saved["complete"]) == (None, True)
+    assert saved["seconds"] > 0

@@ -44,11 +44,12 @@ def save_run(folder: Path, trainer: Trainer, settings: Mapping[str, Any], *, plo
     """
     written = ["params.npz", "history.json"]
     trainer.network.save_params(folder / "params.npz")
-    _write_json(folder / "history.json", trainer.history.to_dict())
+    history = trainer.history.to_dict()
+    _write_json(folder / "history.json", history)
     if plot:
         plot_learning_curves(trainer.history, folder / "learning_curves.png")
         written.append("learning_curves.png")
-    evaluations = trainer.history.evaluations
+    last = {name: values[-1] if values else None for name, values in history["evaluations"].items()}
     _write_json(
         folder / "run.json",
         {
@@ -56,9 +57,7 @@ def save_run(folder: Path, trainer: Trainer, settings: Mapping[str, Any], *, plo
             "steps": trainer.current_iter,
             "backend": trainer.backend if trainer.network.device.name == "cpu" else "cupy",
             "complete": trainer.current_iter == trainer.max_iter,
-            "train_accuracy": evaluations[-1].train_accuracy if evaluations else None,
-            "test_accuracy": evaluations[-1].test_accuracy if evaluations else None,
-            "seconds": evaluations[-1].seconds if evaluations else None,
+            **{name: last[name] for name in ("train_accuracy", "test_accuracy", "seconds")},
             "environment": environment.describe(trainer.network.device),
         },
     )
