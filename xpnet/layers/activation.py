@@ -1,7 +1,5 @@
 """Activations: input, output and both gradients have one shape (section 5.5)."""
 
-from __future__ import annotations
-
 import math
 from typing import ClassVar, Literal
 

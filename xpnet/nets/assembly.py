@@ -1,4 +1,4 @@
-"""Assembly of a network: names of parameters, their dtype, the order of layers; errors of samples that do not fit."""
+"""Assembly of a network: names of parameters, their dtype, the order of layers, weight decay, errors."""
 
 import math
 from collections import Counter
@@ -8,15 +8,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xpnet import kernels
 from xpnet.device import Device, DeviceError, get_device, is_on_host
 from xpnet.layers import Layer, Pooling, Relu
+from xpnet.parameters import ParameterVector
 from xpnet.typing import Array, DTypeLike
 
 __all__ = [
     "Slot",
+    "add_penalty_gradient",
+    "backward_order",
     "common_dtype",
     "current_names",
     "number_parameters",
+    "penalty",
     "running_order",
     "unexpected_device",
     "unexpected_shape",
@@ -96,6 +101,30 @@ def running_order(layers: Iterable[Layer]) -> list[Layer]:
         if type(layer) is Relu and type(behind) is Pooling:
             row[i : i + 2] = behind, layer
     return row
+
+
+def backward_order(row: list[Layer]) -> tuple[list[Layer], list[Layer]]:
+    """Return the layers of a row whose backward runs, last to first, and the one where it ends.
+
+    That is the first layer with parameters: the gradient of the network's input is not used.
+    """
+    first = next((i for i, layer in enumerate(row) if layer.parameters()), len(row))
+    return (row[:first:-1], row[first : first + 1]) if first < len(row) else ([], [])
+
+
+def penalty(params: ParameterVector, strength: float) -> Array:
+    """Return the L2 penalty strength / 2 * sum of W^2, over all parameters ``W...``."""
+    return sum(kernels.squared_norm(W) for W in _weights(params)) * (0.5 * strength)
+
+
+def add_penalty_gradient(grads: ParameterVector, params: ParameterVector, strength: float) -> None:
+    """Add the gradient of the penalty, strength * W, in place."""
+    for W, dW in zip(_weights(params), _weights(grads), strict=True):
+        dW += W * strength
+
+
+def _weights(vector: ParameterVector) -> list[Array]:
+    return [values for name, values in vector.items() if name.startswith("W")]
 
 
 def unexpected_shape(network: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> ValueError:

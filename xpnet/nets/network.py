@@ -17,14 +17,7 @@ from xpnet.files import load_arrays, save_arrays
 from xpnet.kernels import call
 from xpnet.layers import Layer, Loss
 from xpnet.layers.base import check_free
-from xpnet.nets.assembly import (
-    common_dtype,
-    current_names,
-    number_parameters,
-    running_order,
-    unexpected_device,
-    unexpected_shape,
-)
+from xpnet.nets import assembly
 from xpnet.optimizers import Optimizer
 from xpnet.parameters import ParameterVector
 from xpnet.typing import Array, DTypeLike
@@ -91,21 +84,18 @@ class Network:
         if not isinstance(loss, Loss):
             raise TypeError(f"loss must be an xpnet.layers.Loss, got {type(loss).__name__}")
         self._check_connections()
-        self.slots = number_parameters(self.modules().values())
+        self.slots = assembly.number_parameters(self.modules().values())
         arrays = {slot.name: getattr(slot.layer, slot.attribute) for slot in self.slots}
         if device is None:
             device = get_device(next(iter(arrays.values()))) if arrays else Device("cpu")
         if dtype is None:
-            dtype = common_dtype(arrays)
+            dtype = assembly.common_dtype(arrays)
         self.params = ParameterVector({name: array.shape for name, array in arrays.items()}, dtype, Device(device))
         self.params.update(arrays)
         for layer in (*self.layers.values(), loss):
             layer.to(self.device, self.dtype)
-        self._order = row = running_order(self.layers.values())
-        # Backward ends at the first layer with parameters: the gradient of the network's input is not used.
-        first = next((i for i, layer in enumerate(row) if layer.parameters()), len(row))
-        self._first = row[first : first + 1]
-        self._behind_first = row[:first:-1] if self._first else []
+        self._order = assembly.running_order(self.layers.values())
+        self._behind_first, self._first = assembly.backward_order(self._order)
         self._bind()
 
     @property
@@ -298,7 +288,7 @@ class Network:
         ValueError
             If `file` has another format, or its names or shapes differ from this network's.
         """
-        arrays, buffers = current_names(load_arrays(file), self.slots), self.buffers()
+        arrays, buffers = assembly.current_names(load_arrays(file), self.slots), self.buffers()
         shapes = {name: array.shape for name, array in arrays.items()}
         wanted = self.params.shapes | {name: buffer.shape for name, buffer in buffers.items()}
         if shapes != wanted:
@@ -329,7 +319,7 @@ class Network:
         if is_on_host(x) and self.device.name == "cpu":
             return np.asarray(x)
         if not self.device.holds(x):
-            raise unexpected_device(type(self).__name__, self.device, name, x)
+            raise assembly.unexpected_device(type(self).__name__, self.device, name, x)
         return x
 
     def as_input(self, x: Any) -> Array:
@@ -339,7 +329,7 @@ class Network:
         if x.dtype != dtype:
             x = kernels.as_floats(x, dtype)
         if self.input_shape is not None and x.shape[1:] != self.input_shape:
-            raise unexpected_shape(type(self).__name__, x.shape, self.input_shape)
+            raise assembly.unexpected_shape(type(self).__name__, x.shape, self.input_shape)
         return x
 
     def input_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -371,10 +361,7 @@ class Network:
     def loss_of(self, scores: Array, t: Array) -> Array:
         """Return the loss of scores, with the penalty of weight decay."""
         loss = call(self.last_layer, "forward", scores, t)
-        if not self.weight_decay_lambda:
-            return loss
-        squares = sum(kernels.squared_norm(W) for W in self._decaying(self.params))
-        return loss + squares * (0.5 * self.weight_decay_lambda)
+        return loss + assembly.penalty(self.params, self.weight_decay_lambda) if self.weight_decay_lambda else loss
 
     def collect_gradients(self, grads: ParameterVector) -> None:
         """Copy the gradients that layers did not write into `grads`, and add those of the weight decay."""
@@ -387,11 +374,7 @@ class Network:
     def add_weight_decay(self, grads: ParameterVector) -> None:
         """Add the gradient of the weight decay, lambda W, in place."""
         if self.weight_decay_lambda:
-            for W, dW in zip(self._decaying(self.params), self._decaying(grads), strict=True):
-                dW += W * self.weight_decay_lambda
-
-    def _decaying(self, vector: ParameterVector) -> list[Array]:
-        return [values for name, values in vector.items() if name.startswith("W")]
+            assembly.add_penalty_gradient(grads, self.params, self.weight_decay_lambda)
 
     def _check_connections(self) -> None:
         """Raise a ValueError if the layers do not fit together, before any layer is changed."""

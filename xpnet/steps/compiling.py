@@ -1,7 +1,5 @@
 """Choice of the gradient, runners and backend of a network's training steps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from xpnet import kernels

@@ -1,7 +1,5 @@
 """Arrays that layers make in their first step, and write into in all that follow."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 from collections.abc import Iterator

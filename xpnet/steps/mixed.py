@@ -1,7 +1,5 @@
 """Mixed precision: layers compute in float16, parameters stay in float32 (Micikevicius et al., 2018)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Training loop of section 5.7.4, with the interface of the book's ``Trainer``."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Iterable, Mapping
