@@ -67,8 +67,7 @@ class Network:
     params: ParameterVector
     input_shape: tuple[int, ...] | None = None
     weight_decay_lambda: float = 0.0
-    """Strength of the L2 penalty on weights: L + lambda / 2 * sum of W^2, over all parameters ``W...`` (section
-    6.4.2)."""
+    """Strength of the L2 penalty, L + lambda / 2 * sum of W^2, over all parameters ``W...`` (section 6.4.2)."""
 
     def __init__(
         self,
