@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import os
 import pty
@@ -408,3 +409,14 @@ def test_the_installed_command_is_the_module():
         pytest.skip("xpnet is not installed, only on the path")
     done = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
     assert "gradcheck" in done.stdout
+
+
+def test_a_backend_that_is_not_installed_is_named_with_its_extra(xp, tmp_path, monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *args: None if name == "numba" else find_spec(name))
+    status, _, err = xp("train", "--backend", "numba", "--steps", 5)
+    assert (status, err) == (
+        1,
+        "xpnet: error: the backend 'numba' needs Numba; install it with pip install 'xpnet[numba]'\n",
+    )
+    assert not (tmp_path / "runs").exists()

@@ -321,7 +321,8 @@ def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one p
         where = f": {error.filename}" if error.filename else ""
         return _fail(f"{error.strerror or error}{where}", 1)
     except ModuleNotFoundError as error:
-        return _fail(f"{error.name} is not installed; install it with pip install {error.name}", 1)
+        missing = f"{error.name} is not installed; install it with pip install {error.name}"
+        return _fail(missing if error.name else str(error), 1)
     except (ValueError, FloatingPointError, xpnet.DeviceError) as error:
         return _fail(str(error), 1)
     except MemoryError as error:

@@ -1,6 +1,6 @@
-"""Training steps: how a gradient is got from one minibatch, and how steps are driven.
+"""Training steps: computation of a minibatch's gradient, and runners that drive the steps.
 
-Two questions are separate, and answered by objects that are put together in one place, `compile_step`.
+The two are separate objects. `compile_step` is the one place that puts them together.
 
 - A `Gradient` computes the gradient of a minibatch: in full precision (`step.FullPrecision`), or in float16
   (`mixed.MixedPrecision`).

@@ -1,9 +1,9 @@
 """Training steps as a CUDA graph: captured once, launched again and again.
 
-A launched graph asks the CPU for nothing, where a step by itself is some fifteen launches of kernels, each of which
-takes the CPU longer than the GPU. But it always does the same, with the same memory. So whatever changes from step to
-step lies in arrays: minibatches and the optimizer's numbers are copied there before a launch, and the losses are copied
-away behind it.
+A step by itself is some fifteen kernel launches, each of which takes the CPU longer than the GPU. A graph is one
+launch. But a graph always repeats the same kernels with the same memory. So everything that changes from step to step
+lies in arrays. Minibatches and the optimizer's numbers are copied there before a launch. The losses are copied out
+after it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from xpnet.typing import Array
 __all__ = ["CudaGraph"]
 
 WARM_UP = 2
-"""Steps taken before a capture: they make the arrays that the graph writes into, and fill its pool."""
+"""Steps before a capture. They allocate the arrays of the graph, and fill its memory pool."""
 
 
 class CudaGraph:
@@ -42,9 +42,9 @@ class CudaGraph:
         self.steps, self.optimizer, self.device = steps, steps.optimizer, steps.gradient.net.device
         cuda = self.device.xp.cuda
         with self.device.activate():
-            # Blocking, so that it and the default stream wait for each other.
+            # A blocking stream: it and the default stream wait for each other.
             self._stream = cuda.Stream()
-            # A graph's temporaries are free between launches, but only for graphs: nobody else has this pool.
+            # A pool for graphs alone: their temporaries are free between launches, and no other code may reuse them.
             self._pool = cuda.MemoryPool()
         self.graphs: dict[tuple[int, ...], _Graph] = {}
         self._basis: list[Any] = []
@@ -52,7 +52,7 @@ class CudaGraph:
         self._possible = True
 
     def run(self, batches: Minibatches, losses: Array, on_taken: Callable[[int], None]) -> int:
-        # In memory of the caller's, which no launch writes over.
+        # Allocated from the caller's pool: a launch overwrites free memory of the graphs' own pool.
         coefficients = self._coefficients(len(batches), losses.dtype)
         with self._own_stream():
             done = 0
@@ -76,7 +76,7 @@ class CudaGraph:
         return self.device.asarray(np.array(rows, dtype).reshape(steps, -1))
 
     def _graph(self, batches: Minibatches, coefficients: Array) -> _Graph | None:
-        """Return the graph of so many steps on these data; None while there can be none."""
+        """Return the graph for these minibatches; None before the warm-up, or if a capture has failed."""
         basis = [batches.x, batches.t, self.optimizer.fixed_settings(), *self.optimizer.state.values()]
         if not _same(basis, self._basis):
             self.graphs, self._basis, self._taken = {}, basis, Counter()
@@ -102,7 +102,7 @@ class CudaGraph:
 
     @contextlib.contextmanager
     def _own_stream(self) -> Iterator[None]:
-        """Work on this object's stream and memory: behind what was queued before, and before what will be behind."""
+        """Context on this runner's stream and pool, between the caller's earlier and later work."""
         cuda = self.device.xp.cuda
         callers = cuda.get_current_stream()
         self._stream.wait_event(callers.record())
@@ -114,7 +114,7 @@ class CudaGraph:
 
 
 class _Graph:
-    """Some steps, captured on a stream, and the arrays that they read from and write to."""
+    """Captured steps, with their input and output arrays."""
 
     def __init__(self, steps: OneByOne, stream: Any, batches: Minibatches, coefficients: Array) -> None:
         xp = steps.gradient.net.device.xp
@@ -124,7 +124,7 @@ class _Graph:
         try:
             steps.take(Minibatches(batches.x, batches.t, self.indices), self.losses, self.coefficients)
         except Exception:
-            with contextlib.suppress(Exception):  # what has failed leaves nothing to end
+            with contextlib.suppress(Exception):  # a failed capture may have ended already
                 stream.end_capture()
             raise
         self.captured = stream.end_capture()
@@ -137,14 +137,14 @@ class _Graph:
 
 
 def _same(now: list[Any], before: list[Any]) -> bool:
-    """Tell whether these are the same arrays and mappings of settings as before."""
+    """Whether arrays are identical and settings equal."""
     return len(now) == len(before) and all(
         a == b if isinstance(a, dict) and isinstance(b, dict) else a is b for a, b in zip(now, before, strict=True)
     )
 
 
 def _culprit(error: Exception) -> str:
-    """Return the name of the layer that an exception comes from."""
+    """Return the name of the layer that raised an exception."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     owners = [frame.f_locals.get("self") for frame in reversed(frames)]
     return next((owner.name for owner in owners if isinstance(owner, Layer)), "the step")

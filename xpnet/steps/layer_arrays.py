@@ -1,4 +1,4 @@
-"""Arrays that layers make in their first step, and write into in all that follow."""
+"""Arrays of the layers, allocated in the first step and reused in the next ones."""
 
 import contextlib
 import itertools
@@ -13,19 +13,18 @@ from xpnet.typing import Array
 __all__ = ["LayerArrays", "recorded_arrays"]
 
 LayerArrays = dict[Layer, dict[str, Array]]
-"""What `Layer.out` is to be, for each layer of a network."""
+"""`Layer.out` for each layer of a network."""
 
 RESULTS = {"forward": "y", "backward": "dx"}
-"""The name in `Layer.out` of what a method returns."""
+"""Names in `Layer.out` of the results, by method."""
 
 
 @contextlib.contextmanager
 def recorded_arrays(net: Network) -> Iterator[LayerArrays]:
-    """Context of one step, at whose end the yielded mapping holds the arrays that the layers made.
+    """Context of one step. At its end the yielded mapping holds the arrays of the layers.
 
-    These are what forward and backward returned, and what forward saved. A layer that can write over what it is given
-    gets the array of the layer that gave it, where that layer has no more use for it (`Layer.in_place`,
-    `Layer.hands_over`).
+    These are the results of forward and backward, and the saved arrays. A layer with `Layer.in_place` shares the array
+    of a neighbour with `Layer.hands_over`, and overwrites it.
     """
     layers = (*net.modules().values(), net.last_layer)
     made: LayerArrays = {layer: {} for layer in layers}
@@ -46,12 +45,12 @@ def recorded_arrays(net: Network) -> Iterator[LayerArrays]:
             given, own = made[giver].get(name), made[taker].get(name)
             if _holds(giver, "hands_over") and _holds(taker, "in_place") and given is not None and own is not None:
                 shared[id(own)] = given
-    for arrays in made.values():  # the layer behind may have saved what it was given
+    for arrays in made.values():  # the next layer may have saved its input
         arrays.update({name: shared.get(id(array), array) for name, array in arrays.items()})
 
 
 def _holds(layer: Layer, name: str) -> bool:
-    """Whether a layer has a property that its class declares: a subclass with passes of its own has not."""
+    """Whether a declared property holds for a layer. It does not for a subclass that overrides a pass."""
     cls, passes = type(layer), {"forward", "backward", "backward_parameters"}
     owner = next(base for base in cls.__mro__ if name in vars(base))
     is_own = not vars(layer).keys() & passes and all(getattr(cls, p) is getattr(owner, p) for p in passes)

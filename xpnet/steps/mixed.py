@@ -14,16 +14,16 @@ __all__ = ["MixedPrecision"]
 
 FIRST_SCALE = 2.0**16
 GROWTH_INTERVAL = 2000
-"""Of the loss scale, as in PyTorch's ``GradScaler``: its first value, and after how many good steps it is doubled."""
+"""First loss scale, and the number of good steps after which it is doubled, as in PyTorch's ``GradScaler``."""
 
 
 class MixedPrecision:
     """The gradient of a minibatch computed in float16, for a network that stays in float32; see `Gradient`.
 
-    A twin of the network, with rounded parameters, runs forward and backward. The parameters themselves are updated,
-    to which small updates are not lost. The loss is computed in float32. Its gradient is multiplied by a scale before
-    it goes back, so that it does not vanish below float16's smallest numbers. Where a gradient then exceeds the
-    largest, the step is skipped and the scale halved; after 2,000 good steps in a row it is doubled.
+    A twin of the network, with rounded parameters, runs forward and backward. The update changes the float32
+    parameters, so small updates are not lost. The loss is computed in float32. A loss scale multiplies its gradient,
+    which would otherwise underflow in float16. If a gradient overflows, the step is skipped and the scale halved. After
+    2,000 good steps in a row the scale is doubled.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class MixedPrecision:
     Raises
     ------
     TypeError
-        If the optimizer has an ``update`` of its own, which cannot be taken back.
+        If the optimizer overrides ``update``: such an update cannot be undone.
     """
 
     def __init__(self, net: Network, optimizer: Optimizer) -> None:
@@ -52,7 +52,7 @@ class MixedPrecision:
         self.trained, self.optimizer = net, optimizer
         self.net = twin = net.copy().to(dtype="float16")
         twin.last_layer = net.last_layer
-        twin.weight_decay_lambda = 0.0  # it is added to the gradient in float32
+        twin.weight_decay_lambda = 0.0  # weight decay is added in float32
         for layer, owner in zip(twin.modules().values(), net.modules().values(), strict=True):
             vars(layer).update({name: getattr(owner, name) for name in owner.buffer_names})
         self.layer_grads = twin.params.zeros_like()
@@ -62,7 +62,7 @@ class MixedPrecision:
 
     def compute(self, x: Array, t: Array) -> Array:
         trained, twin, grads = self.trained, self.net, self.grads
-        with np.errstate(over="ignore", invalid="ignore"):  # `update` looks for what is not finite
+        with np.errstate(over="ignore", invalid="ignore"):  # `update` checks for overflow
             twin.params.update(trained.params)
             loss = trained.loss_of(twin.predict(x, True).astype(trained.dtype), t)
             twin.backward((call(trained.last_layer, "backward") * self.scale).astype(twin.dtype))
@@ -73,7 +73,7 @@ class MixedPrecision:
         return loss
 
     def update(self, coefficients: Coefficients | None) -> None:
-        """Update where the gradient is finite, without asking the device whether it is, and adapt the scale."""
+        """Update if the gradient is finite, and adapt the scale. The device decides; the host does not wait."""
         xp, params, optimizer = self.trained.device.xp, self.trained.params, self.optimizer
         finite = xp.isfinite(self.grads.flat).all()
         kept = [optimizer.remembered(quantity, params) for quantity in optimizer.state_names]

@@ -67,7 +67,7 @@ class Trainer:
     history : History
         Losses and evaluations so far.
     current_iter, max_iter, iter_per_epoch : int
-        Steps so far, steps in all, and steps per epoch.
+        Steps so far, steps in all, and steps per epoch, rounded down.
     train_loss_list, train_acc_list, test_acc_list : list of float
         The history under the book's names.
 
