@@ -576,3 +576,16 @@ class TestAssignment:
         layer, W = Affine.from_sizes(6, 5, rng=0), rng.random((6, 5))
         layer.W = W
         assert layer.W is W
+
+
+@pytest.mark.parametrize("value", [None, [1.0, 2.0]])
+def test_a_declared_parameter_that_is_no_array_is_named(value):
+    class Forgetful(Layer):
+        parameter_names = ("scale",)
+
+        def __init__(self):
+            if value is not None:
+                self.scale = value
+
+    with pytest.raises(TypeError, match="Forgetful declares the parameter 'scale', which must be an array"):
+        Sequential([Forgetful()])

@@ -52,12 +52,22 @@ def number_parameters(layers: Iterable[Layer]) -> list[Slot]:
 
     That is one more than the highest among its own attribute names so far: an embedding and an affine layer have W1;
     W2, b2; a batch normalisation behind them gamma1, beta1.
+
+    Raises
+    ------
+    TypeError
+        If a layer has not set a parameter that it declares.
     """
     numbers: Counter[str] = Counter()
     slots = []
     for layer in layers:
         number = 1 + max((numbers[attribute] for attribute in layer.parameter_names), default=0)
         for attribute in layer.parameter_names:
+            if not hasattr(getattr(layer, attribute, None), "shape"):
+                raise TypeError(
+                    f"{layer.name} declares the parameter {attribute!r}, which must be an array: "
+                    f"set self.{attribute} in its __init__"
+                )
             numbers[attribute] = number
             slots.append(Slot(layer, attribute, f"d{attribute}", f"{attribute}{number}"))
     return slots
