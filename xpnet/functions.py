@@ -14,14 +14,15 @@ from xpnet.typing import Array, DTypeLike
 from xpnet.windows import col2im, im2col
 
 __all__ = [
+    "as_floating",
     "check_ids",
     "check_labels",
     "check_probabilities",
+    "class_ids",
     "col2im",
     "cross_entropy_error",
     "erf",
     "floating",
-    "has_class_ids",
     "identity_function",
     "im2col",
     "indicate_classes",
@@ -41,6 +42,13 @@ __all__ = [
 ]
 
 
+def as_floating(x: Array) -> Array:
+    """Return `x` as an array of floats: integers and booleans in float64, floats in their own dtype."""
+    if type(x) is not np.ndarray and is_on_host(x):  # all layers call this: the usual case makes no call
+        x = np.asarray(x)
+    return x if x.dtype.kind == "f" else x.astype("float64")
+
+
 def identity_function(x: Array) -> Array:
     """Return `x` unchanged, the output activation of a regression network."""
     return x
@@ -58,8 +66,7 @@ def sigmoid(x: Array, out: Array | None = None) -> Array:
     Computed from e = exp(-|x|) <= 1, as 1 / (1 + e) for x >= 0 and e / (1 + e) for x < 0. So no x overflows, and small
     results keep their relative precision. For integers the result is float64.
     """
-    xp = get_array_module(x)
-    x = xp.asarray(x)
+    xp, x = get_array_module(x), as_floating(x)
     e = xp.exp(-abs(x))
     return xp.divide(xp.where(x >= 0, 1.0, e), 1.0 + e, out=out)
 
@@ -69,8 +76,7 @@ def softplus(x: Array, out: Array | None = None) -> Array:
 
     Computed as max(x, 0) + log(1 + exp(-|x|)). So no x overflows, and small results keep their relative precision.
     """
-    xp = get_array_module(x)
-    x = xp.asarray(x)
+    xp, x = get_array_module(x), as_floating(x)
     return xp.add(xp.maximum(x, 0), xp.log1p(xp.exp(-abs(x))), out=out)
 
 
@@ -86,15 +92,14 @@ def erf(x: Array) -> Array:
     larger z. Cody uses the latter up to 4. Beyond 4, erfc(z) < 2e-8, so it is still accurate enough for 1 - erfc(z).
     From z = 6 on the result is 1.
     """
-    xp = get_array_module(x)
-    x = xp.asarray(x)
+    xp, x = get_array_module(x), as_floating(x)
     single = x.astype(np.result_type(x.dtype, "float32"), copy=False)
     z = xp.minimum(abs(single), 6.0)
     squared = z * z
     near = single * (_polynomial(_ERF[0], squared) / _polynomial(_ERF[1], squared))
     far = 1.0 - xp.exp(-squared) * (_polynomial(_ERFC[0], z) / _polynomial(_ERFC[1], z))
     y = xp.where(z <= 0.46875, near, xp.copysign(far, single))
-    return y.astype(x.dtype, copy=False) if x.dtype.kind == "f" else y
+    return y.astype(x.dtype, copy=False)
 
 
 def relu(x: Array) -> Array:
@@ -107,8 +112,7 @@ def softmax(x: Array, axis: int = -1, out: Array | None = None) -> Array:
 
     Subtracting the maximum does not change the result; it keeps the exponentials from overflow (section 3.5.2).
     """
-    xp = get_array_module(x)
-    x = xp.asarray(x)
+    xp, x = get_array_module(x), as_floating(x)
     e = xp.exp(x - x.max(axis=axis, keepdims=True))
     return xp.divide(e, e.sum(axis=axis, keepdims=True), out=out)
 
@@ -123,7 +127,7 @@ def softmax_cross_entropy(x: Array, t: Array, reduction: Literal["mean", "none"]
     x : (..., C)
         Scores.
     t : (..., C), or (...) integers
-        Labels per class or class ids, see `has_class_ids`. On the host an id outside [0, C) is an error. On a CUDA
+        Labels per class or class ids, see `class_ids`. On the host an id outside [0, C) is an error. On a CUDA
         device it makes the loss NaN, because a check would wait for the device.
     reduction : {"mean", "none"}, default "mean"
         ``"mean"`` returns the mean over the samples (NaN for an empty batch), ``"none"`` a loss per sample.
@@ -135,18 +139,21 @@ def softmax_cross_entropy(x: Array, t: Array, reduction: Literal["mean", "none"]
         Probabilities.
     """
     xp = get_array_module(x=x, t=t)
-    ids = has_class_ids(x, t)
+    ids = class_ids(x, t)
     columns = x.reshape(-1, x.shape[-1]).T.astype(floating(x.dtype), order="C")  # a copy, changed in place
     columns -= columns.max(axis=0)
-    if ids:
-        picked = _pick(columns, t)
+    if ids is not None:
+        picked = _pick(columns, ids)
     else:
         shares = _class_first(t.astype(columns.dtype, copy=False))
         picked, weight = (shares * columns).sum(axis=0), shares.sum(axis=0)
     xp.exp(columns, out=columns)
     total = columns.sum(axis=0)
     columns /= total
-    losses = xp.log(total) - picked if ids else xp.log(total) * weight - picked
+    losses = xp.log(total)
+    if ids is None:
+        losses *= weight
+    losses -= picked
     loss = losses.sum() * inverse_count(losses.size) if reduction == "mean" else losses.reshape(x.shape[:-1])
     return loss, columns.T.reshape(x.shape)
 
@@ -164,9 +171,9 @@ def cross_entropy_error(y: Array, t: Array) -> Array:
         Labels.
     """
     xp = get_array_module(y=y, t=t)
-    y, t = xp.asarray(y), xp.asarray(t)
-    ids = has_class_ids(y, t)
-    logs = xp.log(_pick(_class_first(y), t) + 1e-7) if ids else (t * xp.log(y + 1e-7)).sum(axis=-1)
+    y, t = as_floating(y), xp.asarray(t)
+    ids = class_ids(y, t)
+    logs = (t * xp.log(y + 1e-7)).sum(axis=-1) if ids is None else xp.log(_pick(_class_first(y), ids) + 1e-7)
     return logs.sum() * -inverse_count(logs.size)
 
 
@@ -185,8 +192,8 @@ def mean_squared_error(y: Array, t: Array) -> Array:
     ValueError
         If the shapes differ. Broadcasting would hide a mistake.
     """
-    xp = get_array_module(y=y, t=t)
-    y, t = xp.asarray(y), xp.asarray(t)
+    get_array_module(y=y, t=t)
+    y, t = as_floating(y), as_floating(t)
     if y.shape != t.shape:
         raise ValueError(f"mean_squared_error expected t of y's shape {y.shape}, got {t.shape}")
     batch = len(y) if y.ndim > 1 else 1
@@ -224,14 +231,14 @@ def one_hot(t: Array, num_classes: int | None = None, dtype: DTypeLike = "float3
     return (t[..., None] == xp.arange(num_classes)).astype(dtype)
 
 
-def has_class_ids(x: Array, t: Array) -> bool:
-    """Return whether labels are integer class ids, rather than a label per class, by shape and dtype.
+def class_ids(x: Array, t: Array) -> Array | None:
+    """Return the labels as class ids, (...); None if they are labels per class. Shape and dtype decide.
 
     Parameters
     ----------
     x : (..., C)
         Scores or probabilities.
-    t : (..., C) of any dtype, or (...) of integers
+    t : (..., C) of any dtype, or (...) or (..., 1) of integers
         Labels per class (one-hot or probabilities), or class ids.
 
     Raises
@@ -239,7 +246,7 @@ def has_class_ids(x: Array, t: Array) -> bool:
     ValueError
         If `t` is neither.
     """
-    return _is_class_ids(t, x.shape)
+    return _class_ids(t, x.shape)
 
 
 def check_labels(t: Array, shape: tuple[int, ...]) -> None:
@@ -250,8 +257,9 @@ def check_labels(t: Array, shape: tuple[int, ...]) -> None:
     ValueError
         If `t` is neither one-hot nor class ids for scores of this shape, or an id lies outside [0, C).
     """
-    if _is_class_ids(t, shape):
-        check_ids(t, shape[-1])
+    ids = _class_ids(t, shape)
+    if ids is not None:
+        check_ids(ids, shape[-1])
 
 
 def indicate_classes(t: Array, num_classes: int, dtype: DTypeLike) -> Array:
@@ -373,16 +381,13 @@ def _pick(columns: Array, t: Array) -> Array:
     return picked if valid is None else xp.where(valid, picked, math.nan)
 
 
-def _is_class_ids(t: Array, scores: tuple[int, ...]) -> bool:
+def _class_ids(t: Array, scores: tuple[int, ...]) -> Array | None:
     if t.shape == scores:
-        return False
-    if t.shape == scores[:-1] and t.dtype.kind in "iu":
-        return True
-    hint = ""
-    if t.shape == scores[:-1]:
-        hint = "; class ids must be integers, see t.astype('int64')"
-    elif t.shape == (*scores[:-1], 1):
-        hint = "; drop its last axis with t[..., 0]"
+        return None
+    has_ids = t.shape in (scores[:-1], (*scores[:-1], 1))
+    if has_ids and t.dtype.kind in "iu":
+        return t.reshape(scores[:-1])
+    hint = "; class ids must be integers, see t.astype('int64')" if has_ids else ""
     raise ValueError(
         f"labels t must be one-hot of shape {scores} or integer class ids of shape {scores[:-1]}, "
         f"got shape {t.shape} of {t.dtype}{hint}"

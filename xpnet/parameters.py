@@ -57,7 +57,7 @@ class ParameterVector(MutableMapping[str, Array]):
     def __init__(
         self, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike = "float32", device: Device | None = None
     ) -> None:
-        dtype = np.dtype(dtype)
+        dtype = np.dtype(dtype).newbyteorder("=")
         if dtype.kind != "f":
             raise TypeError(f"parameters must have a floating dtype, got {dtype}")
         self.shapes = dict(shapes)

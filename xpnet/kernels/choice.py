@@ -42,11 +42,11 @@ def choose_backend(name: Backend | None, dtype: DTypeLike, gains: bool = False) 
     """
     if name is not None and name not in get_args(Backend):
         raise ValueError(f"backend must be one of {', '.join(map(repr, get_args(Backend)))}, got {name!r}")
-    known, installed = np.dtype(dtype) != "float16", importlib.util.find_spec("numba") is not None
+    known, installed = np.dtype(dtype) in (np.float32, np.float64), importlib.util.find_spec("numba") is not None
     if name is None:
         return "numba" if gains and known and installed else "numpy"
     if name == "numba" and not known:
-        raise ValueError("the backend 'numba' computes in float32 and float64, got float16; use 'numpy'")
+        raise ValueError(f"the backend 'numba' computes in float32 and float64, got {np.dtype(dtype)}; use 'numpy'")
     if name == "numba" and not installed:
         raise ModuleNotFoundError("the backend 'numba' needs Numba; install it with pip install 'xpnet[numba]'")
     return name

@@ -233,9 +233,10 @@ def softmax_cross_entropy_gradient(y: Array, t: Array, scale: Array | float, out
     If a row of t does not sum to 1, its y is multiplied by that sum.
     """
     xp = get_array_module(y)
-    if functions.has_class_ids(y, t):
+    ids = functions.class_ids(y, t)
+    if ids is not None:
         dx = xp.multiply(y, scale, out=out)
-        dx.reshape(-1, dx.shape[-1])[xp.arange(t.size), t.reshape(-1)] -= scale
+        dx.reshape(-1, dx.shape[-1])[xp.arange(ids.size), ids.reshape(-1)] -= scale
         return dx
     t = t.astype(y.dtype, copy=False)
     return xp.multiply(y * t.sum(axis=-1, keepdims=True) - t, scale, out=out)

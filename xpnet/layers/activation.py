@@ -68,7 +68,7 @@ class LeakyRelu(Layer):
         self.negative_slope = float(negative_slope)
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        xp, y = get_array_module(x), self.out.get("y")
+        xp, x, y = get_array_module(x), functions.as_floating(x), self.out.get("y")
         self.mask = xp.greater(x, 0, out=self.out.get("mask"))
         return xp.maximum(x, xp.multiply(x, self.negative_slope, out=y), out=y)
 
@@ -103,10 +103,10 @@ class Elu(Layer):
         self.alpha = float(alpha)
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        xp, y = get_array_module(x), self.out.get("y")
+        xp, x, y = get_array_module(x), functions.as_floating(x), self.out.get("y")
         below = xp.expm1(xp.minimum(x, 0, out=y), out=y)
-        self.y = xp.add(xp.multiply(below, self.alpha, out=y), xp.maximum(x, 0), out=y)
-        return self.y
+        self.y = y = xp.add(xp.multiply(below, self.alpha, out=y), xp.maximum(x, 0), out=y)
+        return y
 
     def backward(self, dout: Array) -> Array:
         xp = get_array_module(dout=dout, y=self.y)
@@ -130,8 +130,8 @@ class Sigmoid(Layer):
     samplewise = True
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        self.y = functions.sigmoid(x, out=self.out.get("y"))
-        return self.y
+        self.y = y = functions.sigmoid(x, out=self.out.get("y"))
+        return y
 
     def backward(self, dout: Array) -> Array:
         xp = get_array_module(dout=dout, y=self.y)
@@ -152,8 +152,8 @@ class Tanh(Layer):
     samplewise = True
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        self.y = get_array_module(x).tanh(x, out=self.out.get("y"))
-        return self.y
+        self.y = y = get_array_module(x).tanh(functions.as_floating(x), out=self.out.get("y"))
+        return y
 
     def backward(self, dout: Array) -> Array:
         xp, dx = get_array_module(dout=dout, y=self.y), self.out.get("dx")
@@ -174,8 +174,8 @@ class Softplus(Layer):
     samplewise = True
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        self.y = functions.softplus(x, out=self.out.get("y"))
-        return self.y
+        self.y = y = functions.softplus(x, out=self.out.get("y"))
+        return y
 
     def backward(self, dout: Array) -> Array:
         xp, dx = get_array_module(dout=dout, y=self.y), self.out.get("dx")
@@ -199,10 +199,11 @@ class _Gated(Layer):
 
     def forward(self, x: Array, train: bool = True) -> Array:
         xp = get_array_module(x)
-        x = xp.maximum(x, -self.FLAT)
-        self.x = xp.minimum(x, self.FLAT, out=self.out.get("x"))
-        self.gate = self._gate(self.x)
-        return xp.multiply(x, self.gate, out=self.out.get("y"))
+        x = xp.maximum(functions.as_floating(x), -self.FLAT)
+        clipped = xp.minimum(x, self.FLAT, out=self.out.get("x"))
+        gate = self._gate(clipped)
+        self.x, self.gate = clipped, gate
+        return xp.multiply(x, gate, out=self.out.get("y"))
 
     def backward(self, dout: Array) -> Array:
         xp, dx = get_array_module(dout=dout, x=self.x), self.out.get("dx")
@@ -288,8 +289,8 @@ class Softmax(Layer):
     samplewise = True
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        self.y = functions.softmax(x, out=self.out.get("y"))
-        return self.y
+        self.y = y = functions.softmax(x, out=self.out.get("y"))
+        return y
 
     def backward(self, dout: Array) -> Array:
         xp, dx = get_array_module(dout=dout, y=self.y), self.out.get("dx")

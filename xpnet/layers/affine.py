@@ -5,7 +5,7 @@ from typing import Self
 
 import numpy as np
 
-from xpnet import initializers, kernels
+from xpnet import functions, initializers, kernels
 from xpnet.device import get_array_module
 from xpnet.layers.base import Layer
 from xpnet.typing import Array, DTypeLike, Seed
@@ -74,11 +74,13 @@ class Affine(Layer):
 
     def forward(self, x: Array, train: bool = True) -> Array:
         get_array_module(x=x, W=self.W)
-        self.x, self.x_shape = x, x.shape
-        if self.x_shape[1:] != self.W.shape[:1]:
-            self.output_shape(self.x_shape[1:])
-            self.x = x.reshape(x.shape[0], self.W.shape[0])
-        return kernels.matmul(self.x, self.W, self.out.get("y"), bias=self.b)
+        rows = functions.as_floating(x)
+        if x.shape[1:] != self.W.shape[:1]:
+            self.output_shape(x.shape[1:])
+            rows = rows.reshape(x.shape[0], self.W.shape[0])
+        y = kernels.matmul(rows, self.W, self.out.get("y"), bias=self.b)
+        self.x, self.x_shape = rows, x.shape
+        return y
 
     def backward(self, dout: Array) -> Array:
         self.backward_parameters(dout)
@@ -101,9 +103,10 @@ class Affine(Layer):
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(shape) == 0 or math.prod(shape) != self.W.shape[0]:
             got = f"(N, {', '.join(map(str, shape))})" if shape else "one without a feature axis"
+            hint = "; samples of one feature need its axis: x[:, None]" if self.W.shape[0] == 1 and not shape else ""
             raise ValueError(
                 f"{self.name} expected x of shape (N, {self.W.shape[0]}), or (N, ...) with as many values a sample, "
-                f"got {got}; a single sample needs a batch axis: x[None]"
+                f"got {got}{hint or '; a single sample needs a batch axis: x[None]'}"
             )
         return (self.W.shape[1],)
 

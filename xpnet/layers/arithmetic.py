@@ -99,9 +99,9 @@ class DivLayer(Layer):
     def forward(self, x: Array, y: Array) -> Array:  # type: ignore[override]
         get_array_module(x=x, y=y)
         self.x_shape = np.shape(x)
-        self.y = y
-        self.z = x / y
-        return self.z
+        z = x / y
+        self.y, self.z = y, z
+        return z
 
     def backward(self, dout: Array) -> tuple[Array, Array]:
         get_array_module(dout=dout, z=self.z)
@@ -126,9 +126,9 @@ class PowLayer(Layer):
     def forward(self, x: Array, y: Array) -> Array:  # type: ignore[override]
         get_array_module(x=x, y=y)
         self.x = x
-        self.y = y
-        self.z = x**y
-        return self.z
+        z = x**y
+        self.y, self.z = y, z
+        return z
 
     def backward(self, dout: Array) -> tuple[Array, Array]:
         xp = get_array_module(dout=dout, z=self.z)

@@ -297,8 +297,8 @@ class Loss(Layer):
         if not self.classifies:
             raise TypeError(f"{type(self).__name__} ends a regression, which has a loss but no accuracy")
         xp = get_array_module(x=x, t=t)
-        ids = t if functions.has_class_ids(x, t) else xp.argmax(t, axis=-1)
-        return xp.argmax(x, axis=-1) == ids
+        ids = functions.class_ids(x, t)
+        return xp.argmax(x, axis=-1) == (xp.argmax(t, axis=-1) if ids is None else ids)
 
     def check_labels(self, t: Array, shape: tuple[int, ...]) -> None:
         """Check labels for scores of the given shape; by default, class ids or a label per class.

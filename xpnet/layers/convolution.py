@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from xpnet import initializers, kernels
+from xpnet import functions, initializers, kernels
 from xpnet.device import get_array_module
 from xpnet.layers.base import Layer
 from xpnet.typing import Array, DTypeLike, Seed
@@ -122,22 +122,22 @@ class Convolution(Layer):
         xp = get_array_module(x=x, W=self.W)
         F, down, across = self.output_shape(x.shape[1:])
         N = x.shape[0]
-        self.x_shape = x.shape
-        self.x = self.windows.padded(samples_last(x), self.out.get("x"))
-        columns = self.out.get("columns")
-        if columns is None:
+        images = self.windows.padded(samples_last(functions.as_floating(x)), self.out.get("x"))
+        memory = self.out.get("columns")
+        if memory is None:
             row = math.prod(self.W.shape[1:]) * self.groups * across * N
-            at_a_time = max(kernels.scratch_size(x) // max(row * x.itemsize, 1), 1)
-            columns = xp.empty(row * min(at_a_time, down), x.dtype)
-        self.columns = columns
+            at_a_time = max(kernels.scratch_size(images) // max(row * images.itemsize, 1), 1)
+            memory = xp.empty(row * min(at_a_time, down), images.dtype)
         y = self.out.get("y")
-        y = xp.empty((F, down, across, N), np.result_type(x.dtype, self.W.dtype)) if y is None else samples_last(y)
+        y = xp.empty((F, down, across, N), np.result_type(images, self.W.dtype)) if y is None else samples_last(y)
         W, b, places = self._grouped(self.W), self._grouped(self.b), self._grouped(y)
-        self.held: range | None = None  # output rows whose columns are in self.columns
-        for rows, block, columns in self._blocks():
-            self._gather(rows, columns)
+        rows = None
+        for rows, block, columns in self._blocks(x.shape, memory):
+            self._gather(images, rows, columns)
             kernels.batched_matmul(W, self._as_matrices(columns), out=places[:, :, block])
             xp.add(places[:, :, block], b, out=places[:, :, block])
+        # held: the output rows whose columns are in self.columns
+        self.x, self.x_shape, self.columns, self.held = images, x.shape, memory, rows
         return samples_first(y)
 
     def backward(self, dout: Array) -> Array:
@@ -150,7 +150,7 @@ class Convolution(Layer):
         dx[...] = 0.0
         W, places = self._grouped(self.W).transpose(0, 2, 1), self._grouped(samples_last(dout))
         self.held = None
-        for rows, block, columns in self._blocks():
+        for rows, block, columns in self._blocks(self.x_shape, self.columns):
             kernels.batched_matmul(W, places[:, :, block], out=self._as_matrices(columns))
             kernels.add_windows(columns, dx, self.windows, rows)
         return samples_first(dx)
@@ -167,8 +167,10 @@ class Convolution(Layer):
             self.dW = xp.empty(self.W.shape, self.W.dtype)  # in C order, whatever W's: it is written as a matrix
         dW, places = self._grouped(self.dW), self._grouped(dout)
         dW[...] = 0.0
-        for rows, block, columns in self._blocks():
-            self._gather(rows, columns)
+        for rows, block, columns in self._blocks(self.x_shape, self.columns):
+            if self.held != rows:  # forward had several blocks
+                self._gather(self.x, rows, columns)
+                self.held = rows
             dW += kernels.batched_matmul_transposed(places[:, :, block], self._as_matrices(columns))
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -185,8 +187,8 @@ class Convolution(Layer):
         except ValueError as error:
             raise ValueError(f"{self.name} expected larger images or more padding: {error}") from None
 
-    def _blocks(self) -> Iterator[tuple[range, slice, Array]]:
-        """Iterate over blocks of output rows.
+    def _blocks(self, x_shape: tuple[int, ...], memory: Array) -> Iterator[tuple[range, slice, Array]]:
+        """Iterate over blocks of output rows, as many rows as have their columns in `memory`.
 
         Yields
         ------
@@ -197,20 +199,18 @@ class Convolution(Layer):
         columns : (C, h, w, rows, W', N)
             Array for the columns of these positions, in the same memory for each block.
         """
-        _, down, across = self.output_shape(self.x_shape[1:])
-        N, C = self.x_shape[:2]
+        _, down, across = self.output_shape(x_shape[1:])
+        N, C = x_shape[:2]
         row = C * math.prod(self.windows.size) * across * N
-        at_a_time = self.columns.size // row if row else down
+        at_a_time = memory.size // row if row else down
         for start in range(0, down, at_a_time):
             rows = range(start, min(start + at_a_time, down))
-            columns = self.columns[: len(rows) * row].reshape(C, *self.windows.size, len(rows), across, N)
+            columns = memory[: len(rows) * row].reshape(C, *self.windows.size, len(rows), across, N)
             yield rows, slice(rows.start * across * N, rows.stop * across * N), columns
 
-    def _gather(self, rows: range, columns: Array) -> None:
-        """Build the columns of these rows, unless forward had one block and left them there."""
-        if self.held != rows:
-            columns[...] = self.windows.view(self.x)[:, :, :, rows.start : rows.stop]
-            self.held = rows
+    def _gather(self, images: Array, rows: range, columns: Array) -> None:
+        """Write the columns of these output rows."""
+        columns[...] = self.windows.view(images)[:, :, :, rows.start : rows.stop]
 
     def _as_matrices(self, columns: Array) -> Array:
         """Return columns (C, h, w, rows, W', N) as a matrix per group, (groups, C / groups * h * w, rows * W' * N)."""

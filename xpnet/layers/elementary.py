@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.device import get_array_module
-from xpnet.functions import inverse_count
+from xpnet.functions import as_floating, inverse_count
 from xpnet.layers.base import Layer
 from xpnet.typing import Array
 
@@ -24,8 +24,8 @@ class ExpLayer(Layer):
     samplewise = True
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        self.y = get_array_module(x).exp(x)
-        return self.y
+        self.y = y = get_array_module(x).exp(as_floating(x))
+        return y
 
     def backward(self, dout: Array) -> Array:
         get_array_module(dout=dout, y=self.y)
@@ -43,7 +43,7 @@ class LogLayer(Layer):
     samplewise = True
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        self.x = x
+        self.x = x = as_floating(x)
         return get_array_module(x).log(x)
 
     def backward(self, dout: Array) -> Array:
@@ -67,17 +67,17 @@ class _Reduction(Layer):
         self.axis = axis
         self.keepdims = keepdims
 
-    def _like_input(self, y: Any) -> Any:
+    def _like_input(self, y: Any, x_shape: tuple[int, ...]) -> Any:
         """Return `y` with the reduced axes at length 1, so that it broadcasts with the input."""
-        shape = list(self.x_shape)
+        shape = list(x_shape)
         axes = range(len(shape)) if self.axis is None else np.atleast_1d(self.axis)
         for axis in axes:
             shape[axis] = 1
         return get_array_module(y).asarray(y).reshape(shape)
 
-    def _count(self) -> int:
-        axes = range(len(self.x_shape)) if self.axis is None else np.atleast_1d(self.axis)
-        return int(np.prod([self.x_shape[axis] for axis in axes], dtype=int))
+    def _count(self, x_shape: tuple[int, ...]) -> int:
+        axes = range(len(x_shape)) if self.axis is None else np.atleast_1d(self.axis)
+        return int(np.prod([x_shape[axis] for axis in axes], dtype=int))
 
 
 class SumLayer(_Reduction):
@@ -89,15 +89,15 @@ class SumLayer(_Reduction):
     saved = ("x_shape", "y")
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        self.x_shape = np.shape(x)
-        self.y = get_array_module(x).asarray(x).sum(axis=self.axis, keepdims=self.keepdims)
-        return self.y
+        y = get_array_module(x).asarray(x).sum(axis=self.axis, keepdims=self.keepdims)
+        self.x_shape, self.y = np.shape(x), y
+        return y
 
     def backward(self, dout: Array) -> Array:
         xp = get_array_module(dout=dout, y=self.y)
         self._expect_dout(dout, np.shape(self.y))
         dout = xp.asarray(dout, dtype=self.y.dtype if self.y.dtype.kind == "f" else None)
-        return xp.broadcast_to(self._like_input(dout), self.x_shape) * 1
+        return xp.broadcast_to(self._like_input(dout, self.x_shape), self.x_shape) * 1
 
 
 class MeanLayer(SumLayer):
@@ -107,10 +107,10 @@ class MeanLayer(SumLayer):
     """
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        return super().forward(x) * inverse_count(self._count())
+        return super().forward(x) * inverse_count(self._count(np.shape(x)))
 
     def backward(self, dout: Array) -> Array:
-        return super().backward(dout) * inverse_count(self._count())
+        return super().backward(dout) * inverse_count(self._count(self.x_shape))
 
 
 class MaxLayer(_Reduction):
@@ -123,16 +123,14 @@ class MaxLayer(_Reduction):
 
     def forward(self, x: Array, train: bool = True) -> Array:
         x = get_array_module(x).asarray(x)
-        self.x_shape = x.shape
         y = x.max(axis=self.axis, keepdims=self.keepdims)
-        self.y_shape = y.shape
-        self.mask = x == self._like_input(y)
+        self.x_shape, self.y_shape, self.mask = x.shape, y.shape, x == self._like_input(y, x.shape)
         return y
 
     def backward(self, dout: Array) -> Array:
         get_array_module(dout=dout, mask=self.mask)
         self._expect_dout(dout, self.y_shape)
-        share = self._like_input(dout) * self.mask
+        share = self._like_input(dout, self.x_shape) * self.mask
         return share / self.mask.sum(axis=self.axis, keepdims=True).astype(share.dtype)
 
     def activation_pattern(self) -> Array:

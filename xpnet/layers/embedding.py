@@ -66,9 +66,9 @@ class Embedding(Layer):
         if x.dtype.kind not in "iu":
             raise TypeError(f"{self.name} expected integer ids, got dtype {x.dtype}; see x.astype('int64')")
         ids, valid = functions.valid_ids(x, len(self.W), f"ids for {self.name}")
-        self.ids = ids.astype("int64", copy=False)
+        self.ids = ids = ids.astype("int64", copy=False)
         y = self.out.get("y")
-        y = kernels.gather(self.W, self.ids, xp.empty(self.output_shape(x.shape), self.W.dtype) if y is None else y)
+        y = kernels.gather(self.W, ids, xp.empty(self.output_shape(x.shape), self.W.dtype) if y is None else y)
         return y if valid is None else xp.where(valid[..., None], y, math.nan)
 
     def backward(self, dout: Array) -> None:

@@ -27,7 +27,7 @@ class SoftmaxWithLoss(Loss):
     Notes
     -----
     ``forward(x, t)`` takes scores x of shape (N, C), or (C,) for a single sample, and labels t: one-hot or
-    probabilities of the shape of x, or integer class ids of shape (N,). In scores of shape (N, ..., C), each row of C
+    probabilities of the shape of x, or integer class ids of shape (N,) or (N, 1). In scores of shape (N, ..., C), each row of C
     is a sample. The loss is computed from the scores, not from y: it is exact for scores of any size.
     """
 
@@ -43,8 +43,9 @@ class SoftmaxWithLoss(Loss):
 
     def forward(self, x: Array, t: Array) -> Array:  # type: ignore[override]
         xp = get_array_module(x=x, t=t)
-        self.t = self._targets(x, xp.asarray(t))
-        loss, self.y = kernels.softmax_cross_entropy(x, self.t, self.out.get("y"))
+        t = self._targets(x, xp.asarray(t))
+        loss, self.y = kernels.softmax_cross_entropy(x, t, self.out.get("y"))
+        self.t = t
         return loss
 
     def forward_each(self, x: Array, t: Array) -> Array:
@@ -71,12 +72,13 @@ class SoftmaxWithLoss(Loss):
         if w is not None and len(w) != x.shape[-1]:
             raise ValueError(f"class_weight has {len(w)} weights, but x has scores for {x.shape[-1]} classes")
         xp = get_array_module(x=x, t=t, class_weight=x if w is None else w)
-        ids = functions.has_class_ids(x, t)
+        ids = functions.class_ids(x, t)
         dtype = functions.floating(x.dtype)
-        shares = functions.indicate_classes(t, x.shape[-1], dtype) if ids else t.astype(dtype)
+        shares = t.astype(dtype) if ids is None else functions.indicate_classes(ids, x.shape[-1], dtype)
         weights = 1.0 if w is None else w.astype(dtype, copy=False)
         samples = math.prod(x.shape[:-1])
-        total = samples / (shares * weights).sum() if ids and w is not None and samples else 1.0
+        is_weighted = ids is not None and w is not None and samples
+        total = samples / (shares * weights).sum() if is_weighted else 1.0
         smoothed = shares * (1.0 - self.label_smoothing) + self.label_smoothing / x.shape[-1]
         return xp.multiply(smoothed * weights, total)
 
@@ -102,8 +104,11 @@ class _Elementwise(Loss):
 
     def forward(self, x: Array, t: Array) -> Array:  # type: ignore[override]
         xp = get_array_module(x=x, t=t)
-        self.x, self.t = x, self._targets(xp.asarray(t), x.shape).astype(functions.floating(x.dtype), copy=False)
-        return self._each(self.x, self.t).sum() * functions.inverse_count(self._number(x.shape))
+        x = functions.as_floating(x)
+        t = self._targets(xp.asarray(t), x.shape).astype(x.dtype, copy=False)
+        loss = self._each(x, t).sum() * functions.inverse_count(self._number(x.shape))
+        self.x, self.t = x, t
+        return loss
 
     def forward_each(self, x: Array, t: Array) -> Array:
         get_array_module(x=x, t=t)
@@ -229,7 +234,7 @@ class HingeWithLoss(Loss):
 
     Notes
     -----
-    ``forward(x, t)`` takes scores x of shape (N, C) and labels t: class ids (N,), or one-hot of the shape of x (the
+    ``forward(x, t)`` takes scores x of shape (N, C) and labels t: class ids (N,) or (N, 1), or one-hot of the shape of x (the
     argmax counts). A class exactly at the margin, the kink, counts as outside.
     """
 
@@ -242,9 +247,11 @@ class HingeWithLoss(Loss):
 
     def forward(self, x: Array, t: Array) -> Array:  # type: ignore[override]
         xp = get_array_module(x=x, t=t)
-        self.share, excess = self._compare(x, xp.asarray(t), x)
-        self.near = excess > 0
-        return (excess * self.near).sum() * functions.inverse_count(x.size)
+        share, excess = self._compare(x, xp.asarray(t), x)
+        near = excess > 0
+        loss = (excess * near).sum() * functions.inverse_count(x.size)
+        self.share, self.near = share, near
+        return loss
 
     def forward_each(self, x: Array, t: Array) -> Array:
         xp = get_array_module(x=x, t=t)
@@ -262,7 +269,8 @@ class HingeWithLoss(Loss):
 
     def _compare(self, x: Array, t: Array, batch: Array) -> tuple[Any, Any]:
         """Return one-hot labels, and the distance of each class inside the margin (negative: outside)."""
-        ids = t if functions.has_class_ids(batch, t) else get_array_module(t).argmax(t, axis=-1)
+        ids = functions.class_ids(batch, t)
+        ids = get_array_module(t).argmax(t, axis=-1) if ids is None else ids
         share = functions.indicate_classes(ids, x.shape[-1], functions.floating(x.dtype))
         right = (x * share).sum(axis=-1, keepdims=True)
         return share, (x - right + self.margin) * (1.0 - share)

@@ -2,6 +2,7 @@
 
 import math
 
+from xpnet import functions
 from xpnet.device import get_array_module
 from xpnet.layers.base import Layer
 from xpnet.typing import Array
@@ -71,12 +72,11 @@ class BatchNormalization(Layer):
     def forward(self, x: Array, train: bool = True) -> Array:
         xp = get_array_module(x=x, gamma=self.gamma)
         self.output_shape(x.shape[1:])
-        values = self._by_feature(x)
+        values = self._by_feature(functions.as_floating(x))
         axes = self._axes(values)
         n = math.prod(values.shape[axis] for axis in axes)
-        self.over_batch = train and n > 0
-        self.x_shape = x.shape
-        if self.over_batch:
+        over_batch = train and n > 0
+        if over_batch:
             mean = values.mean(axis=axes, keepdims=True)
             centred = values - mean
             var = xp.square(centred).mean(axis=axes, keepdims=True)
@@ -85,10 +85,10 @@ class BatchNormalization(Layer):
                 self._average(self.running_var, var * (n / max(n - 1, 1)))
         else:
             centred, var = values - self._as_row(self.running_mean, values), self._as_row(self.running_var, values)
-        inverse = 1.0 / xp.sqrt(var + self.eps)
-        self.scale = self._as_row(self.gamma, values) * inverse
-        self.xn = centred * inverse
-        return (self.xn * self._as_row(self.gamma, values) + self._as_row(self.beta, values)).reshape(x.shape)
+        inverse, gamma = 1.0 / xp.sqrt(var + self.eps), self._as_row(self.gamma, values)
+        xn = centred * inverse
+        self.xn, self.scale, self.over_batch, self.x_shape = xn, gamma * inverse, over_batch, x.shape
+        return (xn * gamma + self._as_row(self.beta, values)).reshape(x.shape)
 
     def backward(self, dout: Array) -> Array:
         get_array_module(dout=dout, xn=self.xn)
@@ -159,11 +159,12 @@ class LayerNorm(Layer):
     def forward(self, x: Array, train: bool = True) -> Array:
         xp = get_array_module(x=x, gamma=self.gamma)
         self.output_shape(x.shape[1:])
-        axes = self._axes()
+        axes, x = self._axes(), functions.as_floating(x)
         centred = x - x.mean(axis=axes, keepdims=True)
-        self.inverse = 1.0 / xp.sqrt(xp.square(centred).mean(axis=axes, keepdims=True) + self.eps)
-        self.xn = centred * self.inverse
-        return self.xn * self.gamma + self.beta
+        inverse = 1.0 / xp.sqrt(xp.square(centred).mean(axis=axes, keepdims=True) + self.eps)
+        xn = centred * inverse
+        self.xn, self.inverse = xn, inverse
+        return xn * self.gamma + self.beta
 
     def backward(self, dout: Array) -> Array:
         get_array_module(dout=dout, xn=self.xn)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from xpnet import kernels
+from xpnet import functions, kernels
 from xpnet.device import get_array_module
 from xpnet.layers.base import Layer
 from xpnet.typing import Array, DTypeLike
@@ -70,15 +70,14 @@ class Pooling(_Pooling):
     saved = ("index", "x_shape")
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        shape = (len(x), *self.output_shape(x.shape[1:]))
-        self.x_shape = x.shape
-        x = samples_last(x)
+        shape, x_shape = (len(x), *self.output_shape(x.shape[1:])), x.shape
+        x = samples_last(functions.as_floating(x))
         y = self._buffer("y", shape, x.dtype, x)
         number = "uint8" if math.prod(self.windows.size) <= np.iinfo("uint8").max else "int32"
         index = self._buffer("index", shape, number, x)
         for slab in kernels.slabs(x):
             kernels.max_pool(x[slab], y[slab], index[slab], self.windows)
-        self.index = samples_first(index)
+        self.index, self.x_shape = samples_first(index), x_shape
         return samples_first(y)
 
     def backward(self, dout: Array) -> Array:
@@ -109,15 +108,15 @@ class AveragePooling(_Pooling):
     saved = ("x_shape",)
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        shape = (len(x), *self.output_shape(x.shape[1:]))
-        self.x_shape = x.shape
-        x = samples_last(x)
+        shape, x_shape = (len(x), *self.output_shape(x.shape[1:])), x.shape
+        x = samples_last(functions.as_floating(x))
         y = self._buffer("y", shape, x.dtype, x)
         y[...] = 0.0
         for _, places, pixels in self.windows.pixels(*x.shape[1:3]):
             part = y[:, *places]
             part += x[:, *pixels]
         y *= 1.0 / math.prod(self.windows.size)
+        self.x_shape = x_shape
         return samples_first(y)
 
     def backward(self, dout: Array) -> Array:
@@ -143,7 +142,7 @@ class GlobalAveragePooling(Layer):
     def forward(self, x: Array, train: bool = True) -> Array:
         self.output_shape(x.shape[1:])
         self.x_shape = x.shape
-        return x.mean(axis=(2, 3))
+        return functions.as_floating(x).mean(axis=(2, 3))
 
     def backward(self, dout: Array) -> Array:
         self._expect_dout(dout, self.x_shape[:2])

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from xpnet import functions
 from xpnet.device import get_array_module, get_device
 from xpnet.layers.base import Layer
 from xpnet.typing import Array, Seed
@@ -48,15 +49,16 @@ class Dropout(Layer):
         self.state: Array = np.random.default_rng(seed).integers(2**64, size=1, dtype="uint64")
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        xp = get_array_module(x)
+        xp, x = get_array_module(x), functions.as_floating(x)
         kept = 1.0 - self.dropout_ratio
         if not train:
             self.mask = None
             return x * kept if self.scale_at_test else x
         mask = self._random(x) >= math.ceil(self.dropout_ratio * 2**32)
         factor = 1.0 if self.scale_at_test else 1.0 / kept
-        self.mask = xp.multiply(mask, factor, out=self.out.get("mask"), dtype=x.dtype)
-        return xp.multiply(x, self.mask, out=self.out.get("y"))
+        mask = xp.multiply(mask, factor, out=self.out.get("mask"), dtype=x.dtype)
+        self.mask = mask
+        return xp.multiply(x, mask, out=self.out.get("y"))
 
     def backward(self, dout: Array) -> Array:
         if self.mask is None:

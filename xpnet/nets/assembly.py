@@ -1,5 +1,7 @@
 """Assembly of a network: names of parameters, their dtype, the order of layers, weight decay, errors."""
 
+from __future__ import annotations
+
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,14 +17,13 @@ from xpnet.parameters import ParameterVector
 from xpnet.typing import Array, DTypeLike
 
 __all__ = [
+    "Order",
     "Slot",
     "add_penalty_gradient",
-    "backward_order",
     "common_dtype",
     "current_names",
     "number_parameters",
     "penalty",
-    "running_order",
     "unexpected_device",
     "unexpected_shape",
 ]
@@ -50,8 +51,8 @@ class Slot(NamedTuple):
 def number_parameters(layers: Iterable[Layer]) -> list[Slot]:
     """Name the parameters of layers, in order, by attribute and the layer's number.
 
-    That is one more than the highest among its own attribute names so far: an embedding and an affine layer have W1;
-    W2, b2; a batch normalisation behind them gamma1, beta1.
+    That is one more than the highest among its own attribute names so far, or the next number that makes no name
+    twice: an embedding and an affine layer have W1; W2, b2; a batch normalisation behind them gamma1, beta1.
 
     Raises
     ------
@@ -59,9 +60,12 @@ def number_parameters(layers: Iterable[Layer]) -> list[Slot]:
         If a layer has not set a parameter that it declares.
     """
     numbers: Counter[str] = Counter()
+    names: set[str] = set()
     slots = []
     for layer in layers:
         number = 1 + max((numbers[attribute] for attribute in layer.parameter_names), default=0)
+        while any(f"{attribute}{number}" in names for attribute in layer.parameter_names):  # W1 + 1 and W + 11
+            number += 1
         for attribute in layer.parameter_names:
             if not hasattr(getattr(layer, attribute, None), "shape"):
                 raise TypeError(
@@ -69,6 +73,7 @@ def number_parameters(layers: Iterable[Layer]) -> list[Slot]:
                     f"set self.{attribute} in its __init__"
                 )
             numbers[attribute] = number
+            names.add(f"{attribute}{number}")
             slots.append(Slot(layer, attribute, f"d{attribute}", f"{attribute}{number}"))
     return slots
 
@@ -100,26 +105,37 @@ def common_dtype(arrays: Mapping[str, Array]) -> DTypeLike:
     return dtypes.pop() if dtypes else "float32"
 
 
-def running_order(layers: Iterable[Layer]) -> list[Layer]:
-    """Return the order in which to run a row of layers: max pooling runs before a ReLU in front of it.
+class Order:
+    """Order of execution of a row of layers.
 
-    The maximum of max(x, 0) is max(maximum of x, 0). If it is positive, the same pixel is the maximum. So values and
-    gradients are the same to the last bit, and the ReLU has a fraction of the work.
+    Attributes
+    ----------
+    forward : list of Layer
+        The layers, first to last.
+    backward : list of Layer
+        The layers whose `Layer.backward` runs, last to first. It ends at the first layer with parameters: the gradient
+        of the network's input is not used.
+    first : list of Layer
+        That first layer, which computes the gradient of its parameters only; empty without parameters.
     """
-    row = list(layers)
-    for i, (layer, behind) in enumerate(pairwise(list(row))):
-        if type(layer) is Relu and type(behind) is Pooling:
-            row[i : i + 2] = behind, layer
-    return row
 
+    def __init__(self, layers: Iterable[Layer]) -> None:
+        self.forward = row = list(layers)
+        start = next((i for i, layer in enumerate(row) if layer.parameters()), len(row))
+        self.first = row[start : start + 1]
+        self.backward = row[:start:-1] if self.first else []
 
-def backward_order(row: list[Layer]) -> tuple[list[Layer], list[Layer]]:
-    """Return the layers of a row whose backward runs, last to first, and the one where it ends.
+    def fastest(self) -> Order:
+        """Return the order with max pooling before a ReLU in front of it.
 
-    That is the first layer with parameters: the gradient of the network's input is not used.
-    """
-    first = next((i for i, layer in enumerate(row) if layer.parameters()), len(row))
-    return (row[:first:-1], row[first : first + 1]) if first < len(row) else ([], [])
+        The maximum of max(x, 0) is max(maximum of x, 0). If it is positive, the same pixel is the maximum. So values
+        and gradients are the same to the last bit, and the ReLU has a fraction of the work.
+        """
+        row = list(self.forward)
+        for i, (layer, behind) in enumerate(pairwise(self.forward)):
+            if type(layer) is Relu and type(behind) is Pooling:
+                row[i : i + 2] = behind, layer
+        return Order(row)
 
 
 def penalty(params: ParameterVector, strength: float) -> Array:
@@ -141,7 +157,9 @@ def unexpected_shape(network: str, shape: tuple[int, ...], expected: tuple[int, 
     """Return an error about an unexpected shape of samples, with a hint at the remedy."""
     sizes = ", ".join(map(str, expected))
     hint = ""
-    if shape == expected:
+    if len(shape) == 1 and expected == (1,):
+        hint = "; samples of one feature need its axis: x[:, None]"
+    elif shape == expected:
         hint = "; a single sample needs a batch axis: x[None]"
     elif shape[1:] == (math.prod(expected),):
         hint = f"; these samples are flat, see load_mnist(flatten=False), or x.reshape(-1, {sizes})"

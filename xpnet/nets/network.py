@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from xpnet import kernels
-from xpnet.device import Device, asnumpy, get_device, is_on_host
+from xpnet.device import Device, asnumpy, get_device
 from xpnet.files import load_arrays, save_arrays
+from xpnet.inputs import as_array
 from xpnet.kernels import call
 from xpnet.layers import Layer, Loss
 from xpnet.layers.base import check_free
@@ -93,8 +94,8 @@ class Network:
         self.params.update(arrays)
         for layer in (*self.layers.values(), loss):
             layer.to(self.device, self.dtype)
-        self._order = assembly.running_order(self.layers.values())
-        self._behind_first, self._first = assembly.backward_order(self._order)
+        self._given = self._order = assembly.Order(self.layers.values())
+        self._fastest = self._given.fastest()
         self._bind()
 
     @property
@@ -125,15 +126,16 @@ class Network:
         """
         with self.device.activate():
             x = self.as_input(x)
-            for layer in self._order:
+            for layer in self._order.forward:
                 x = call(layer, "forward", x, train)
             return x
 
     def backward(self, dout: Array) -> None:
         """Run the layers' backward passes, from `dout`, the gradient with respect to the scores."""
-        for layer in self._behind_first:
+        order = self._order
+        for layer in order.backward:
             dout = call(layer, "backward", dout)
-        for layer in self._first:
+        for layer in order.first:
             call(layer, "backward_parameters", dout)
 
     def loss(self, x: Array, t: Array, train: bool = False) -> Array:
@@ -172,7 +174,7 @@ class Network:
         if len(x) == 0:
             return float("nan")
         xp = self.device.xp
-        with self.device.activate():
+        with self.device.activate(), self.reordered():
             correct, number = xp.zeros((), dtype="int64"), 0
             sample = max(self._largest(x.shape[1:]) * self.dtype.itemsize, 1)
             at_a_time = max(min(EVALUATION_BATCH, kernels.scratch_size(x) // sample), 1)
@@ -300,7 +302,7 @@ class Network:
     def row(self) -> list[Layer] | None:
         """The layers in the order of execution; None if a subclass overrides `predict` or `backward`."""
         is_row = type(self).predict is Network.predict and type(self).backward is Network.backward
-        return self._order if is_row else None
+        return self._order.forward if is_row else None
 
     def activation_patterns(self) -> list[Array]:
         """Return the activation patterns of layers and loss in the last forward pass (`Layer.activation_pattern`)."""
@@ -308,15 +310,14 @@ class Network:
         return [pattern for pattern in patterns if pattern is not None]
 
     def as_array(self, name: str, x: Any) -> Array:
-        """Check that an argument is on the network's device. On the CPU, convert it to an array.
+        """Return an argument as an array (`xpnet.inputs.as_array`), and check that it is on the network's device.
 
         Raises
         ------
         DeviceError
             If it is on another device.
         """
-        if is_on_host(x) and self.device.name == "cpu":
-            return np.asarray(x)
+        x = as_array(name, x)
         if not self.device.holds(x):
             raise assembly.unexpected_device(type(self).__name__, self.device, name, x)
         return x
@@ -335,8 +336,6 @@ class Network:
         """Return the dtype that samples are converted to: the network's, or their own for ids of an embedding."""
         if dtype == self.dtype or (dtype.kind in "iu" and any(layer.takes_ids for layer in self._first_layers())):
             return dtype
-        if dtype.kind not in "fiub":
-            raise TypeError(f"x must hold real numbers, got dtype {dtype}")
         return self.dtype
 
     def gradient_arrays(self, grads: ParameterVector) -> dict[Layer, dict[str, Array]]:
@@ -356,6 +355,18 @@ class Network:
         finally:
             for layer in arrays:
                 layer.out = {}
+
+    @contextlib.contextmanager
+    def reordered(self) -> Iterator[None]:
+        """Context in which the layers run in the fastest order (`assembly.Order.fastest`). Values are the same.
+
+        Training steps use it. Outside, each layer's `backward` takes the gradient of its own output.
+        """
+        self._order = self._fastest
+        try:
+            yield
+        finally:
+            self._order = self._given
 
     def loss_of(self, scores: Array, t: Array) -> Array:
         """Return the loss of scores, with the penalty of weight decay."""
@@ -384,7 +395,7 @@ class Network:
 
     def _first_layers(self) -> list[Layer]:
         """Return the layers that take the samples."""
-        return self._order[:1]
+        return self._order.forward[:1]
 
     def _bind(self) -> None:
         """Make the layers' parameters views of the vector, and set the layers' places."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from xpnet import kernels
 from xpnet.device import is_on_host
+from xpnet.inputs import as_indices
 from xpnet.interrupts import HeldInterrupts
 from xpnet.kernels import call
 from xpnet.nets import Network
@@ -181,21 +182,29 @@ class TrainingStep:
         Raises
         ------
         IndexError
-            If an index is out of range. On a CUDA device, where a look would stall the queue, it is not checked.
+            If an index is out of range. On a CUDA device a check would wait for the queue: there the loss is NaN.
         TypeError
             If the indices are not integers.
         ValueError
-            If minibatches are too large or empty, or there are not as many labels as samples.
+            If minibatches are too large or empty, there are not as many labels as samples, or `losses` has another
+            shape.
         """
+        self._check_not_moved()
+        net = self.net
+        x, t = net.as_array("x", x), net.as_array("t", t)
+        if len(x) != len(t):
+            raise ValueError(f"x and t must be equally many, got {len(x)} and {len(t)}")
+        indices = as_indices("indices", net.as_array("indices", indices), len(x))
         if indices.ndim != 2 or not 0 < indices.shape[1] <= self.batch_size:
             raise ValueError(
                 f"indices must have the shape (S, {self.batch_size}), got {indices.shape}; "
                 f"a minibatch may have 1 to {self.batch_size} samples"
             )
-        self._check_not_moved()
-        net = self.net
-        batches = Minibatches(net.as_array("x", x), net.as_array("t", t), indices)
-        _check_data(batches)
+        if losses is None:
+            losses = net.device.xp.zeros(len(indices), dtype=net.dtype)
+        elif losses.shape != (len(indices),):
+            raise ValueError(f"losses must have the shape ({len(indices)},), a number per step, got {losses.shape}")
+        batches = Minibatches(x, t, indices)
         with (
             net.device.activate(),
             kernels.using(self.backend, "tf32" if self.precision == "tf32" else "float32"),
@@ -206,8 +215,6 @@ class TrainingStep:
                 self.steps += steps
                 interrupts.release()
 
-            if losses is None:
-                losses = net.device.xp.zeros(len(batches), dtype=net.dtype)
             taken = 0
             for runner in self.runners:
                 if taken < len(batches):
@@ -284,15 +291,16 @@ class OneByOne:
     ) -> None:
         """Take a step for each minibatch, with the given coefficients or by the rule's own ``update``."""
         net, size, done = self.gradient.net, batches.indices.shape[1], 0
-        if size not in self._arrays and len(batches):
-            gradients = net.gradient_arrays(self.gradient.layer_grads)
-            with net.writing_to(gradients), recorded_arrays(net) as made:
-                self._take(batches[:1], losses, coefficients, on_taken)
-            self._arrays[size] = {layer: {**arrays, **gradients.get(layer, {})} for layer, arrays in made.items()}
-            done = 1
-        with net.writing_to(self._arrays.get(size, {})):
-            rest = None if coefficients is None else coefficients[done:]
-            self._take(batches[done:], losses[done:], rest, on_taken)
+        with net.reordered():
+            if size not in self._arrays and len(batches):
+                gradients = net.gradient_arrays(self.gradient.layer_grads)
+                with net.writing_to(gradients), recorded_arrays(net) as made:
+                    self._take(batches[:1], losses, coefficients, on_taken)
+                self._arrays[size] = {layer: {**arrays, **gradients.get(layer, {})} for layer, arrays in made.items()}
+                done = 1
+            with net.writing_to(self._arrays.get(size, {})):
+                rest = None if coefficients is None else coefficients[done:]
+                self._take(batches[done:], losses[done:], rest, on_taken)
 
     def _take(
         self,
@@ -356,17 +364,6 @@ class FullPrecision:
 
     def load_state(self, state: Mapping[str, float]) -> None:
         pass  # no state
-
-
-def _check_data(batches: Minibatches) -> None:
-    """Check that minibatches are of samples that are there."""
-    x, t, indices = batches.x, batches.t, batches.indices
-    if len(x) != len(t):
-        raise ValueError(f"x and t must be equally many, got {len(x)} and {len(t)}")
-    if indices.dtype.kind not in "iu":
-        raise TypeError(f"indices must be integers, got dtype {indices.dtype}")
-    if is_on_host(indices) and indices.size and not (indices.min() >= 0 and indices.max() < len(x)):
-        raise IndexError(f"indices must lie in [0, {len(x)}), got {indices.min()} to {indices.max()}")
 
 
 def update(
