@@ -58,6 +58,17 @@ class TestKernels:
         np.testing.assert_array_equal(fast, slow)
         np.testing.assert_array_equal(fast, asnumpy(x)[[3, 0, 8, 3]].astype(dtype) / 255)
 
+    @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "int32", "int64", "float16", "bool"])
+    def test_gather_marks_indices_out_of_range(self, device, monkeypatch, rng, dtype):
+        if device.name == "cpu":
+            pytest.skip("on the host the caller checks indices")
+        x, index = device.asarray(rng.integers(0, 2, (9, 3)), dtype), device.asarray([[3, 9], [-1, 8]])
+        fast, slow = both(monkeypatch, lambda: asnumpy(kernels.gather(x, index, device.xp.empty((2, 2, 3), dtype))))
+        np.testing.assert_array_equal(fast, slow)
+        np.testing.assert_array_equal(fast[[0, 1], [0, 1]], asnumpy(x)[[3, 8]])
+        missing = {"f": np.nan, "u": 255, "i": -1, "b": True}[fast.dtype.kind]
+        np.testing.assert_array_equal(fast[[0, 1], [1, 0]], np.full((2, 3), missing))
+
     @DTYPES
     @pytest.mark.parametrize("shape", [(7, 3), (1,), (0, 3), (2, 3, 4, 5)])
     def test_relu(self, device, monkeypatch, rng, dtype, shape):
@@ -114,7 +125,7 @@ class TestKernels:
         kernels.softmax_cross_entropy(cupy.zeros((2, 3)), cupy.zeros((2, 3)))  # labels one by one for each class
         assert launched == []
 
-    def test_a_step_of_the_books_network_is_nine_kernels_beside_what_cupy_launches(self, launched, rng):
+    def test_a_step_of_the_books_network_is_ten_kernels_beside_what_cupy_launches(self, launched, rng):
         device = Device("cuda")
         net = TwoLayerNet(12, 8, 3, seed=0, device=device)
         x = device.asarray(rng.integers(0, 256, (20, 12), dtype="uint8"))
@@ -122,7 +133,7 @@ class TestKernels:
         step = net.compile(SGD(0.1), 5)
         step.run(x, t, device.asarray(rng.integers(0, 20, (1, 5))))
         assert launched == [
-            *("gather_pixels", "product and bias", "relu", "product and bias"),
+            *("gather", "gather_pixels", "product and bias", "relu", "product and bias"),
             *("softmax_cross_entropy.int64", "softmax_cross_entropy_gradient.int64"),
             *("product and sums", "product", "product and sums", "sgd_update"),
         ]

@@ -274,14 +274,26 @@ class TestEveryRule:
                 assert optimizer.steps == 1
 
 
-def test_another_network_needs_another_optimizer(device, rng):
-    optimizer = Adam()
+@pytest.mark.parametrize("rule", [SGD, Adam])
+def test_another_network_needs_another_optimizer(device, rng, rule):
+    optimizer = rule()
     params = vector(device, rng)
     optimizer.update(params, params.zeros_like())
-    other = ParameterVector({"W1": (2, 2)}, device=device)
-    with pytest.raises(ValueError, match=r"state 'm' is of parameters .*'W2'.*, got {'W1': \(2, 2\)}; each network"):
-        optimizer.update(other, other.zeros_like())
+    for other in (ParameterVector({"W1": (2, 2)}, device=device), params.zeros_like()):  # the second one would fit
+        with pytest.raises(ValueError, match="updates another network already; each network needs an optimizer of its"):
+            optimizer.update(other, other.zeros_like())
+        copy.deepcopy(optimizer).claim(other)  # a copy may have another owner
     assert optimizer.steps == 1
+    moved = params.to(dtype="float64")  # still the same network
+    optimizer.update(moved, moved.zeros_like())
+    assert optimizer.steps == 2
+
+
+def test_state_of_other_parameters_is_refused(device, rng):
+    optimizer, params = Adam(), vector(device, rng)
+    optimizer.state = {"m": {"W1": np.zeros((2, 2))}, "v": {"W1": np.zeros((2, 2))}}
+    with pytest.raises(ValueError, match=r"state 'm' is of parameters {'W1': \(2, 2\)}, got .*'W2'.*; each network"):
+        optimizer.update(params, params.zeros_like())
 
 
 def test_gradients_that_do_not_fit_are_refused_before_anything_changes(params, grads):

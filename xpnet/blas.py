@@ -1,6 +1,7 @@
 """BLAS of compiled code: its number of threads, and its products of small matrices."""
 
 import functools
+import os
 import threading
 from typing import Any
 
@@ -18,6 +19,8 @@ class _Blas:
 
     def __init__(self) -> None:
         self._lock, self._users = threading.Lock(), 0
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._leave_all)
 
     def __enter__(self) -> int:
         """Limit BLAS to one thread, and return its number of threads outside of the context."""
@@ -33,6 +36,13 @@ class _Blas:
             self._users -= 1
             if self._users == 0:
                 self._limit.restore_original_limits()
+
+    def _leave_all(self) -> None:
+        # A forked child has none of the threads that are in the context, and one of them may have held the lock.
+        self._lock = threading.Lock()
+        if self._users:
+            self._users = 0
+            self._limit.restore_original_limits()
 
     @functools.cached_property
     def small(self) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 from xpnet.device import is_on_host
 from xpnet.typing import Array
 
-__all__ = ["as_array", "as_indices"]
+__all__ = ["as_array", "as_indices", "check_equally_many"]
 
 REAL = "fiub"
 """Kinds of dtypes of real numbers: floats, integers, booleans."""
@@ -67,6 +67,16 @@ def as_indices(name: str, x: Any, length: int) -> Array:
     return x.astype("int64", copy=False)
 
 
+def check_equally_many(**arrays: Array) -> None:
+    """Raise a ValueError if arrays, given by name, have different lengths, or none."""
+    for name, array in arrays.items():
+        if array.ndim == 0:
+            raise ValueError(f"{name} must hold an entry per sample, got a single number")
+    if len({len(array) for array in arrays.values()}) > 1:
+        lengths = " and ".join(str(len(array)) for array in arrays.values())
+        raise ValueError(f"{' and '.join(arrays)} must be equally many, got {lengths}")
+
+
 def _is_on_cuda(x: Any) -> bool:
     """Whether another library's array is in the memory of a CUDA device."""
     return not isinstance(x, np.ndarray) and hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] == CUDA
@@ -86,7 +96,7 @@ def _on_host(name: str, x: Any) -> np.ndarray:
         if array.dtype == object:
             array = np.array(array.tolist())  # columns of several dtypes: their common dtype
         if array.dtype == object:
-            array = array.astype("float64")
+            array = np.array([float(value) for value in array.flat]).reshape(array.shape)
     except (TypeError, ValueError, RuntimeError) as error:
         kind = ValueError if isinstance(error, ValueError) else TypeError
         raise kind(f"{name} cannot be read as an array of numbers from {type(x).__name__}: {error}") from error

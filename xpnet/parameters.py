@@ -38,6 +38,9 @@ class ParameterVector(MutableMapping[str, Array]):
         Names and shapes, as given.
     layout : tuple
         Names, shapes, dtype and device. Vectors with equal layouts correspond element by element in ``flat``.
+    lineage : object
+        The same for a vector and for what `to` makes of it; each other vector has its own. An optimizer recognises its
+        network by it.
     size : int
         Number of parameters, gaps not counted.
 
@@ -63,6 +66,7 @@ class ParameterVector(MutableMapping[str, Array]):
         self.shapes = dict(shapes)
         self.device = device or Device("cpu")
         self.dtype = dtype
+        self.lineage = object()
         self.layout = (*self.shapes.items(), dtype, self.device)
         step = ALIGNMENT // dtype.itemsize
         starts, end = [], 0
@@ -89,6 +93,7 @@ class ParameterVector(MutableMapping[str, Array]):
         moved = ParameterVector(self.shapes, self.dtype if dtype is None else dtype, device or self.device)
         for name, value in self.items():
             moved[name] = moved.device.asarray(value, moved.dtype)
+        moved.lineage = self.lineage
         return moved
 
     def asnumpy(self) -> dict[str, np.ndarray]:

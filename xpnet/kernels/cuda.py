@@ -5,6 +5,7 @@ them on disk.
 """
 
 import functools
+import math
 from collections.abc import Collection
 from importlib import resources
 from typing import Any
@@ -30,6 +31,8 @@ OPTIONS = ("--fmad=false", f"-DBLOCK={BLOCK}")
 
 TYPES = {"float32": "float", "float64": "double"}
 LABELS = ("uint8", "int32", "int64")
+GATHERED = TYPES | {label: label for label in LABELS}
+"""Names in `kernels.cu` of the dtypes of arrays."""
 
 
 def matmul(a: Array, b: Array, out: Array | None = None, bias: Array | None = None, sums: Array | None = None) -> Any:
@@ -67,9 +70,11 @@ def matmul(a: Array, b: Array, out: Array | None = None, bias: Array | None = No
 
 
 def gather(x: Array, index: Array, out: Array) -> Any:
-    if not (_fit(x, types=("uint8",)) and _fit(index, types=("int64",)) and _fit(out)):
+    name = "gather" if x.dtype == out.dtype else "gather_pixels"
+    fits = _fit(x, types=GATHERED) and _fit(index, types=("int64",)) and _fit(out, types=GATHERED)
+    if not fits or (name == "gather_pixels" and (x.dtype != "uint8" or out.dtype.kind != "f")):
         return NotImplemented
-    _launch("gather_pixels", out, out.size, x, index, out, out.size, max(out[:1].size, 1))
+    _launch(name, out, out.size, x, index, out, out.size, max(math.prod(x.shape[1:]), 1), len(x))
     return out
 
 
@@ -175,7 +180,7 @@ def _launch(name: str, x: Array, size: int, *args: Any) -> None:
     """Run a kernel of x's dtype, with one thread for each of `size` elements up to `MOST_BLOCKS` blocks."""
     if size:
         base, *label = name.split(".")
-        function = _kernel("_".join([base, TYPES[str(x.dtype)], *label]))
+        function = _kernel("_".join([base, GATHERED[str(x.dtype)], *label]))
         function((min(-(-size // BLOCK), MOST_BLOCKS),), (BLOCK,), tuple(map(_argument, args)))
 
 

@@ -19,11 +19,13 @@ struct Number {  // *at, a number on the device; `given` if `at` is null
 #define FOR_ELEMENTS(i, n)                                                                                      \
     for (Index i = Index(blockIdx.x) * blockDim.x + threadIdx.x; i < (n); i += Index(gridDim.x) * blockDim.x)
 
-// out[i, j] = x[index[i], j] / 255.
-template <typename T>
-__device__ void gather_pixels(const unsigned char* x, const Index* index, T* out, Index size, Index width) {
+// out[i, j] = x[index[i], j] / divisor for an index in [0, rows), else `missing`.
+template <typename In, typename Out>
+__device__ void gather(
+    const In* x, const Index* index, Out* out, Index size, Index width, Index rows, Out divisor, Out missing) {
     FOR_ELEMENTS(i, size) {
-        out[i] = T(x[index[i / width] * width + i % width]) / T(255);
+        const Index row = index[i / width];
+        out[i] = row < 0 || row >= rows ? missing : Out(x[row * width + i % width]) / divisor;
     }
 }
 
@@ -198,11 +200,18 @@ __device__ void max_pool_gradient(const T* dout, const uint8* index, T* dx, Wind
         softmax_cross_entropy_gradient(y, t, dx, scale, size, classes);                                         \
     }
 
+#define FOR_ROWS(T, missing)                                                                                    \
+    extern "C" __global__ void gather_##T(                                                                      \
+        const T* x, const Index* index, T* out, Index size, Index width, Index rows) {                          \
+        gather(x, index, out, size, width, rows, T(1), T(missing));                                             \
+    }
+
 #define FOR_FLOATS(T)                                                                                           \
     extern "C" __global__ void gather_pixels_##T(                                                               \
-        const unsigned char* x, const Index* index, T* out, Index size, Index width) {                          \
-        gather_pixels(x, index, out, size, width);                                                              \
+        const uint8* x, const Index* index, T* out, Index size, Index width, Index rows) {                      \
+        gather(x, index, out, size, width, rows, T(255), T(nan("")));                                           \
     }                                                                                                           \
+    FOR_ROWS(T, nan(""))                                                                                        \
     extern "C" __global__ void relu_##T(const T* x, T* y, bool* mask, Index size) { relu(x, y, mask, size); }   \
     extern "C" __global__ void sgd_update_##T(                                                                  \
         T* p, const T* direction, const T* lr_at, double lr, Index size) {                                      \
@@ -234,3 +243,6 @@ __device__ void max_pool_gradient(const T* dout, const uint8* index, T* dx, Wind
 
 FOR_FLOATS(float)
 FOR_FLOATS(double)
+FOR_ROWS(uint8, -1)
+FOR_ROWS(int32, -1)
+FOR_ROWS(int64, -1)

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -165,17 +166,24 @@ def as_floats(x: Array, dtype: DTypeLike, out: Array | None = None) -> Array:
 
 @kernel
 def gather(x: Array, index: Array, out: Array) -> Array:
-    """Write ``x[index[n]]`` into ``out[n]``, and return `out`. All indices must be in range.
+    """Write ``x[index[n]]`` into ``out[n]``, and return `out`.
 
-    `as_floats` converts the samples if the dtypes differ.
+    `as_floats` converts the samples if the dtypes differ. On the host all indices must be in range. On a CUDA device a
+    check would wait for the queue: there the result for an index out of range is NaN, or -1 for integers, which is no
+    class id. So the loss of such a sample is NaN.
     """
     same = x.dtype == out.dtype
     if is_on_host(x):
         # Any other mode allocates a temporary of the size of out.
         rows = x.take(index, axis=0, out=out if same else None, mode="clip")
-    else:
-        rows = x.take(index, axis=0, out=out if same else None)
-    return rows if same else as_floats(rows, out.dtype, out)
+        return rows if same else as_floats(rows, out.dtype, out)
+    xp = get_array_module(x)
+    valid = (index >= 0) & (index < len(x))
+    rows = x.take(xp.where(valid, index, 0), axis=0)
+    missing = math.nan if out.dtype.kind == "f" else np.iinfo(out.dtype).max if out.dtype.kind == "u" else -1
+    valid = valid.reshape(*index.shape, *[1] * (x.ndim - 1))
+    out[...] = xp.where(valid, rows if same else as_floats(rows, out.dtype), missing)
+    return out
 
 
 @kernel

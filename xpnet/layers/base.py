@@ -251,6 +251,15 @@ class Layer:
         if got != shape:
             raise ValueError(f"{self.name}.backward expected dout of its output's shape {shape}, got {got}")
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy belongs to no network. A network's own copy gives its layers their places again.
+        return {name: value for name, value in vars(self).items() if name not in {"place", "out"}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        for name, part in self.parts.items():
+            part.place = name
+
     def __getattr__(self, name: str) -> Any:
         # Called only for missing attributes, such as a saved array before forward has set it.
         if name in type(self).saved:
@@ -326,7 +335,7 @@ def name_by_class(layers: Iterable[Layer]) -> dict[str, Layer]:
     return named
 
 
-def check_free(layers: Mapping[str, Layer]) -> None:
+def check_free(layers: Iterable[tuple[str, Layer]]) -> None:
     """Check that no layer belongs to a network, or to another layer, already.
 
     Raises
@@ -337,12 +346,12 @@ def check_free(layers: Mapping[str, Layer]) -> None:
         If a layer has a place already, or is given twice.
     """
     seen: set[int] = set()
-    for name, layer in layers.items():
+    for name, layer in layers:
         if not isinstance(layer, Layer):
             raise TypeError(f"layer {name!r} must be an xpnet.layers.Layer, got {type(layer).__name__}")
         if layer.place is not None or id(layer) in seen:
             raise ValueError(
                 f"layer {name!r} belongs to a network already, or is given twice, and holds state for one place only; "
-                "create a new layer for each place"
+                "create a new layer for each place, or a copy (copy.deepcopy)"
             )
         seen.add(id(layer))

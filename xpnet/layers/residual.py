@@ -45,14 +45,11 @@ class Residual(Layer):
         if not layers:
             raise ValueError("a Residual needs at least one layer")
         parts = name_by_class(layers)
-        check_free(parts)
+        check_free(parts.items())
         for name, layer in parts.items():
             if layer.inputs != 1:
                 raise ValueError(f"{name} takes {layer.inputs} inputs; a layer of a Residual gets one")
-        for name, layer in parts.items():
-            layer.place = name
-        self.parts = parts
-        self.samplewise = all(layer.samplewise for layer in layers)
+        self.__setstate__({"parts": parts, "samplewise": all(layer.samplewise for layer in layers)})
 
     def forward(self, x: Array, train: bool = True) -> Array:
         y = x
@@ -99,5 +96,6 @@ class Residual(Layer):
     def __copy__(self) -> Self:
         """Return a copy that shares the parameters; it has its own state, and so have its sublayers."""
         made = object.__new__(type(self))
-        vars(made).update(vars(self), parts={name: copy.copy(layer) for name, layer in self.parts.items()})
+        parts = {name: copy.copy(layer) for name, layer in self.parts.items()}
+        made.__setstate__({**self.__getstate__(), "parts": parts})
         return made

@@ -14,7 +14,7 @@ import numpy as np
 from xpnet import kernels
 from xpnet.device import Device, asnumpy, get_device
 from xpnet.files import load_arrays, save_arrays
-from xpnet.inputs import as_array
+from xpnet.inputs import as_array, check_equally_many
 from xpnet.kernels import call
 from xpnet.layers import Layer, Loss
 from xpnet.layers.base import check_free
@@ -80,9 +80,10 @@ class Network:
     ) -> None:
         self.layers = dict(layers)
         self.last_layer = loss
-        check_free(self.layers)
+        check_free(self.layers.items())
         if not isinstance(loss, Loss):
             raise TypeError(f"loss must be an xpnet.layers.Loss, got {type(loss).__name__}")
+        check_free([("loss", loss)])
         self._check_connections()
         self.slots = assembly.number_parameters(self.modules().values())
         arrays = {slot.name: getattr(slot.layer, slot.attribute) for slot in self.slots}
@@ -169,8 +170,7 @@ class Network:
             If the loss is one for regression.
         """
         x, t = self.as_array("x", x), self.as_array("t", t)
-        if len(x) != len(t):
-            raise ValueError(f"accuracy expected as many labels as samples, got {len(t)} for {len(x)}")
+        check_equally_many(x=x, t=t)
         if len(x) == 0:
             return float("nan")
         xp = self.device.xp
@@ -399,7 +399,7 @@ class Network:
 
     def _bind(self) -> None:
         """Make the layers' parameters views of the vector, and set the layers' places."""
-        for name, layer in self.modules().items():
+        for name, layer in (*self.modules().items(), (type(self.last_layer).__name__, self.last_layer)):
             layer.place = name
         for slot in self.slots:
             vars(slot.layer)[slot.attribute] = self.params[slot.name]

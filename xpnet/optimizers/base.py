@@ -89,6 +89,7 @@ class Optimizer:
         self.state = {}
         self._blocks: list[_Block] = []
         self._seen: list[Any] = []
+        self._lineage: object = None  # of the parameters that it updates
 
     @property
     def lr(self) -> LearningRate:
@@ -203,7 +204,22 @@ class Optimizer:
     def fixed_settings(self) -> dict[str, Any]:
         """Return the settings by name, without the learning rate, which may change between updates."""
         settings = {name: value for name, value in vars(self).items() if isinstance(value, (int, float, type(None)))}
-        return {name: value for name, value in settings.items() if name not in {"steps", "_lr"}}
+        return {name: value for name, value in settings.items() if name not in {"steps", "_lr", "_lineage"}}
+
+    def claim(self, params: ParameterVector) -> None:
+        """Take the parameters of a network as those that this optimizer updates, then and later.
+
+        Raises
+        ------
+        ValueError
+            If it has updated those of another network. Their momenta and numbers of updates would be mixed.
+        """
+        if self._lineage not in (None, params.lineage):
+            raise ValueError(
+                f"this {type(self).__name__} updates another network already; each network needs an optimizer of its "
+                "own: create one, or copy.deepcopy(optimizer)"
+            )
+        self._lineage = params.lineage
 
     def _work(self, params: Mapping[str, Array], grads: Mapping[str, Array]) -> list[tuple[Array, list[_Block]]]:
         """Pair each gradient with its blocks of parameters: the flat vectors if there are any, else each array."""
@@ -226,6 +242,7 @@ class Optimizer:
         """Return the blocks of a flat vector, reused from the update before if parameters and state are the same."""
         seen = [params, *(self.state.get(quantity) for quantity in self.state_names)]
         if self._seen != seen:  # compared by identity, as ParameterVectors are
+            self.claim(params)
             kept: list[Any] = [self.remembered(quantity, params) for quantity in self.state_names]
             flat = params.flat
             size = min(BLOCK // flat.itemsize, flat.size) if is_on_host(flat) else flat.size
@@ -280,8 +297,8 @@ class Optimizer:
         return g
 
     def __getstate__(self) -> dict[str, Any]:
-        # Copied blocks would not be views of the copied vectors.
-        return {**self.__dict__, "_blocks": [], "_seen": []}
+        # Copied blocks would not be views of the copied vectors. A copy may update another network.
+        return {**self.__dict__, "_blocks": [], "_seen": [], "_lineage": None}
 
 
 class _Block(NamedTuple):

@@ -50,9 +50,10 @@ def compile_step(
     Raises
     ------
     ValueError
-        If a setting is out of range or does not suit the network.
+        If a setting is out of range or does not suit the network, or if the optimizer updates another network.
     TypeError
-        If `precision` is float16 and the optimizer has an ``update`` of its own.
+        If the network has a ``loss`` or ``gradient`` of its own, which training steps do not call, or if `precision` is
+        float16 and the optimizer has an ``update`` of its own.
     ModuleNotFoundError
         If the backend is not installed.
 
@@ -71,6 +72,8 @@ def compile_step(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    _check_own_passes(net)
+    optimizer.claim(net.params)
     precision = kernels.check_precision(precision, net.device, net.dtype)
     on_host, in_half = net.device.name == "cpu", precision == "float16"
     in_two_threads = reduce is None and TwoThreads.suits(net, batch_size)
@@ -89,3 +92,17 @@ def compile_step(
     if not on_host and type(optimizer).update is Optimizer.update:
         runners.insert(0, CudaGraph(one_by_one))
     return TrainingStep(net, optimizer, batch_size, gradient, runners, accuracy, backend, precision)
+
+
+def _check_own_passes(net: Network) -> None:
+    """Check that training steps call what a subclass overrides: they call `Network.backpropagate`."""
+    cls = type(net)
+    if cls.backpropagate is not Network.backpropagate:
+        return
+    for name in ("loss", "gradient", "loss_and_gradient"):
+        is_own = getattr(cls, name) is not getattr(Network, name) or name in vars(net)
+        if is_own and not (name == "loss" and cls.loss_of is not Network.loss_of):
+            raise TypeError(
+                f"{cls.__name__} overrides {name}, which training steps do not call; override loss_of(scores, t) and "
+                "backward(dout), or backpropagate(x, t, grads)"
+            )

@@ -54,20 +54,23 @@ class CudaGraph:
     def run(self, batches: Minibatches, losses: Array, on_taken: Callable[[int], None]) -> int:
         # Allocated from the caller's pool: a launch overwrites free memory of the graphs' own pool.
         coefficients = self._coefficients(len(batches), losses.dtype)
+        gradient, done = self.steps.gradient, 0
         with self._own_stream():
-            done = 0
-            while done < len(batches):  # the rest takes graphs of one step
-                n = STEPS_PER_EXECUTION if len(batches) - done >= STEPS_PER_EXECUTION else 1
-                graph = self._graph(batches[done : done + n], coefficients[done : done + n])
-                part = slice(done, done + (n if graph else 1))
-                if graph:
-                    graph.launch(batches.indices[part], coefficients[part], losses[part])
-                else:
-                    self.steps.take(batches[part], losses[part], coefficients[part])
-                self._taken[batches.indices.shape[1]] += 1
-                self.optimizer.steps += part.stop - part.start
-                done = part.stop
-                on_taken(part.stop - part.start)
+            try:
+                while done < len(batches):  # the rest takes graphs of one step
+                    n = STEPS_PER_EXECUTION if len(batches) - done >= STEPS_PER_EXECUTION else 1
+                    rows = gradient.upcoming(coefficients, done, n)
+                    graph = self._graph(batches[done : done + n], rows)
+                    part = slice(done, done + (n if graph else 1))
+                    if graph:
+                        graph.launch(batches.indices[part], rows, losses[part])
+                    else:
+                        self.steps.take(batches[part], losses[part], rows)
+                    self._taken[batches.indices.shape[1]] += 1
+                    done = part.stop
+                    on_taken(part.stop - part.start)
+            finally:
+                gradient.count(done)
         return done
 
     def _coefficients(self, steps: int, dtype: Any) -> Array:

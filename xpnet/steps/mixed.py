@@ -7,7 +7,6 @@ import numpy as np
 from xpnet.kernels import call
 from xpnet.nets import Network
 from xpnet.optimizers import Optimizer
-from xpnet.steps.step import Coefficients, update
 from xpnet.typing import Array
 
 __all__ = ["MixedPrecision"]
@@ -22,8 +21,9 @@ class MixedPrecision:
 
     A twin of the network, with rounded parameters, runs forward and backward. The update changes the float32
     parameters, so small updates are not lost. The loss is computed in float32. A loss scale multiplies its gradient,
-    which would otherwise underflow in float16. If a gradient overflows, the step is skipped and the scale halved. After
-    2,000 good steps in a row the scale is doubled.
+    which would otherwise underflow in float16. If a gradient overflows, the update is skipped and the scale halved.
+    After 2,000 updates in a row the scale is doubled. `Optimizer.steps` counts the updates that were made: the
+    learning rate of a schedule, and Adam's bias correction, do not advance with a skipped one.
 
     Parameters
     ----------
@@ -59,6 +59,8 @@ class MixedPrecision:
         self.grads = net.params.zeros_like()
         self.scale = net.device.asarray(FIRST_SCALE, net.dtype)
         self._good_steps = net.device.asarray(0)
+        self._updates = net.device.asarray(0)  # made in this run; only the device knows
+        self._start = net.device.asarray(0)  # the update of the first row of the coefficients
 
     def compute(self, x: Array, t: Array) -> Array:
         trained, twin, grads = self.trained, self.net, self.grads
@@ -72,21 +74,39 @@ class MixedPrecision:
             trained.add_weight_decay(grads)
         return loss
 
-    def update(self, coefficients: Coefficients | None) -> None:
-        """Update if the gradient is finite, and adapt the scale. The device decides; the host does not wait."""
-        xp, params, optimizer = self.trained.device.xp, self.trained.params, self.optimizer
+    def update(self, coefficients: Array | None, step: int) -> None:
+        """Update if the gradient is finite, and adapt the scale."""
+        xp = self.trained.device.xp
         finite = xp.isfinite(self.grads.flat).all()
-        kept = [optimizer.remembered(quantity, params) for quantity in optimizer.state_names]
-        vectors = [params.flat, *(vector.flat for vector in kept)]  # type: ignore[attr-defined]
-        before = [vector.copy() for vector in vectors]
-        with np.errstate(over="ignore", invalid="ignore"):
-            update(optimizer, params, self.grads, coefficients)
-        for vector, old in zip(vectors, before, strict=True):
-            vector[...] = xp.where(finite, vector, old)
+        if coefficients is not None:
+            self._update_if(finite, coefficients)
+        elif finite:
+            call(self.optimizer, "update", self.trained.params, self.grads)
         good = xp.where(finite, self._good_steps + 1, 0)
         grows = good >= GROWTH_INTERVAL
         self.scale *= xp.where(finite, xp.where(grows, 2.0, 1.0), 0.5)
         self._good_steps[...] = xp.where(grows, 0, good)
+
+    def upcoming(self, coefficients: Array, start: int, steps: int) -> Array:
+        self._start[...] = self._updates
+        return coefficients.take(self._updates + self.trained.device.xp.arange(steps), axis=0)
+
+    def count(self, steps: int) -> None:
+        """Count the updates of a run. The host waits for the device, once in a run."""
+        self.optimizer.steps += int(self._updates)
+        self._updates[...] = 0
+
+    def _update_if(self, finite: Array, coefficients: Array) -> None:
+        """Update if `finite` is true. The device decides, and the host does not wait."""
+        xp, params, optimizer = self.trained.device.xp, self.trained.params, self.optimizer
+        kept = [optimizer.remembered(quantity, params) for quantity in optimizer.state_names]
+        vectors = [params.flat, *(vector.flat for vector in kept)]  # type: ignore[attr-defined]
+        before = [vector.copy() for vector in vectors]
+        with np.errstate(over="ignore", invalid="ignore"):
+            optimizer.apply(params, self.grads, coefficients.take(self._updates - self._start, axis=0))
+        for vector, old in zip(vectors, before, strict=True):
+            vector[...] = xp.where(finite, vector, old)
+        self._updates += finite
 
     def state(self) -> dict[str, float]:
         return {"loss_scale": float(self.scale), "good_steps": int(self._good_steps)}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from xpnet import kernels
 from xpnet.device import is_on_host
-from xpnet.inputs import as_indices
+from xpnet.inputs import as_indices, check_equally_many
 from xpnet.interrupts import HeldInterrupts
 from xpnet.kernels import call
 from xpnet.nets import Network
@@ -25,7 +25,6 @@ __all__ = [
     "OneByOne",
     "Runner",
     "TrainingStep",
-    "update",
 ]
 
 GATHERED = 2**23
@@ -38,10 +37,6 @@ than with an eighth of this size; on two cores with a shared cache, it takes the
 
 STEPS_PER_EXECUTION = 50
 """Steps in one CUDA graph, and the largest number of minibatches gathered or copied from the host at a time."""
-
-Coefficients = Sequence[Array | float]
-"""Coefficients of one update, from `Optimizer.numbers`."""
-
 
 @dataclass(frozen=True)
 class Minibatches:
@@ -83,8 +78,22 @@ class Gradient(Protocol):
     def compute(self, x: Array, t: Array) -> Array:
         """Compute the gradient of a minibatch into ``grads``; return the loss, a scalar on the device."""
 
-    def update(self, coefficients: Coefficients | None) -> None:
-        """Update the parameters with ``grads``, see `xpnet.steps.step.update`."""
+    def update(self, coefficients: Array | None, step: int) -> None:
+        """Update the parameters with ``grads``.
+
+        Parameters
+        ----------
+        coefficients : (S, k) array on the device, or None
+            Result of `upcoming`. None calls the rule's own ``update``.
+        step : int
+            Index of this step among the S.
+        """
+
+    def upcoming(self, coefficients: Array, start: int, steps: int) -> Array:
+        """Return the coefficients of some of a run's steps, from the rows of all its updates (`Optimizer.numbers`)."""
+
+    def count(self, steps: int) -> None:
+        """Add the updates of a run with coefficients, of this number of steps, to `Optimizer.steps`."""
 
     def state(self) -> dict[str, float]:
         """Return the state besides parameters and optimizer, as numbers on the host."""
@@ -192,8 +201,7 @@ class TrainingStep:
         self._check_not_moved()
         net = self.net
         x, t = net.as_array("x", x), net.as_array("t", t)
-        if len(x) != len(t):
-            raise ValueError(f"x and t must be equally many, got {len(x)} and {len(t)}")
+        check_equally_many(x=x, t=t)
         indices = as_indices("indices", net.as_array("indices", indices), len(x))
         if indices.ndim != 2 or not 0 < indices.shape[1] <= self.batch_size:
             raise ValueError(
@@ -286,34 +294,34 @@ class OneByOne:
         self,
         batches: Minibatches,
         losses: Array,
-        coefficients: Sequence[Coefficients] | None = None,
+        coefficients: Array | None = None,
         on_taken: Callable[[int], None] = lambda steps: None,
     ) -> None:
-        """Take a step for each minibatch, with the given coefficients or by the rule's own ``update``."""
+        """Take a step for each minibatch, with the given coefficients (`Gradient.update`)."""
         net, size, done = self.gradient.net, batches.indices.shape[1], 0
         with net.reordered():
             if size not in self._arrays and len(batches):
                 gradients = net.gradient_arrays(self.gradient.layer_grads)
                 with net.writing_to(gradients), recorded_arrays(net) as made:
-                    self._take(batches[:1], losses, coefficients, on_taken)
+                    self._take(batches, range(1), losses, coefficients, on_taken)
                 self._arrays[size] = {layer: {**arrays, **gradients.get(layer, {})} for layer, arrays in made.items()}
                 done = 1
             with net.writing_to(self._arrays.get(size, {})):
-                rest = None if coefficients is None else coefficients[done:]
-                self._take(batches[done:], losses[done:], rest, on_taken)
+                self._take(batches, range(done, len(batches)), losses, coefficients, on_taken)
 
     def _take(
         self,
         batches: Minibatches,
+        steps: range,
         losses: Array,
-        coefficients: Sequence[Coefficients] | None,
+        coefficients: Array | None,
         on_taken: Callable[[int], None],
     ) -> None:
-        for i, (x, t) in enumerate(self._gather(batches)):
+        for i, (x, t) in zip(steps, self._gather(batches[steps.start : steps.stop]), strict=True):
             losses[i] = self.gradient.compute(x, t)
             if self.reduce is not None:
                 self.reduce(self.gradient.grads)
-            self.gradient.update(None if coefficients is None else coefficients[i])
+            self.gradient.update(coefficients, i)
             on_taken(1)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -356,21 +364,20 @@ class FullPrecision:
     def compute(self, x: Array, t: Array) -> Array:
         return self.net.backpropagate(x, t, self.grads)
 
-    def update(self, coefficients: Coefficients | None) -> None:
-        update(self.optimizer, self.net.params, self.grads, coefficients)
+    def update(self, coefficients: Array | None, step: int) -> None:
+        if coefficients is None:
+            call(self.optimizer, "update", self.net.params, self.grads)
+        else:
+            self.optimizer.apply(self.net.params, self.grads, coefficients[step])
+
+    def upcoming(self, coefficients: Array, start: int, steps: int) -> Array:
+        return coefficients[start : start + steps]
+
+    def count(self, steps: int) -> None:
+        self.optimizer.steps += steps
 
     def state(self) -> dict[str, float]:
         return {}
 
     def load_state(self, state: Mapping[str, float]) -> None:
         pass  # no state
-
-
-def update(
-    optimizer: Optimizer, params: ParameterVector, grads: ParameterVector, coefficients: Coefficients | None
-) -> None:
-    """Update the parameters by the rule's own ``update``, or with the given coefficients (`Optimizer.apply`)."""
-    if coefficients is None:
-        call(optimizer, "update", params, grads)
-    else:
-        optimizer.apply(params, grads, coefficients)

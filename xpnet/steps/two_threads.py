@@ -6,7 +6,7 @@ import importlib.util
 import itertools
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -118,7 +118,7 @@ class TwoThreads:
             return int(count_correct(tuple(perceptron), rows, ids[part], PREDICTED, buffers[half]))
 
         with blas as threads, ThreadPoolExecutor(1) as pool:
-            helped = pool.submit(count, 1) if threads > 1 else None
+            helped = _submitted(pool if threads > 1 else None, lambda: count(1))
             return (count(0) + (helped.result() if helped else count(1))) / len(x)
 
     def perceptron(self, samples: int) -> Perceptron:
@@ -162,12 +162,13 @@ class TwoThreads:
             finally:  # else the other thread would wait forever after an error
                 arrivals[1] = GONE
 
-        arrivals[1] = 0 if pool else GONE
-        helper = pool.submit(help_out) if pool else None
+        helper = _submitted(pool, help_out)
+        if helper is None:
+            arrivals[1] = GONE
         try:
             for start in range(0, steps, at_a_time):
                 part = slice(start, start + at_a_time)
-                take(0, 1 if pool else 2, part)
+                take(0, 1 if helper else 2, part)
                 losses[part] = sums[:, part].sum(axis=0) / size
                 if rule.kind == OTHER:
                     optimizer.update(net.params, self.grads)
@@ -214,6 +215,14 @@ class TwoThreads:
     def _values(self, samples: int) -> int:
         outputs = self._layers[:, 1]
         return samples * int(self._inputs + outputs.sum() + outputs.max())
+
+
+def _submitted(pool: ThreadPoolExecutor | None, task: Callable[[], Any]) -> Future[Any] | None:
+    """Start a task in a thread of the pool; None if there is no pool, or no thread can be started."""
+    try:
+        return pool.submit(task) if pool else None
+    except RuntimeError:  # the main thread has ended, or the process has as many threads as it may
+        return None
 
 
 def _table(net: Network) -> Array:

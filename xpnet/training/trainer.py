@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xpnet.device import Device, asnumpy
+from xpnet.inputs import as_array, check_equally_many
 from xpnet.kernels import Backend, Precision
 from xpnet.nets import Network
 from xpnet.optimizers import Optimizer, get_optimizer
@@ -34,8 +35,8 @@ class Trainer:
     network : Network
         The network to train. It is changed in place.
     x_train, x_test : (N, ...)
-        Samples: floats, or pixels as ``uint8`` (`Network.predict`). They are moved to the network's device, floats in
-        its dtype. Samples that would take more than half of a CUDA device's free memory stay on the host, and are
+        Samples: floats, or pixels as ``uint8`` (`Network.predict`), as an array, table or list
+        (`xpnet.inputs.as_array`). They are moved to the network's device, floats in its dtype. Samples that would take more than half of a CUDA device's free memory stay on the host, and are
         copied a few minibatches at a time.
     t_train, t_test : (N, C) or (N,) integers
         Labels.
@@ -242,14 +243,14 @@ class Trainer:
 
     def _on_device(self, part: str, x: Array, t: Array) -> tuple[Array, Array]:
         """Check samples and labels once for all steps, and move them to the network's device if they fit."""
-        if len(x) != len(t):
-            raise ValueError(f"x_{part} and t_{part} must be equally many, got {len(x)} and {len(t)}")
+        names = f"x_{part}", f"t_{part}"
+        x, t = map(as_array, names, (x, t))
+        check_equally_many(**dict(zip(names, (x, t), strict=True)))
         if len(x) == 0:
             raise ValueError(f"x_{part} is empty")
         device = self.network.device
-        floating = getattr(x, "dtype", np.dtype(float)).kind == "f"
-        dtype = self.network.dtype if floating else None
-        fits = device.holds(x) or device.has_room_for(getattr(x, "nbytes", 0))
+        dtype = self.network.dtype if x.dtype.kind == "f" else None
+        fits = device.holds(x) or device.has_room_for(x.nbytes)
         place = device if fits else Device("cpu")
         x, t = place.asarray(x, dtype), place.asarray(t)
         with device.activate():
