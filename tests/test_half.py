@@ -147,6 +147,30 @@ def test_a_gradient_that_is_too_large_halves_the_scale_and_changes_nothing_else(
     assert not np.array_equal(asnumpy(net.params.flat), params)
 
 
+def test_a_skipped_update_does_not_count(device, rng, monkeypatch):
+    """Neither for a schedule of learning rates nor for Adam's bias correction, whatever runs the steps."""
+    monkeypatch.setattr(cuda_graph, "STEPS_PER_EXECUTION", 3)
+    x, t = problem(device, rng)
+    indices = device.asarray(rng.integers(0, 40, (14, 8)))
+
+    def run(graphed):
+        net, optimizer = everything(device), Adam(lambda step: 0.01 / (1 + step))
+        step = net.compile(optimizer, 8, precision="float16")
+        if not graphed:
+            step.runners = step.runners[-1:]
+        updates = 0
+        for part in (indices[:1], indices[1:9], indices[9:]):
+            scale_of(step, 2.0**20)  # some updates of each run are skipped, until the scale is small enough
+            step.run(x, t, part)
+            scales = step.state()["loss_scale"]
+            updates += len(part) - round(np.log2(2.0**20 / scales))
+        return updates, optimizer.steps, asnumpy(net.params.flat)
+
+    (updates, steps, params), (_, again, plain) = run(True), run(False)
+    assert 0 < updates == steps == again < 13
+    np.testing.assert_array_equal(params, plain)
+
+
 def test_good_steps_double_the_scale(device, rng, monkeypatch):
     monkeypatch.setattr(mixed, "GROWTH_INTERVAL", 3)
     x, t = problem(device, rng)

@@ -461,6 +461,49 @@ def test_mixed_devices_are_refused(cupy, case, rng):
             layer.backward(np.ones(y.shape))
 
 
+def watched(layer, names):
+    """A layer of a class that refuses to be asked for these attributes during forward."""
+
+    class Watched(type(layer)):
+        running = False
+
+        def forward(self, *args, **kwargs):
+            vars(self)["running"] = True
+            try:
+                return super().forward(*args, **kwargs)
+            finally:
+                vars(self)["running"] = False
+
+        def __getattribute__(self, name):
+            assert name not in names or not vars(self).get("running"), f"forward reads {name}, which it saves"
+            return super().__getattribute__(name)
+
+    layer.__class__ = Watched
+    return layer
+
+
+def test_forward_computes_from_its_arguments_and_saves_for_backward_only(case, device, rng):
+    """So predictions in several threads at a time are right."""
+    layer, inputs, labels = build(case, device, rng)
+    expected = asnumpy(layer.forward(*inputs, **labels)).copy()
+    np.testing.assert_array_equal(asnumpy(watched(layer, layer.saved).forward(*inputs, **labels)), expected)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int8", "uint8", "bool"])
+def test_integers_are_computed_in_float64(case, device, rng, dtype):
+    layer, inputs, labels = build(case, device, rng)
+    if len(inputs) != 1 or (dtype == "bool" and isinstance(layer, MaxLayer)):
+        pytest.skip("arithmetic on two values is NumPy's, ids are integers")
+    whole = device.asarray(np.abs(asnumpy(inputs[0])).clip(0, 1) * 60 + 1).astype(dtype)  # fits, and no log of 0
+    twin = copy.deepcopy(layer)
+    expected, found = layer.forward(whole.astype("float64"), **labels), twin.forward(whole, **labels)
+    np.testing.assert_allclose(asnumpy(found), asnumpy(expected), rtol=1e-12)
+    if found.dtype.kind == "f":
+        dout = output_gradient(expected, device, rng)
+        for a, b in zip(backward(twin, dout), backward(layer, dout), strict=True):
+            np.testing.assert_allclose(asnumpy(a), asnumpy(b), rtol=1e-12)
+
+
 def test_dout_of_another_shape_is_refused(device, rng):
     for name in (
         "mul",
