@@ -1,5 +1,6 @@
 """A computational graph: order of its nodes, forward and backward pass."""
 
+import html
 from collections import Counter
 from typing import Any
 
@@ -114,19 +115,37 @@ class Graph:
             setattr(layer, name, grad)
 
     def to_svg(self) -> str:
-        """Draw the graph, with values above the edges and derivatives below (`xpnet.graph.svg`)."""
+        """Draw the graph, with values above the edges and derivatives below (`xpnet.graph.svg`).
+
+        A line over more than 16 layers is not drawn: it begins at its source's name, next to its target.
+
+        Raises
+        ------
+        ValueError
+            If the graph is too large for a drawing: over 5,000 values and links.
+        """
         from xpnet.graph.svg import draw
 
         return draw(self)
 
     def to_html(self) -> str:
-        """Return an HTML page that steps through both passes, and recomputes graphs of numbers (`xpnet.graph.page`)."""
+        """Return an HTML page that steps through both passes, and recomputes graphs of numbers (`xpnet.graph.page`).
+
+        Raises
+        ------
+        ValueError
+            If the graph is too large for a drawing (`to_svg`).
+        """
         from xpnet.graph.page import page
 
         return page(self)
 
     def _repr_html_(self) -> str:
-        return f'<div style="overflow-x: auto">{self.to_svg()}</div>'
+        try:
+            shown = self.to_svg()
+        except ValueError as error:  # a notebook shows every last value: what is too large to draw is no failure there
+            shown = html.escape(str(error))
+        return f'<div style="overflow-x: auto">{shown}</div>'
 
 
 def _in_order(output: Value) -> list[Value]:
