@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.graph.order import in_order
 from xpnet.graph.values import Input, Value
 from xpnet.layers import Layer
 from xpnet.typing import Array
@@ -40,7 +41,7 @@ class Graph:
 
     def __init__(self, output: Value) -> None:
         self.output = output
-        self.values = _in_order(output)
+        self.values = in_order(output)
         self.names = _unique_names(self.values)
         self.inputs: dict[str, Input] = {}
         for value in self.values:
@@ -146,26 +147,6 @@ class Graph:
         except ValueError as error:  # a notebook shows every last value: what is too large to draw is no failure there
             shown = html.escape(str(error))
         return f'<div style="overflow-x: auto">{shown}</div>'
-
-
-def _in_order(output: Value) -> list[Value]:
-    """Sort topologically, depth first, without recursion: a graph may be deeper than Python's stack."""
-    order: list[Value] = []
-    state: dict[Value, str] = {}
-    stack = [(output, False)]
-    while stack:
-        value, is_left = stack.pop()
-        if is_left:
-            state[value] = "done"
-            order.append(value)
-        elif value not in state:
-            state[value] = "entered"
-            stack.append((value, True))
-            for source in reversed(value.inputs):
-                if state.get(source) == "entered":
-                    raise ValueError(f"{source} is computed from itself: the graph has a cycle through {value}")
-                stack.append((source, False))
-    return order
 
 
 def _unique_names(values: list[Value]) -> dict[Value, str]:
