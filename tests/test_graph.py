@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from xpnet import asnumpy, functions
 from xpnet.gradient import gradient_check, numerical_gradient
 from xpnet.graph import Constant, Graph, Input
-from xpnet.layers import Affine, Layer, MulLayer, Relu, Sigmoid, SoftmaxWithLoss
+from xpnet.layers import Affine, BatchNormalization, Layer, MulLayer, Relu, Sigmoid, SoftmaxWithLoss
 from xpnet.nets import GraphNetwork, Sequential, TwoLayerNet
 from xpnet.optimizers import SGD
 from xpnet.training import Trainer
@@ -401,6 +401,53 @@ class TestNetwork:
             SGD(0.1).update(plain.params, grads)
         net.compile(SGD(0.1), 2).run(x, t, indices)
         np.testing.assert_allclose(asnumpy(net.params.flat), asnumpy(plain.params.flat), rtol=1e-12)
+
+    @given(
+        tried=st.lists(st.sampled_from(["first", "norm", "last", "loss"]), max_size=6),
+        twice=st.booleans(),
+        kept=st.booleans(),
+    )
+    def test_applications_outside_the_network_change_nothing(self, tried, twice, kept):
+        """A notebook cell that is run again applies its layers again."""
+
+        def network(tried):
+            layers = {
+                "first": affine(6, 6, 1),
+                "norm": BatchNormalization(np.ones(6), np.zeros(6)),
+                "last": affine(6, 3),
+            }
+            loss, x, t = SoftmaxWithLoss(), Input("x"), Input("t")
+            tries = [loss(x, t) if name == "loss" else layers[name](x) for name in tried]
+            first, norm, last = layers.values()
+            h = norm(first(x))
+            h = norm(first(h)) if twice else h
+            return GraphNetwork(loss(last(h), t)), tries if kept else None
+
+        rng = np.random.default_rng(0)
+        x, t = rng.standard_normal((8, 6)), rng.integers(0, 3, 8)
+        (fresh, _), (again, _) = network([]), network(tried)
+        for net in (fresh, again):
+            net.compile(SGD(0.1), 4).run(x, t, np.arange(8).reshape(2, 4))
+        np.testing.assert_array_equal(again.gradient(x, t).flat, fresh.gradient(x, t).flat)
+        np.testing.assert_array_equal(again.predict(x), fresh.predict(x))
+
+    def test_a_layer_used_twice_keeps_one_set_of_buffers(self, device, rng, tmp_path):
+        """Also when the network is moved, copied, saved or loaded."""
+
+        def network():
+            x, t, norm = Input("x"), Input("t"), BatchNormalization(np.ones(6), np.zeros(6))
+            return GraphNetwork(SoftmaxWithLoss()(affine(6, 3)(norm(Relu()(norm(x)))), t), dtype="float64")
+
+        net, x, t = network(), rng.standard_normal((8, 6)), rng.integers(0, 3, 8)
+        moved = network().to(device, "float32").to(dtype="float64").copy()
+        for _ in range(3):
+            net.loss_and_gradient(x, t)
+            moved.loss_and_gradient(device.asarray(x), device.asarray(t))
+        np.testing.assert_allclose(asnumpy(moved.predict(device.asarray(x))), net.predict(x), rtol=1e-4, atol=1e-6)
+        loaded = network().to("cpu", "float64")
+        net.save_params(tmp_path / "params.npz")
+        loaded.load_params(tmp_path / "params.npz")
+        np.testing.assert_array_equal(loaded.predict(x), net.predict(x))
 
     def test_training_reaches_what_a_row_of_layers_cannot_express(self, device, rng):
         x = rng.standard_normal((300, 6))

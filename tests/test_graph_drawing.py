@@ -2,11 +2,12 @@
 
 import re
 import time
+import unicodedata
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from xpnet.examples import EXAMPLES, build
@@ -140,6 +141,44 @@ def test_odd_names_do_no_harm():
     assert page.count("</script>") == 2
     assert "<b>" not in page
     assert page.count("</svg>") == 1
+
+
+@given(st.text(min_size=1, max_size=8), st.text(max_size=8), st.text(max_size=8), st.booleans())
+@example("\ud800", "\udfff", "\x00", True)
+@example("\ufffe", "\x0b", "\ud800", False)
+def test_any_name_makes_a_file_that_a_reader_accepts(name, output, doc, is_run):
+    class Own(Layer):
+        parameter_names = (f"W{name}",)
+
+        def __init__(self):
+            setattr(self, f"W{name}", np.ones(2))
+
+        def forward(self, x, train=True):
+            return 2 * x
+
+        def backward(self, dout):
+            setattr(self, f"dW{name}", np.ones(2))
+            return 2 * dout
+
+    Own.__doc__ = doc
+    middle = Own()(Input(name, 2.0)) * 3
+    graph = Graph(Own()(middle))
+    middle.name, graph.output.name = output, name
+    if is_run:
+        graph.forward()
+        graph.backward()
+    svg, page = graph.to_svg().encode(), graph.to_html().encode()
+    picture = ElementTree.fromstring(svg)
+    if not all(c.isspace() or unicodedata.category(c) == "Cf" for c in name):
+        assert all(text.text.strip() for text in picture.iter(f"{SVG}text") if text.get("class") == "name")
+    ElementTree.fromstring(page[page.index(b"<svg") : page.index(b"</svg>") + 6])
+
+
+def test_what_xml_forbids_is_shown_as_replaced():
+    graph = Graph(Input("\ud800", 1.0) * 2)
+    assert ">\ufffd</text>" in graph.to_svg()
+    assert ">\ufffd</text>" in graph.to_html()
+    assert graph.forward(**{"\ud800": 3.0}) == 6.0
 
 
 def test_a_layer_of_ones_own_is_a_box_that_speaks_through_its_docstring():

@@ -9,7 +9,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree
 
-from xpnet.graph.labels import Quantity, quantity, shorten, text_width
+from xpnet.graph.labels import Quantity, quantity, shorten, text_width, writable
 from xpnet.graph.layout import Edge, Layout, Node, arrange, long_edges
 from xpnet.graph.rules import rule_of
 from xpnet.graph.values import Constant, Value
@@ -98,7 +98,7 @@ def draw(graph: Graph, *, interactive: bool = False) -> str:
         },
     )
     if interactive:
-        svg.set("aria-label", title(graph))
+        svg.set("aria-label", shorten(title(graph), 200))
     else:
         _add(svg, "title", shorten(title(graph), 200))
         _add(svg, "desc", shorten(description(graph), 4000))
@@ -118,7 +118,7 @@ def draw(graph: Graph, *, interactive: bool = False) -> str:
                 _add(group, "title", shorten(expression(value, names), 200))
         _draw_figure(group, figure, *layout.nodes[number])
     _draw_legend(svg, layout)
-    return ElementTree.tostring(svg, encoding="unicode")
+    return writable(ElementTree.tostring(svg, encoding="unicode"))
 
 
 def _figure(graph: Graph, value: Value, uses: int, is_named: bool) -> _Figure:
