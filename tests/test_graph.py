@@ -1,6 +1,7 @@
 """Computational graphs: built by writing the computation, run forward and backward, and trained as networks."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from xpnet import asnumpy, functions
 from xpnet.gradient import gradient_check, numerical_gradient
 from xpnet.graph import Constant, Graph, Input
-from xpnet.layers import Affine, Layer, MulLayer, Relu, Sigmoid, SoftmaxWithLoss
+from xpnet.layers import Affine, BatchNormalization, Layer, MulLayer, Relu, Sigmoid, SoftmaxWithLoss
 from xpnet.nets import GraphNetwork, Sequential, TwoLayerNet
 from xpnet.optimizers import SGD
 from xpnet.training import Trainer
@@ -81,14 +82,22 @@ OPERATIONS = [
 ]
 
 
-@given(st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0), st.integers(0)), min_size=1, max_size=6))
+PROGRAMS = st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0), st.integers(0)), min_size=1, max_size=6)
+
+
+def run_program(program, values):
+    """Append the results of operations on any earlier values."""
+    for operation, i, j in program:
+        values.append(operation(values[i % len(values)], values[j % len(values)]))
+    return values
+
+
+@given(PROGRAMS)
 def test_gradients_of_any_graph_are_those_of_central_differences(program):
     """Values are used any number of times; their gradients are added."""
     rng = np.random.default_rng(0)
     x, y = Input("x", rng.uniform(0.5, 1, (2, 3))), Input("y", rng.uniform(0.5, 1, (2, 3)))
-    values = [x, y]
-    for operation, i, j in program:
-        values.append(operation(values[i % len(values)], values[j % len(values)]))
+    values = run_program(program, [x, y])
     loss = (values[-1] * 0.01).mean() + (x * y).sum()
     loss.forward()
     loss.backward()
@@ -138,6 +147,99 @@ def test_graphs_deeper_than_pythons_stack_run():
     assert value.forward() == 10_001
     value.backward()
     assert x.grad == 10_001
+
+
+def pickled(thing):
+    return pickle.loads(pickle.dumps(thing))
+
+
+COPIES = pytest.mark.parametrize("made_by", [copy.deepcopy, pickled])
+
+
+@COPIES
+def test_copies_of_graphs_deeper_than_pythons_stack_run(made_by):
+    x = Input("x", 1.0)
+    value = x
+    for _ in range(10_000):
+        value = value + x
+    value.forward()
+    made, graph = made_by(value), made_by(Graph(value))
+    assert made.value == 10_001
+    made.backward()
+    assert Graph(made).inputs["x"].grad == 10_001
+    assert not x.has_grad
+    assert graph.forward(x=2.0) == 20_002
+    graph.backward()
+    assert graph.inputs["x"].grad == 10_001
+    assert value.value == 10_001
+
+
+@COPIES
+def test_all_values_of_a_deep_graph_are_copied_once(made_by):
+    value = Input("x", 1.0)
+    for _ in range(2_000):
+        value = value + 1
+    for values in (Graph(value).values, Graph(value).values[::-1]):  # each before, or behind, what it is computed from
+        made = made_by(list(values))
+        assert [len(one.inputs) for one in made] == [len(one.inputs) for one in values]
+        assert {source for one in made for source in one.inputs} <= set(made)
+
+
+@COPIES
+@given(program=PROGRAMS, order=st.randoms(use_true_random=False))
+def test_a_copy_of_any_graph_computes_the_same_and_is_its_own(made_by, program, order):
+    rng = np.random.default_rng(0)
+    values = run_program(program, [Input(name, rng.uniform(0.5, 1, (2, 3))) for name in "xy"])
+    places = list(range(len(values)))
+    order.shuffle(places)
+    moved = made_by([values[place] for place in places])
+    made = [moved[places.index(place)] for place in range(len(values))]
+    assert [one.inputs for one in made[:2]] == [(), ()]
+    known = set(made)
+    for mine, its in zip(made, values, strict=True):
+        together = [(a in known, b in values) for a, b in zip(mine.inputs, its.inputs, strict=True)]
+        assert all(a == b for a, b in together)
+        assert mine is not its
+        assert mine.layer is not its.layer or its.layer is None
+    for output in (values[-1], made[-1]):
+        output.forward()
+        output.backward(np.ones(np.shape(output.value)))
+    for mine, its in zip(made, values, strict=True):
+        assert mine.has_grad == its.has_grad
+        if its.has_grad:
+            np.testing.assert_array_equal(mine.grad, its.grad)
+
+
+@COPIES
+def test_a_copy_shares_no_parameter_with_the_original(made_by, rng):
+    affine = Affine(rng.random((3, 3)), rng.random(3))
+    x = Input("x", rng.random((2, 3)))
+    y = (affine(affine(x)) ** 2).sum()
+    before = float(y.forward())
+    made = made_by(y)
+    inner, outer = (value.layer for value in Graph(made).values if isinstance(value.layer, Affine))
+    Graph(made).values[1].shared.W *= 2.0
+    assert made.forward() != before
+    assert inner.W is outer.W
+    assert y.forward() == before
+
+
+def test_a_shallow_copy_has_the_same_inputs():
+    y = Input("x", 1.0) * 2
+    made = copy.copy(y)
+    assert made is not y
+    assert made.inputs is y.inputs
+    assert made.forward() == 2
+
+
+@COPIES
+def test_values_that_know_each_other_are_copied(made_by):
+    x = Input("x", 1.0)
+    y = x * 2
+    x.note = y
+    made = made_by(x)
+    assert made.note.inputs[0] is made
+    assert made_by(y).inputs[0].note.forward() == 2
 
 
 def test_a_layer_used_twice_shares_its_parameters(device, rng):
@@ -299,6 +401,53 @@ class TestNetwork:
             SGD(0.1).update(plain.params, grads)
         net.compile(SGD(0.1), 2).run(x, t, indices)
         np.testing.assert_allclose(asnumpy(net.params.flat), asnumpy(plain.params.flat), rtol=1e-12)
+
+    @given(
+        tried=st.lists(st.sampled_from(["first", "norm", "last", "loss"]), max_size=6),
+        twice=st.booleans(),
+        kept=st.booleans(),
+    )
+    def test_applications_outside_the_network_change_nothing(self, tried, twice, kept):
+        """A notebook cell that is run again applies its layers again."""
+
+        def network(tried):
+            layers = {
+                "first": affine(6, 6, 1),
+                "norm": BatchNormalization(np.ones(6), np.zeros(6)),
+                "last": affine(6, 3),
+            }
+            loss, x, t = SoftmaxWithLoss(), Input("x"), Input("t")
+            tries = [loss(x, t) if name == "loss" else layers[name](x) for name in tried]
+            first, norm, last = layers.values()
+            h = norm(first(x))
+            h = norm(first(h)) if twice else h
+            return GraphNetwork(loss(last(h), t)), tries if kept else None
+
+        rng = np.random.default_rng(0)
+        x, t = rng.standard_normal((8, 6)), rng.integers(0, 3, 8)
+        (fresh, _), (again, _) = network([]), network(tried)
+        for net in (fresh, again):
+            net.compile(SGD(0.1), 4).run(x, t, np.arange(8).reshape(2, 4))
+        np.testing.assert_array_equal(again.gradient(x, t).flat, fresh.gradient(x, t).flat)
+        np.testing.assert_array_equal(again.predict(x), fresh.predict(x))
+
+    def test_a_layer_used_twice_keeps_one_set_of_buffers(self, device, rng, tmp_path):
+        """Also when the network is moved, copied, saved or loaded."""
+
+        def network():
+            x, t, norm = Input("x"), Input("t"), BatchNormalization(np.ones(6), np.zeros(6))
+            return GraphNetwork(SoftmaxWithLoss()(affine(6, 3)(norm(Relu()(norm(x)))), t), dtype="float64")
+
+        net, x, t = network(), rng.standard_normal((8, 6)), rng.integers(0, 3, 8)
+        moved = network().to(device, "float32").to(dtype="float64").copy()
+        for _ in range(3):
+            net.loss_and_gradient(x, t)
+            moved.loss_and_gradient(device.asarray(x), device.asarray(t))
+        np.testing.assert_allclose(asnumpy(moved.predict(device.asarray(x))), net.predict(x), rtol=1e-4, atol=1e-6)
+        loaded = network().to("cpu", "float64")
+        net.save_params(tmp_path / "params.npz")
+        loaded.load_params(tmp_path / "params.npz")
+        np.testing.assert_array_equal(loaded.predict(x), net.predict(x))
 
     def test_training_reaches_what_a_row_of_layers_cannot_express(self, device, rng):
         x = rng.standard_normal((300, 6))

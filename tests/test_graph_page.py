@@ -167,6 +167,27 @@ def test_changing_an_input_computes_both_passes_again(open_page):
     assert page.get_by_label("tax", exact=True).input_value() == "1.1"
 
 
+def test_long_edges_are_computed_again_too(open_page):
+    x = Input("x", 2.0)
+    value = x
+    for _ in range(20):
+        value = value * 0.5 + x
+    graph = Graph(value)
+    graph.forward()
+    graph.backward()
+    page = open_page(graph)
+    page.get_by_label("x", exact=True).fill("3")
+    graph.forward(x=3.0)
+    graph.backward()
+    for (source, target, slot), (above, below) in shown(page).items():
+        if above is not None:
+            grad = graph.output.grad if target == len(graph.values) else graph.values[target].input_grads[slot]
+            assert (above, below) == (number_text(graph.values[source].value), number_text(grad))
+    page.keyboard.press("Home")
+    for _ in range(90):
+        page.keyboard.press("ArrowRight")
+
+
 def all_rules(x, y):
     """Every operator and layer that takes numbers, each used once."""
     made = (x + y) * (x - y) / (x**y) + x.exp() + y.log()

@@ -1,10 +1,12 @@
 """A computational graph: order of its nodes, forward and backward pass."""
 
+import html
 from collections import Counter
 from typing import Any
 
 import numpy as np
 
+from xpnet.graph.order import in_order
 from xpnet.graph.values import Input, Value
 from xpnet.layers import Layer
 from xpnet.typing import Array
@@ -39,7 +41,7 @@ class Graph:
 
     def __init__(self, output: Value) -> None:
         self.output = output
-        self.values = _in_order(output)
+        self.values = in_order(output)
         self.names = _unique_names(self.values)
         self.inputs: dict[str, Input] = {}
         for value in self.values:
@@ -114,39 +116,37 @@ class Graph:
             setattr(layer, name, grad)
 
     def to_svg(self) -> str:
-        """Draw the graph, with values above the edges and derivatives below (`xpnet.graph.svg`)."""
+        """Draw the graph, with values above the edges and derivatives below (`xpnet.graph.svg`).
+
+        A line over more than 16 layers is not drawn: it begins at its source's name, next to its target.
+
+        Raises
+        ------
+        ValueError
+            If the graph is too large for a drawing: over 5,000 values and links.
+        """
         from xpnet.graph.svg import draw
 
         return draw(self)
 
     def to_html(self) -> str:
-        """Return an HTML page that steps through both passes, and recomputes graphs of numbers (`xpnet.graph.page`)."""
+        """Return an HTML page that steps through both passes, and recomputes graphs of numbers (`xpnet.graph.page`).
+
+        Raises
+        ------
+        ValueError
+            If the graph is too large for a drawing (`to_svg`).
+        """
         from xpnet.graph.page import page
 
         return page(self)
 
     def _repr_html_(self) -> str:
-        return f'<div style="overflow-x: auto">{self.to_svg()}</div>'
-
-
-def _in_order(output: Value) -> list[Value]:
-    """Sort topologically, depth first, without recursion: a graph may be deeper than Python's stack."""
-    order: list[Value] = []
-    state: dict[Value, str] = {}
-    stack = [(output, False)]
-    while stack:
-        value, is_left = stack.pop()
-        if is_left:
-            state[value] = "done"
-            order.append(value)
-        elif value not in state:
-            state[value] = "entered"
-            stack.append((value, True))
-            for source in reversed(value.inputs):
-                if state.get(source) == "entered":
-                    raise ValueError(f"{source} is computed from itself: the graph has a cycle through {value}")
-                stack.append((source, False))
-    return order
+        try:
+            shown = self.to_svg()
+        except ValueError as error:  # a notebook shows every last value: what is too large to draw is no failure there
+            shown = html.escape(str(error))
+        return f'<div style="overflow-x: auto">{shown}</div>'
 
 
 def _unique_names(values: list[Value]) -> dict[Value, str]:

@@ -1,6 +1,7 @@
 """Labels of values in a drawing: a number in few digits; shape, mean and norm of an array."""
 
 import math
+import re
 import unicodedata
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Context, Decimal
@@ -10,11 +11,13 @@ import numpy as np
 
 from xpnet.device import asnumpy
 
-__all__ = ["Quantity", "number_text", "quantity", "shorten", "text_width"]
+__all__ = ["Quantity", "number_text", "quantity", "shorten", "text_width", "writable"]
 
 LISTED = 4
 """Vectors up to this length are shown by their elements."""
 MINUS = "\u2212"
+FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML 1.0 forbids: controls, and halves of surrogate pairs, which no file can hold either."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,17 @@ def _without_zeros(text: str) -> str:
 
 def shorten(text: str, length: int = 24) -> str:
     """Shorten a text to one line of characters that XML allows."""
-    text = "".join(c if c.isprintable() else " " for c in text)
+    text = "".join(c if c.isprintable() else _stand_in(c) for c in writable(text))
     return text if len(text) <= length else f"{text[: length - 1]}\u2026"
+
+
+def _stand_in(c: str) -> str:
+    return " " if c.isspace() or unicodedata.category(c) == "Cf" else "\ufffd"
+
+
+def writable(text: str) -> str:
+    """Show each character that XML forbids by the replacement character."""
+    return FORBIDDEN.sub("\ufffd", text)
 
 
 def text_width(text: str, size: float) -> float:

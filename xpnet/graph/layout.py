@@ -9,21 +9,30 @@ The layout follows the classic steps of layered drawing:
 
 Labels of edges have columns of their own between the layers, and edges bend only in the gaps between columns. So an
 edge crosses no node and no other edge's label, and nothing overlaps.
+
+No eye follows a line over dozens of layers, and a drawing of such lines grows with the square of the graph. So a node
+that would wait for long stands next to its use. An edge that is still long (`long_edges`) can begin at its source's
+name, repeated next to the target. Layouts then take time in proportion to nodes and edges.
 """
 
 from __future__ import annotations
 
 import bisect
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Edge", "Layout", "Node", "Route", "arrange"]
+__all__ = ["Edge", "Layout", "Node", "Route", "arrange", "long_edges"]
 
+LONGEST = 16
+"""Layers that an edge may cross, and a node may wait: about the width of a screen."""
 MARGIN = 20.0
 PORTS = 11.0
 """Distance between the ends of edges at their target."""
 ORDERINGS = 16
 HEIGHTS = 40
+FULL = 10_000
+"""Items up to which all sweeps are made. Larger drawings get fewer, down to a quarter."""
 STRAIGHTNESS = (1.0, 2.0, 8.0)
 """Weight of a straight edge: between two ends, between an end and a passing point, and between two passing points."""
 MERGE = 20.0
@@ -41,11 +50,15 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """An edge from a node to a later one (their numbers), and the size of the label that it runs through."""
+    """An edge from a node to a later one (their numbers), and the size of the label that it runs through.
+
+    With the size of a `name`, its line begins at the source's name next to the target, not at the source.
+    """
 
     source: int
     target: int
     label: Node
+    name: Node | None = None
 
 
 @dataclass(frozen=True)
@@ -58,10 +71,13 @@ class Route:
         From the border of the source's column to that of the target's, bends and straight pieces in turn.
     label : (float, float)
         Centre of the label.
+    name : (float, float) or None
+        Centre of the source's name, for an edge that begins there.
     """
 
     points: list[tuple[float, float]]
     label: tuple[float, float]
+    name: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,15 +100,22 @@ def arrange(nodes: Sequence[Node], edges: Sequence[Edge]) -> Layout:
     edges : sequence of Edge
         Edges, with those of one target in order from top to bottom.
     """
-    chart = _Chart(nodes, edges)
-    _reduce_crossings(chart.columns)
-    _choose_heights(chart.columns)
+    chart = _Chart(_layers(len(nodes), edges), nodes, edges)
+    effort = min(1.0, max(0.25, FULL / sum(map(len, chart.columns)))) if nodes else 1.0
+    _reduce_crossings(chart.columns, round(ORDERINGS * effort))
+    _choose_heights(chart.columns, round(HEIGHTS * effort))
     return chart.measure()
+
+
+def long_edges(count: int, edges: Sequence[Edge]) -> list[bool]:
+    """Return for each edge between `count` nodes whether it crosses more than `LONGEST` layers."""
+    layers = _layers(count, edges)
+    return [layers[edge.target] - layers[edge.source] > LONGEST for edge in edges]
 
 
 @dataclass(eq=False)
 class _Item:
-    """An item of a column: a node, an edge's label, or a point that edges pass."""
+    """An item of a column: a node or its name, an edge's label, or a point that edges pass."""
 
     room: Node
     kind: str
@@ -124,36 +147,43 @@ class _Link:
 class _Chart:
     """The columns of a layout: nodes in even columns, labels in odd ones."""
 
-    def __init__(self, nodes: Sequence[Node], edges: Sequence[Edge]) -> None:
+    def __init__(self, layers: list[int], nodes: Sequence[Node], edges: Sequence[Edge]) -> None:
         self.edges = edges
-        self.layers = _longest_paths(len(nodes), edges)
-        self.columns: list[list[_Item]] = [[] for _ in range(2 * max(self.layers, default=0) + 1)]
+        self.layers = layers
+        self.columns: list[list[_Item]] = [[] for _ in range(2 * max(layers, default=0) + 1)]
         self.nodes = [_Item(room, "node") for room in nodes]
-        for item, layer in zip(self.nodes, self.layers, strict=True):
+        for item, layer in zip(self.nodes, layers, strict=True):
             self.columns[2 * layer].append(item)
         self.points: dict[tuple[int, int], _Item] = {}
-        arriving: dict[int, list[int]] = {}
-        for number, edge in enumerate(edges):
-            arriving.setdefault(edge.target, []).append(number)
-        self.ways = [self._connect(edge, arriving[edge.target].index(i), arriving) for i, edge in enumerate(edges)]
+        counts, slots = Counter(edge.target for edge in edges), Counter[int]()
+        self.ways: list[list[_Item]] = []
+        for edge in edges:
+            self.ways.append(self._connect(edge, slots[edge.target], counts[edge.target]))
+            slots[edge.target] += 1
 
-    def _connect(self, edge: Edge, slot: int, arriving: dict[int, list[int]]) -> list[_Item]:
-        """Lay an edge from its source to its target, by points that the source's edges share."""
+    def _connect(self, edge: Edge, slot: int, count: int) -> list[_Item]:
+        """Lay an edge to its target, as number `slot` of `count`, by points that its source's edges share."""
         last = 2 * self.layers[edge.target] - 1
         way = [self.nodes[edge.source]]
-        for column in range(2 * self.layers[edge.source] + 1, last):
+        if edge.name is not None:
+            way = [_Item(edge.name, "node")]
+            self.columns[last - 1].append(way[0])
+        for column in range(self._start(edge) + 1, last):
             point = self.points.get((edge.source, column))
             if point is None:
                 point = self.points[edge.source, column] = self._add(column, _Item(Node(0, 0, 0), "point"), way[-1])
             way.append(point)
         way.append(self._add(last, _Item(edge.label, "label"), way[-1]))
-        count = len(arriving[edge.target])
         step = min(PORTS, 2.5 * PORTS / count)
         link = _Link(way[-1], self.nodes[edge.target], (slot + 0.5) / count - 0.5, (slot - (count - 1) / 2) * step)
         link.start.right.append(link)
         link.end.left.append(link)
         way.append(self.nodes[edge.target])
         return way
+
+    def _start(self, edge: Edge) -> int:
+        """Return the column in which an edge begins."""
+        return 2 * (self.layers[edge.source] if edge.name is None else self.layers[edge.target] - 1)
 
     def _add(self, column: int, item: _Item, start: _Item) -> _Item:
         link = _Link(start, item, 0.0, 0.0)
@@ -174,10 +204,7 @@ class _Chart:
             (self._across(item, spans[2 * layer]), item.y - top)
             for item, layer in zip(self.nodes, self.layers, strict=True)
         ]
-        routes = [
-            self._route(way, 2 * self.layers[edge.source], spans, top)
-            for way, edge in zip(self.ways, self.edges, strict=True)
-        ]
+        routes = [self._route(edge, way, spans, top) for way, edge in zip(self.ways, self.edges, strict=True)]
         bottom = max((i.y + i.room.below for c in self.columns for i in c), default=0.0) - top + MARGIN
         return Layout(spans[-1][1] + MARGIN, bottom, places, routes)
 
@@ -190,31 +217,36 @@ class _Chart:
             return span[0] + item.room.width / 2
         return (span[0] + span[1]) / 2
 
-    @staticmethod
-    def _route(way: list[_Item], first: int, spans: list[tuple[float, float]], top: float) -> Route:
+    def _route(self, edge: Edge, way: list[_Item], spans: list[tuple[float, float]], top: float) -> Route:
+        first = self._start(edge)
         points = [(spans[first][1], way[0].y - top)]
         for column, item in enumerate(way[1:-1], first + 1):
             points += [(spans[column][0], item.y - top), (spans[column][1], item.y - top)]
         drop = way[-2].right[0].drop
         column = first + len(way) - 1
         points.append((spans[column][0], way[-1].y - top + drop))
-        return Route(points, (sum(spans[column - 1]) / 2, way[-2].y - top))
+        name = None if edge.name is None else (self._across(way[0], spans[first]), way[0].y - top)
+        return Route(points, (sum(spans[column - 1]) / 2, way[-2].y - top), name)
 
 
-def _longest_paths(count: int, edges: Sequence[Edge]) -> list[int]:
-    """Return each node's layer. A node without inputs stands in the layer before its first use."""
-    layers, sources, uses = [0] * count, [True] * count, [count] * count
+def _layers(count: int, edges: Sequence[Edge]) -> list[int]:
+    """Return each node's layer: the length of the longest path to it.
+
+    A node without inputs stands in the layer before its first use. So does a node that would wait for it over more
+    than `LONGEST` layers.
+    """
+    layers, has_inputs, targets = [0] * count, [False] * count, [list[int]() for _ in range(count)]
     for edge in sorted(edges, key=lambda edge: edge.target):
         if not 0 <= edge.source < edge.target < count:
             raise ValueError(f"an edge must lead from a node to a later one, got {edge.source} -> {edge.target}")
         layers[edge.target] = max(layers[edge.target], layers[edge.source] + 1)
-        sources[edge.target] = False
-    for edge in edges:
-        uses[edge.source] = min(uses[edge.source], layers[edge.target])
-    return [
-        use - 1 if is_source and use < count else layer
-        for layer, is_source, use in zip(layers, sources, uses, strict=True)
-    ]
+        has_inputs[edge.target] = True
+        targets[edge.source].append(edge.target)
+    for node in reversed(range(count)):
+        latest = min((layers[target] for target in targets[node]), default=layers[node] + 1) - 1
+        if not has_inputs[node] or latest - layers[node] >= LONGEST:
+            layers[node] = latest
+    return layers
 
 
 def _gap(column: list[_Item]) -> float:
@@ -223,12 +255,12 @@ def _gap(column: list[_Item]) -> float:
     return min(16.0 + 0.22 * climb, 90.0)
 
 
-def _reduce_crossings(columns: list[list[_Item]]) -> None:
+def _reduce_crossings(columns: list[list[_Item]], sweeps: int) -> None:
     """Sort each column by its neighbours' places, backward and forward in turn, and keep the best order."""
     _number(columns)
     best: list[list[_Item]] = []
     fewest = -1
-    for sweep in range(ORDERINGS):
+    for sweep in range(sweeps):
         if sweep % 2 == 0:
             for column in reversed(columns[:-1]):
                 _sort(column, lambda item: [link.end.place + link.port for link in item.right])
@@ -270,7 +302,7 @@ def _crossings(column: list[_Item]) -> int:
     return count
 
 
-def _choose_heights(columns: list[list[_Item]]) -> None:
+def _choose_heights(columns: list[list[_Item]], sweeps: int) -> None:
     """Choose the heights of items that make edges straight, without overlap.
 
     The first third of the sweeps goes forward and backward in turn, to bring items near their places. The others use
@@ -278,9 +310,9 @@ def _choose_heights(columns: list[list[_Item]]) -> None:
     """
     for column in columns:
         _settle(column, [(0.0, 1.0)] * len(column))
-    for sweep in range(HEIGHTS):
-        forward, both = sweep % 2 == 0, sweep >= HEIGHTS // 3
-        near = max(8.0 * 0.85**sweep, 0.05)  # the last sweeps straighten what is nearly straight
+    for sweep in range(sweeps):
+        forward, both = sweep % 2 == 0, sweep >= sweeps // 3
+        near = max(8.0 * 0.85 ** (sweep * HEIGHTS / sweeps), 0.05)  # the last sweeps straighten what is nearly straight
         for column in columns if forward else reversed(columns):
             _settle(column, [_wish(item, forward or both, both or not forward, near) for item in column])
 

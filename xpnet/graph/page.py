@@ -9,7 +9,7 @@ from importlib import resources
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from xpnet.graph.labels import Quantity, quantity, shorten
+from xpnet.graph.labels import Quantity, quantity, shorten, writable
 from xpnet.graph.rules import rule_of
 from xpnet.graph.svg import draw
 from xpnet.graph.values import Constant, Input, Value
@@ -27,13 +27,14 @@ def page(graph: Graph) -> str:
     The reader can change inputs if all values are numbers and the page can compute all nodes (`Rule.is_scalar`).
     """
     files = resources.files("xpnet.graph")
-    return Template(files.joinpath("page.html").read_text("utf-8")).substitute(
+    text = Template(files.joinpath("page.html").read_text("utf-8")).substitute(
         title=html.escape(shorten(title(graph), 200)),
         style=files.joinpath("page.css").read_text("utf-8"),
         drawing=draw(graph, interactive=True),
         data=_embedded(_facts(graph)),
         script=files.joinpath("page.js").read_text("utf-8"),
     )
+    return writable(text)  # names and docstrings come from anywhere
 
 
 def _embedded(facts: Any) -> str:

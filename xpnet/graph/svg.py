@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree
 
-from xpnet.graph.labels import Quantity, quantity, shorten, text_width
-from xpnet.graph.layout import Edge, Layout, Node, arrange
+from xpnet.graph.labels import Quantity, quantity, shorten, text_width, writable
+from xpnet.graph.layout import Edge, Layout, Node, arrange, long_edges
 from xpnet.graph.rules import rule_of
 from xpnet.graph.values import Constant, Value
 from xpnet.graph.words import description, expression, spoken_names, title
@@ -32,6 +33,8 @@ BOLD = 1.08
 """Width of bold text, relative to normal text."""
 TAG = 19.0
 LEGEND = 30.0
+LARGEST = 5000
+"""Largest number of values and links in a drawing. A browser needs seconds to show so many."""
 
 
 class _Figure(NamedTuple):
@@ -47,13 +50,14 @@ class _Figure(NamedTuple):
 
 
 class _Flow(NamedTuple):
-    """An edge's value and derivative; either may be None."""
+    """An edge's value and derivative; either may be None. A long edge begins at its source's `name`."""
 
     source: int
     target: int
     slot: int
     value: Quantity | None
     grad: Quantity | None
+    name: str = ""
 
 
 def draw(graph: Graph, *, interactive: bool = False) -> str:
@@ -65,11 +69,22 @@ def draw(graph: Graph, *, interactive: bool = False) -> str:
         The graph. Values and derivatives that are not computed yet are left out.
     interactive : bool, default False
         Whether the drawing is for an interactive page: nodes can be focused, and the page has the description.
+
+    Raises
+    ------
+    ValueError
+        If the graph has more than `LARGEST` values and links.
     """
-    figures = [_figure(graph, value) for value in graph.values] + [_end(graph)]
-    flows = list(_flows(graph))
-    edges = [Edge(flow.source, flow.target, _room(flow)) for flow in flows]
-    layout = arrange([figure.room for figure in figures], edges)
+    size = len(graph.values) + sum(len(value.inputs) for value in graph.values)
+    if size > LARGEST:
+        raise ValueError(
+            f"a drawing has at most {LARGEST:,} values and links, this graph has {size:,}; draw a part of it: "
+            "the graph of an earlier value"
+        )
+    flows = _name_long(graph, list(_flows(graph)))
+    named, uses = {flow.source for flow in flows if flow.name}, _uses(graph)
+    figures = [_figure(graph, value, uses[value], i in named) for i, value in enumerate(graph.values)] + [_end(graph)]
+    layout = arrange([figure.room for figure in figures], [_edge(flow) for flow in flows])
     height = layout.height + LEGEND
     svg = ElementTree.Element(
         "svg",
@@ -83,7 +98,7 @@ def draw(graph: Graph, *, interactive: bool = False) -> str:
         },
     )
     if interactive:
-        svg.set("aria-label", title(graph))
+        svg.set("aria-label", shorten(title(graph), 200))
     else:
         _add(svg, "title", shorten(title(graph), 200))
         _add(svg, "desc", shorten(description(graph), 4000))
@@ -103,24 +118,26 @@ def draw(graph: Graph, *, interactive: bool = False) -> str:
                 _add(group, "title", shorten(expression(value, names), 200))
         _draw_figure(group, figure, *layout.nodes[number])
     _draw_legend(svg, layout)
-    return ElementTree.tostring(svg, encoding="unicode")
+    return writable(ElementTree.tostring(svg, encoding="unicode"))
 
 
-def _figure(graph: Graph, value: Value) -> _Figure:
+def _figure(graph: Graph, value: Value, uses: int, is_named: bool) -> _Figure:
+    """Return the figure of a value with a number of `uses` in the backward pass, with its name if edges refer to it."""
     if value.layer is None:
-        is_number = isinstance(value, Constant) and value.name is not None
-        text = quantity(value.value).lines[0] if is_number else shorten(graph.names[value])
+        text = _name(graph, value)
         kind = "constant" if isinstance(value, Constant) else "input"
-        caption = _total(graph, value)
-        width = max(BOLD * text_width(text, TITLE), text_width(caption, CAPTION)) + 8
+        caption = _total(value) if uses > 1 else ""
+        width = max(_name_width(text), text_width(caption, CAPTION) + 8)
         return _Figure(kind, text, caption, [], Node(width, 10, 26 if caption else 10), width / 2)
     sign = rule_of(value.layer).sign
+    text = value.layer.name if value.name or value.layer.place else graph.names[value]
     caption = shorten(value.name or "") if value is not graph.output else ""
+    if is_named and (sign or text != graph.names[value]):
+        caption = _name(graph, value)
     extra = LINE if caption else 0.0
     if sign:
         width = max(2 * RADIUS, text_width(caption, CAPTION))
         return _Figure("operation", sign, caption, [], Node(width, RADIUS, RADIUS + extra), RADIUS)
-    text = value.layer.name if value.name or value.layer.place else graph.names[value]
     tags = [f"{name} {tuple(array.shape)}" for name, array in value.layer.parameters().items()]
     width = max(BOLD * text_width(text, TITLE), *(text_width(tag, PARAMETER) + 12 for tag in tags), 40.0) + 20
     half = (36 + len(tags) * TAG + (4 if tags else 0)) / 2
@@ -128,10 +145,25 @@ def _figure(graph: Graph, value: Value) -> _Figure:
     return _Figure("layer", shorten(text), caption, tags, room, width / 2)
 
 
-def _total(graph: Graph, value: Value) -> str:
+def _name(graph: Graph, value: Value) -> str:
+    """Return the name of a value in the drawing: a constant's number, or else its name in the graph."""
+    if isinstance(value, Constant) and value.name is not None:
+        return quantity(value.value).lines[0]
+    return shorten(graph.names[value])
+
+
+def _name_width(text: str) -> float:
+    return BOLD * text_width(text, TITLE) + 8
+
+
+def _uses(graph: Graph) -> Counter[Value]:
+    """Count how often the last backward pass used each value."""
+    return Counter(source for value in graph.values if value.input_grads is not None for source in value.inputs)
+
+
+def _total(value: Value) -> str:
     """Return the sum of the derivatives of an input that is used more than once, as a caption."""
-    uses = sum(other.input_grads is not None and source is value for other in graph.values for source in other.inputs)
-    if uses < 2 or not value.has_grad or isinstance(value, Constant):
+    if not value.has_grad or isinstance(value, Constant):
         return ""
     return f"in all {' '.join(quantity(value.grad).lines)}"
 
@@ -139,7 +171,7 @@ def _total(graph: Graph, value: Value) -> str:
 def _end(graph: Graph) -> _Figure:
     """Return the end of the last edge: the output's name, if it has one."""
     text = shorten(graph.output.name or "") if graph.output.layer is not None else ""
-    width = BOLD * text_width(text, TITLE) + 8 if text else 0.0
+    width = _name_width(text) if text else 0.0
     return _Figure("end", text, "", [], Node(width, 10, 10), width / 2)
 
 
@@ -163,19 +195,31 @@ def _flow(source: Value, start: int, end: int, slot: int, grad: Any) -> _Flow:
     return _Flow(start, end, slot, value, None if grad is None else quantity(grad))
 
 
-def _room(flow: _Flow) -> Node:
+def _name_long(graph: Graph, flows: list[_Flow]) -> list[_Flow]:
+    """Let long edges begin at their source's name."""
+    far = long_edges(len(graph.values) + 1, [_edge(flow) for flow in flows])
+    return [
+        flow._replace(name=_name(graph, graph.values[flow.source])) if is_far else flow
+        for flow, is_far in zip(flows, far, strict=True)
+    ]
+
+
+def _edge(flow: _Flow) -> Edge:
     above = flow.value.lines if flow.value else ()
     below = flow.grad.lines if flow.grad else ()
     width = max((text_width(line, NUMBER) for line in (*above, *below)), default=0.0)
     if above or below:
         width = max(width, NUMBER_WIDTH)
-    return Node(width + 8, CLEAR + len(above) * LINE, CLEAR + len(below) * LINE)
+    label = Node(width + 8, CLEAR + len(above) * LINE, CLEAR + len(below) * LINE)
+    return Edge(flow.source, flow.target, label, Node(_name_width(flow.name), 10, 10) if flow.name else None)
 
 
 def _draw_edge(svg: Any, flow: _Flow, layout: Layout, number: int, figures: list[_Figure]) -> None:
     route = layout.routes[number]
     target = figures[flow.target]
     start = layout.nodes[flow.source][0] + figures[flow.source].reach
+    if route.name is not None:
+        start = route.name[0] + _name_width(flow.name) / 2
     x, y = layout.nodes[flow.target][0], route.points[-1][1]
     end = x - target.reach
     if target.kind == "operation":
@@ -184,6 +228,8 @@ def _draw_edge(svg: Any, flow: _Flow, layout: Layout, number: int, figures: list
     group.set("data-slot", str(flow.slot))
     _add(group, "path", class_="line", d=_path(start, route.points, end - 6))
     _add(group, "path", class_="head", d=f"M{_n(end - 1)} {_n(y)}l-9 -4.5v9z")
+    if route.name is not None:
+        _add(group, "text", flow.name, class_="name", x=route.name[0], y=route.name[1] + 5)
     across, middle = route.label
     if flow.value:
         _lines(group, "value", flow.value.lines, across, middle - CLEAR - (len(flow.value.lines) - 1) * LINE)

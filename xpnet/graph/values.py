@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+import operator
+from typing import Any, Self
 
 from xpnet import layers
+from xpnet.graph.order import flatten
 from xpnet.layers import Layer
 from xpnet.typing import Array
 
@@ -174,6 +176,14 @@ class Value:
     def max(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Value:
         """Maximum over axes, by default all."""
         return self.apply_layer(layers.MaxLayer(axis, keepdims), (self,))
+
+    def __copy__(self) -> Self:
+        made = type(self).__new__(type(self))
+        vars(made).update(vars(self))
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:  # for deepcopy and pickle
+        return operator.getitem, flatten(self)
 
     def __repr__(self) -> str:
         return self.name or (type(self.layer).__name__ if self.layer is not None else type(self).__name__)

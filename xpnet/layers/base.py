@@ -218,9 +218,9 @@ class Layer:
                 layer.__dict__.pop(name, None)
 
     def share_parameters(self, owner: Layer) -> None:
-        """Use the parameter arrays of `owner`, without a copy. This layer must be a copy of `owner`."""
+        """Use the parameters and buffers of `owner`, without a copy. This layer must be a copy of `owner`."""
         for mine, its in zip(self.modules().values(), owner.modules().values(), strict=True):
-            vars(mine).update({name: getattr(its, name) for name in its.parameter_names})
+            vars(mine).update({name: getattr(its, name) for name in (*its.parameter_names, *its.buffer_names)})
 
     def modules(self, name: str = "") -> dict[str, Layer]:
         """Return this layer as `name`, and all sublayers under names such as ``name.Affine1``, in order."""

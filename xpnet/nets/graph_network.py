@@ -139,10 +139,14 @@ class GraphNetwork(Network):
 
 def _calls(graph: Graph, place: dict[Value, int]) -> list[_Call]:
     calls, leads_to_parameters = [], set[int]()
+    used = {value.layer for value in graph.values}
     for value in graph.values:
         layer, owner = value.layer, value.shared
         if layer is None or owner is None:
             continue
+        if owner not in used:  # its own node is outside this graph, such as a first try
+            layer = owner
+            used.add(owner)
         sources = tuple(place[source] for source in value.inputs)
         needs_gradient = tuple(i in leads_to_parameters for i in sources)
         if any(needs_gradient) or layer.parameters():
