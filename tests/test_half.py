@@ -235,6 +235,26 @@ def test_any_network_and_its_trainer_take_it(device, rng):
     assert net.dtype == "float32"
 
 
+def test_all_uses_of_a_layer_share_its_running_averages(device, rng):
+    from xpnet.graph import Input
+    from xpnet.layers import SoftmaxWithLoss
+
+    x, t = Input("x"), Input("t")
+    norm = BatchNormalization(np.ones(36, "float32"), np.zeros(36, "float32"))
+    scores = Affine.from_sizes(36, 3, std="he", rng=2)(norm(Relu()(norm(x))))
+    net = GraphNetwork(SoftmaxWithLoss()(scores, t), device=device)
+    other = net.copy()
+    samples, labels = problem(device, rng)
+    indices = device.asarray(rng.integers(0, 40, (3, 8)))
+    for n, precision in ((net, "float32"), (other, "float16")):
+        step = n.compile(SGD(1e-3), 8, precision=precision)
+        if precision == "float16":
+            scale_of(step, 1.0)
+        step.run(samples.reshape(40, 36), labels, indices)
+    for name, buffer in net.buffers().items():
+        np.testing.assert_allclose(asnumpy(other.buffers()[name]), asnumpy(buffer), rtol=2e-2, atol=1e-2)
+
+
 def test_what_cannot_be_done_is_refused(device):
     with pytest.raises(ValueError, match="precision 'float16' is for steps of a float32 network, got float64"):
         TwoLayerNet(2, 2, 2, dtype="float64", device=device).compile(SGD(0.1), 2, precision="float16")

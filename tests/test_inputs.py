@@ -148,7 +148,11 @@ REFUSED = {
     "strings": (lambda x: x.astype(str), ValueError, r"x must hold numbers, got strings .*numpy.unique\(x, return_inv"),
     "one string": (lambda x: [*x[1:].tolist(), ["a"] * D], ValueError, "x must hold numbers, got strings such as"),
     "none": (lambda x: [[None] * D] * N, TypeError, "x cannot be read as an array of numbers from list"),
-    "ragged": (lambda x: [[1.0], *x.tolist()], ValueError, "x cannot be read as an array of numbers from list: .*inhom"),
+    "ragged": (
+        lambda x: [[1.0], *x.tolist()],
+        ValueError,
+        "x cannot be read as an array of numbers from list: .*inho",
+    ),
     "masked": (lambda x: np.ma.masked_less(x, 0), ValueError, r"x has masked values; see x.filled\(value\)"),
     "a dict": (lambda x: {"x": x}, TypeError, "x cannot be read as an array of numbers from dict"),
     "records": (lambda x: np.zeros(N, "f4,f4"), TypeError, "x must hold real numbers, got dtype"),
@@ -186,7 +190,7 @@ def test_string_labels_come_with_a_hint_that_works():
 def test_a_single_number_is_no_set_of_samples(ways):
     net, x, t = two_layer_net(), np.zeros((3, D)), np.zeros(3, int)
     call = {
-        "accuracy": lambda x, t: net.accuracy(x, t),
+        "accuracy": net.accuracy,
         "run": lambda x, t: net.compile(SGD(), 2).run(x, t, [[0, 1]]),
         "Trainer": lambda x, t: Trainer(net, x, t, x, t),
     }[ways]

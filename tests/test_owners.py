@@ -76,7 +76,7 @@ def test_a_copy_of_a_layer_has_no_place_and_serves_another_network(duplicate, rn
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda net: net.copy(), lambda x: pickle.loads(pickle.dumps(x))])
-@pytest.mark.parametrize("make", [lambda: TwoLayerNet(6, 5, 3), lambda: LeNet5(), lambda: shared_weights()])
+@pytest.mark.parametrize("make", [lambda: TwoLayerNet(6, 5, 3), LeNet5, lambda: shared_weights()])  # noqa: PLW0108
 def test_a_copied_networks_layers_have_their_places(make, duplicate):
     net = duplicate(make())
     assert places(net) == {name: name for name in net.modules()}
@@ -140,7 +140,7 @@ class OwnLossOf(TwoLayerNet):
 
 @pytest.mark.parametrize(("cls", "name"), [(OwnLoss, "loss"), (OwnGradient, "gradient")])
 def test_a_loss_or_gradient_that_training_steps_do_not_call_is_no_silent_choice(cls, name):
-    with pytest.raises(TypeError, match=rf"{cls.__name__} overrides {name}, which training steps do not call; override"):
+    with pytest.raises(TypeError, match=rf"{cls.__name__} overrides {name}, which training steps do not call"):
         cls(6, 5, 3).compile(SGD(), 4)
     net = TwoLayerNet(6, 5, 3)
     setattr(net, name, lambda x, t: None)

@@ -27,8 +27,8 @@ class SoftmaxWithLoss(Loss):
     Notes
     -----
     ``forward(x, t)`` takes scores x of shape (N, C), or (C,) for a single sample, and labels t: one-hot or
-    probabilities of the shape of x, or integer class ids of shape (N,) or (N, 1). In scores of shape (N, ..., C), each row of C
-    is a sample. The loss is computed from the scores, not from y: it is exact for scores of any size.
+    probabilities of the shape of x, or integer class ids of shape (N,) or (N, 1). In scores of shape (N, ..., C), each
+    row of C is a sample. The loss is computed from the scores, not from y: it is exact for scores of any size.
     """
 
     saved = ("y", "t")
@@ -234,8 +234,8 @@ class HingeWithLoss(Loss):
 
     Notes
     -----
-    ``forward(x, t)`` takes scores x of shape (N, C) and labels t: class ids (N,) or (N, 1), or one-hot of the shape of x (the
-    argmax counts). A class exactly at the margin, the kink, counts as outside.
+    ``forward(x, t)`` takes scores x of shape (N, C) and labels t: class ids (N,) or (N, 1), or one-hot of the shape of
+    x (the argmax counts). A class exactly at the margin, the kink, counts as outside.
     """
 
     saved = ("share", "near")

@@ -277,6 +277,12 @@ class Network:
         """Return the layers' buffers (`Layer.buffer_names`), such as ``"BatchNormalization1.running_mean"``."""
         return {f"{name}.{key}": b for name, layer in self.layers.items() for key, b in layer.buffers().items()}
 
+    def share_buffers(self, owner: Network) -> None:
+        """Use the buffers of `owner`, without a copy. This network must be a copy of `owner`."""
+        for layer, its in zip(self.modules().values(), owner.modules().values(), strict=True):
+            vars(layer).update({name: getattr(its, name) for name in its.buffer_names})
+        self._bind()
+
     def save_params(self, file: str | Path) -> None:
         """Write parameters and buffers to `file` in NumPy's ``.npz`` format, atomically."""
         save_arrays(file, self.params.asnumpy() | {name: asnumpy(buffer) for name, buffer in self.buffers().items()})

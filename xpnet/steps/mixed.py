@@ -53,8 +53,7 @@ class MixedPrecision:
         self.net = twin = net.copy().to(dtype="float16")
         twin.last_layer = net.last_layer
         twin.weight_decay_lambda = 0.0  # weight decay is added in float32
-        for layer, owner in zip(twin.modules().values(), net.modules().values(), strict=True):
-            vars(layer).update({name: getattr(owner, name) for name in owner.buffer_names})
+        twin.share_buffers(net)
         self.layer_grads = twin.params.zeros_like()
         self.grads = net.params.zeros_like()
         self.scale = net.device.asarray(FIRST_SCALE, net.dtype)

@@ -38,6 +38,7 @@ than with an eighth of this size; on two cores with a shared cache, it takes the
 STEPS_PER_EXECUTION = 50
 """Steps in one CUDA graph, and the largest number of minibatches gathered or copied from the host at a time."""
 
+
 @dataclass(frozen=True)
 class Minibatches:
     """Minibatches of data on the device, one per step.

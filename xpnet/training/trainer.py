@@ -36,9 +36,9 @@ class Trainer:
         The network to train. It is changed in place.
     x_train, x_test : (N, ...)
         Samples: floats, or pixels as ``uint8`` (`Network.predict`), as an array, table or list
-        (`xpnet.inputs.as_array`). They are moved to the network's device, floats in its dtype. Samples that would take more than half of a CUDA device's free memory stay on the host, and are
-        copied a few minibatches at a time.
-    t_train, t_test : (N, C) or (N,) integers
+        (`xpnet.inputs.as_array`). They are moved to the network's device, floats in its dtype. Samples that would take
+        more than half of a CUDA device's free memory stay on the host, and are copied a few minibatches at a time.
+    t_train, t_test : (N, C), (N,) or (N, 1) integers
         Labels.
     epochs : int, default 20
         Passes over the training set.
