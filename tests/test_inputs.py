@@ -160,6 +160,34 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize("form", sorted(set(FORMS) - {"mixed table"}))
+@pytest.mark.parametrize("dtype", ["float64", "int64", "uint8"])
+def test_graphs_read_arrays_as_networks_do_but_no_pixels(form, dtype):
+    x = np.arange(200, 200 + 4).reshape(2, 2).astype(dtype)
+    v = Input("x", FORMS[form](x))
+    y = (v + v * FORMS[form](x)).sum()
+    y.forward()
+    y.backward()
+    assert y.value == (x.astype(float) * (1 + x.astype(float))).sum()  # bytes would overflow
+    np.testing.assert_array_equal(v.grad, 1 + x.astype(float))
+
+
+@pytest.mark.parametrize("value", [3, 2.5, True, np.float32(1.5), np.uint8(200), np.array(4)])
+def test_graphs_keep_numbers(value):
+    y = Input("x", value) * 2
+    y.forward()
+    assert y.value == 2 * float(value)
+
+
+@pytest.mark.parametrize("what", sorted(set(REFUSED) - {"none"}))
+def test_graphs_refuse_what_networks_refuse(what, rng):
+    form, kind, message = REFUSED[what]
+    x = form(rng.standard_normal((N, D)))
+    for name, way in {"input 'x'": lambda: Input("x", x), "a constant": lambda: Input("x") + x}.items():
+        with pytest.raises(kind, match=re.sub(r"\bx\b", name, message)):
+            way()
+
+
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_is_no_array_of_real_numbers_is_refused_by_name(what, rng):
     form, kind, message = REFUSED[what]

@@ -6,8 +6,11 @@ import copy
 import operator
 from typing import Any, Self
 
+import numpy as np
+
 from xpnet import layers
 from xpnet.graph.order import flatten
+from xpnet.inputs import as_array
 from xpnet.layers import Layer
 from xpnet.typing import Array
 
@@ -197,7 +200,7 @@ class Input(Value):
     name : str
         Name in `forward` and in drawings.
     value : scalar or array, optional
-        Initial value, on any device.
+        Initial value, on any device. Arrays are read as `xpnet.inputs.as_array` does, small integers as int64.
     """
 
     def __init__(self, name: str, value: Any = None) -> None:
@@ -205,7 +208,7 @@ class Input(Value):
         if not isinstance(name, str) or not name:
             raise ValueError(f"an Input needs a name, got {name!r}")
         self.name = name
-        self._value = value
+        self.value = value
 
     @property
     def value(self) -> Any:
@@ -216,7 +219,7 @@ class Input(Value):
 
     @value.setter
     def value(self, value: Any) -> None:
-        self._value = value
+        self._value = _as_number(f"input {self.name!r}", value)
 
 
 class Constant(Value):
@@ -224,6 +227,17 @@ class Constant(Value):
 
     def __init__(self, value: Any) -> None:
         super().__init__(None)
-        self._value = value
+        self._value = value = _as_number("a constant", value)
         if getattr(value, "shape", ()) == ():
             self.name = f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _as_number(name: str, value: Any) -> Any:
+    """Return Python's numbers and NumPy's floats as they are, all else as an array. Integers do not overflow as bytes.
+
+    None stands for no value.
+    """
+    if value is None or isinstance(value, (int, float, np.floating)):
+        return value
+    array = as_array(name, value)
+    return array.astype("int64") if array.dtype.kind in "iu" and array.itemsize < 8 else array
