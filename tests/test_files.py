@@ -7,7 +7,7 @@ import stat
 import numpy as np
 import pytest
 
-from xpnet.files import load_arrays, save_arrays, written_atomically
+from xpnet.files import save_arrays, stored_arrays, written_atomically
 
 
 def write(file, content=b"new"):
@@ -94,8 +94,11 @@ def test_a_folder_that_is_missing_is_named(tmp_path):
 def test_arrays_come_back(tmp_path):
     arrays = {"W1": np.arange(6.0).reshape(2, 3), "b1": np.zeros(0, "float32")}
     save_arrays(tmp_path / "file.npz", arrays)
-    found = load_arrays(tmp_path / "file.npz")
-    assert found.keys() == arrays.keys()
-    for name, values in arrays.items():
-        np.testing.assert_array_equal(found[name], values)
-        assert found[name].dtype == values.dtype
+    with stored_arrays(tmp_path / "file.npz") as stored:
+        assert stored.keys() == arrays.keys()
+        for name, values in arrays.items():
+            found = stored[name].read()
+            np.testing.assert_array_equal(found, values)
+            assert (
+                (stored[name].dtype, stored[name].shape) == (found.dtype, found.shape) == (values.dtype, values.shape)
+            )
