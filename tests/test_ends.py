@@ -161,6 +161,7 @@ def test_any_folder_is_printed_on_any_console(data, tmp_path, environment, name)
 
 def main(times):
     """End runs at random moments in each way."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell makes programs in the background ignore it
     chance = random.Random(0)
     steps = []
     for i in range(times):

@@ -91,6 +91,45 @@ def test_a_folder_that_is_missing_is_named(tmp_path):
     assert caught.value.filename == str(tmp_path / "none")
 
 
+def test_the_folder_is_flushed_after_the_file_has_its_name(tmp_path, monkeypatch):
+    done = []
+    fsync, replace = os.fsync, os.replace
+
+    def recorded_fsync(descriptor):
+        done.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(os, "replace", lambda *names: done.append("rename") or replace(*names))
+    write(tmp_path / "file")
+    assert done == ["file", "rename", "folder"]
+
+
+def test_a_name_of_the_greatest_length_is_written(tmp_path):
+    file = tmp_path / ("x" * os.pathconf(tmp_path, "PC_NAME_MAX"))
+    write(file)
+    assert file.read_bytes() == b"new"
+
+
+def test_no_error_names_a_temporary_file(tmp_path, monkeypatch):
+    def refuse(temporary, *_):
+        raise PermissionError(errno.EACCES, "Permission denied", temporary)
+
+    for function in ("chmod", "replace"):
+        with monkeypatch.context() as patch, pytest.raises(PermissionError) as caught:
+            patch.setattr(os, function, refuse)
+            write(tmp_path / "file")
+        assert caught.value.filename == str(tmp_path / "file")
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_full_device_is_named():
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write("/dev/full")
+    assert caught.value.filename == "/dev/full"
+
+
 def test_arrays_come_back(tmp_path):
     arrays = {"W1": np.arange(6.0).reshape(2, 3), "b1": np.zeros(0, "float32")}
     save_arrays(tmp_path / "file.npz", arrays)

@@ -20,6 +20,9 @@ import numpy as np
 
 __all__ = ["StoredArray", "save_arrays", "stored_arrays", "written_atomically"]
 
+TEMPORARY = ".xpnet-"
+"""How the names of temporary files begin. The file's own name may have the greatest length already."""
+
 LARGEST_HEADER = 12 + 10_000
 """Bytes of the longest ``.npy`` header that NumPy reads."""
 
@@ -57,31 +60,39 @@ def written_atomically(file: str | Path) -> Iterator[BinaryIO]:
         If it cannot be written; the error names `file`.
     """
     target = Path(os.path.realpath(file))
-    if target.exists() and not target.is_file():
-        with open(target, "wb") as stream:
-            yield stream
-        return
-    if not target.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target.parent))
-    if target.exists() and not target.stat().st_mode & 0o222:
-        raise PermissionError(errno.EACCES, "The file is read-only", str(file))
-    temporary = None
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        if target.exists() and not target.is_file():
+            with open(target, "wb") as stream:
+                yield stream
+        else:
+            if target.exists() and not target.stat().st_mode & 0o222:
+                raise PermissionError(errno.EACCES, "The file is read-only")
+            if not target.parent.is_dir():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target.parent))
+            with _replacing(target) as stream:
+                yield stream
+    except OSError as error:
+        if error.filename is None or Path(str(error.filename)).name.startswith(TEMPORARY):
+            error.filename = str(file)
+        raise
+
+
+@contextlib.contextmanager
+def _replacing(target: Path) -> Iterator[BinaryIO]:
+    """Context with a temporary file that takes the place of `target` at the end, and is removed after an error."""
+    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=TEMPORARY)
+    try:
         with open(descriptor, "wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, _mode(target))
         os.replace(temporary, target)
-        _sync_folder(target.parent)
-    except BaseException as error:
-        if temporary is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-        if isinstance(error, OSError) and error.filename in (None, temporary):
-            error.filename = str(file)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
         raise
+    _sync_folder(target.parent)
 
 
 def _mode(file: Path) -> int:
