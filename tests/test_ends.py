@@ -6,6 +6,7 @@ The test takes some moments; ``python tests/test_ends.py 40`` takes as many as o
 import errno
 import json
 import os
+import pty
 import random
 import resource
 import signal
@@ -80,6 +81,22 @@ def end(how, lines, data, runs):
 @pytest.mark.parametrize(("how", "lines"), [("SIGTERM", 3), ("SIGHUP", 7), ("SIGTERM SIGHUP", 5), ("closed", 4)])
 def test_what_was_learned_is_saved_however_a_run_ends(data, tmp_path, how, lines):
     end(how, lines, data, tmp_path / "runs")
+
+
+def test_a_terminal_that_is_closed_is_a_hangup(data, tmp_path):
+    errors = tmp_path / "errors"
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), 2)
+        os.execv(COMMAND[0], [*COMMAND, "--data", str(data), "--out", str(tmp_path / "runs")])
+    seen = b""
+    while b"   1.00 " not in seen:
+        seen += os.read(terminal, 4096)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 129
+    assert errors.read_text().endswith("xpnet: error: ended by SIGHUP\n")
+    assert "Traceback" not in errors.read_text()
+    read_saved(tmp_path / "runs")
 
 
 def test_an_ignored_signal_stays_ignored(data, tmp_path):

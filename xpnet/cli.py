@@ -192,7 +192,7 @@ def train(
     )
     where = f"{chosen}, by Numba" if trainer.backend == "numba" else str(chosen)
     trouble: BaseException | None = None
-    with EndingSignals(), contextlib.ExitStack() as undisturbed:
+    with EndingSignals() as signals, contextlib.ExitStack() as undisturbed:
         console.print(f"{_title(network)}, {network.params.size:,} parameters, {dtype} on {where}")
         folder = create_run_folder(out, net)  # an error now, not after the training
         try:
@@ -202,15 +202,16 @@ def train(
             except Exception as error:  # whatever it is, what was learned is saved first
                 trouble = error
             undisturbed.enter_context(HeldInterrupts())
-        except Ended as ended:
-            trouble = ended
+        except Ended:
+            pass  # raised again when all is saved
         files = save_run(folder, trainer, settings, plot=plot)
         report = f"{summary(trainer)}\nwritten to {folder}{os.sep}: {', '.join(files)}"
         try:
             console.print(report)
         except OSError as error:
             fail(f"{error.strerror}: standard output; {report}", 1)
-            trouble = trouble if isinstance(trouble, Ended) else typer.Exit(1)
+            trouble = typer.Exit(1)
+    trouble = signals.ended or trouble
     if trouble is not None:
         raise trouble
     if profile:

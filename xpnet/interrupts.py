@@ -79,6 +79,11 @@ class EndingSignals:
     So a program that catches the exception can save its work undisturbed: systems often send several of them. A signal
     that is ignored stays ignored, as under ``nohup``. The context does nothing in a thread other than the main thread.
 
+    Attributes
+    ----------
+    ended : Ended or None
+        The exception, once it was raised. Another one may have hidden it: a closed terminal refuses output, too.
+
     Examples
     --------
     >>> with EndingSignals():
@@ -91,8 +96,8 @@ class EndingSignals:
     """
 
     def __init__(self) -> None:
+        self.ended: Ended | None = None
         self._handlers: dict[int, Any] = {}
-        self._ended = False
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -107,6 +112,6 @@ class EndingSignals:
             signal.signal(number, handler)
 
     def _end(self, number: int, _frame: FrameType | None) -> None:
-        if not self._ended:
-            self._ended = True
-            raise Ended(number)
+        if self.ended is None:
+            self.ended = Ended(number)
+            raise self.ended
