@@ -17,7 +17,9 @@ from hypothesis import settings
 from xpnet import kernels
 
 # No deadline: these machines may be busy. In CI the same examples each time, so that a change is judged by itself.
+# With --hypothesis-profile thorough, ten thousand of each.
 settings.register_profile("xpnet", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.register_profile("thorough", deadline=None, max_examples=10_000)
 settings.load_profile("xpnet")
 
 

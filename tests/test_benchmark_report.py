@@ -161,6 +161,12 @@ def without(key, **changes):
     return json.dumps({"benchmarks": [benchmark]})
 
 
+def stats(**changes):
+    """A result with one benchmark, whose times are changed."""
+    benchmark = measured("step", "a", 1.0)
+    return json.dumps({"benchmarks": [benchmark | {"stats": benchmark["stats"] | changes}]})
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -182,6 +188,13 @@ def without(key, **changes):
             json.dumps({"benchmarks": [measured("step", "a", float("nan"))]}),
             "should have a positive median in its stats",
         ),
+        ("[" * 100_000, "not JSON ("),
+        (stats(median=True), "should have a positive median in its stats, got True"),
+        (stats(q1="1"), "should have a positive q1 in its stats, got '1'"),
+        (stats(q1=-1.0), "should have a positive q1 in its stats, got -1.0"),
+        (stats(q3=10**400), "should have a positive q3 in its stats, got 1000"),
+        (stats(q1=2.0), "should have quartiles in order, got 2.0, 1.0 and "),
+        (json.dumps({"benchmarks": [measured("step", "a", 1.0) | {"group": "\ud800"}]}), "printable text as its group"),
     ],
 )
 def test_an_error_is_one_line_that_names_the_file(report, tmp_path, content, message):

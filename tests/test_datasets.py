@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -97,8 +98,8 @@ GZIPPED = gzip.compress(idx(np.zeros((30, 5, 4), "uint8")))
         (IMAGES, idx(np.zeros((30, 5, 4), "float32"), 0x0D), "wrong magic number 0x00000D03, expected 0x00000803"),
         (IMAGES, b"\x89PNG\r\n\x1a\n" + bytes(100), "wrong magic number 0x89504E47"),
         (IMAGES, idx(np.zeros((30, 5, 4), "uint8"))[:10], "truncated in its header, 10 of 16 bytes"),
-        (IMAGES, idx(np.zeros((30, 5, 4), "uint8"))[:-1], r"truncated, 615 bytes where .*\(30, 5, 4\) needs 616"),
-        (IMAGES, idx(np.zeros((30, 5, 4), "uint8")) + b"!", "trailing bytes, 617 bytes where"),
+        (IMAGES, idx(np.zeros((30, 5, 4), "uint8"))[:-1], r"truncated, 615 bytes at most .*\(30, 5, 4\) needs 616"),
+        (IMAGES, idx(np.zeros((30, 5, 4), "uint8")) + b"!", "trailing bytes, 616 and more where"),
         (IMAGES, idx(np.zeros((29, 5, 4), "uint8")), "29 images, but train-labels-idx1-ubyte has 30 labels"),
         (
             IMAGES,
@@ -132,3 +133,27 @@ def test_empty_sets_and_folders_are_refused(root, tmp_path):
         load_mnist(root=tmp_path / "nowhere")
     with pytest.raises(DatasetError, match="Is a directory"):
         read_idx(tmp_path)
+
+
+def test_a_header_that_promises_more_than_the_file_can_hold_is_refused_unread(tmp_path):
+    """A file of a few bytes that claims terabytes; a compressed one with gigabytes of zeros behind its values."""
+    giant = struct.pack(">BBBB3I", 0, 0, 0x08, 3, 2**20, 2**10, 2**10)
+    for content in (giant, gzip.compress(giant)):
+        (tmp_path / "giant").write_bytes(content)
+        with pytest.raises(DatasetError, match=r"giant: truncated, .* bytes at most where"):
+            read_idx(tmp_path / "giant")
+    (tmp_path / "bomb.gz").write_bytes(gzip.compress(idx(np.zeros(3, "uint8")) + bytes(100_000_000)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DatasetError, match="trailing bytes, 11 and more where"):
+            read_idx(tmp_path / "bomb.gz")
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("shape", [(1,) * 65, (0, *(2**32 - 1,) * 5)])
+def test_a_shape_that_no_array_can_have_is_refused(tmp_path, shape):
+    (tmp_path / "values").write_bytes(struct.pack(f">BBBB{len(shape)}I", 0, 0, 0x08, len(shape), *shape) + b"\0")
+    with pytest.raises(DatasetError, match="no array can have the header's shape"):
+        read_idx(tmp_path / "values")

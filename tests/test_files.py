@@ -7,7 +7,7 @@ import stat
 import numpy as np
 import pytest
 
-from xpnet.files import load_arrays, save_arrays, written_atomically
+from xpnet.files import save_arrays, stored_arrays, written_atomically
 
 
 def write(file, content=b"new"):
@@ -91,11 +91,54 @@ def test_a_folder_that_is_missing_is_named(tmp_path):
     assert caught.value.filename == str(tmp_path / "none")
 
 
+def test_the_folder_is_flushed_after_the_file_has_its_name(tmp_path, monkeypatch):
+    done = []
+    fsync, replace = os.fsync, os.replace
+
+    def recorded_fsync(descriptor):
+        done.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(os, "replace", lambda *names: done.append("rename") or replace(*names))
+    write(tmp_path / "file")
+    assert done == ["file", "rename", "folder"]
+
+
+def test_a_name_of_the_greatest_length_is_written(tmp_path):
+    file = tmp_path / ("x" * os.pathconf(tmp_path, "PC_NAME_MAX"))
+    write(file)
+    assert file.read_bytes() == b"new"
+
+
+def test_no_error_names_a_temporary_file(tmp_path, monkeypatch):
+    def refuse(temporary, *_):
+        raise PermissionError(errno.EACCES, "Permission denied", temporary)
+
+    for function in ("chmod", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, function, refuse)
+            with pytest.raises(PermissionError) as caught:
+                write(tmp_path / "file")
+        assert caught.value.filename == str(tmp_path / "file")
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_full_device_is_named():
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write("/dev/full")
+    assert caught.value.filename == "/dev/full"
+
+
 def test_arrays_come_back(tmp_path):
     arrays = {"W1": np.arange(6.0).reshape(2, 3), "b1": np.zeros(0, "float32")}
     save_arrays(tmp_path / "file.npz", arrays)
-    found = load_arrays(tmp_path / "file.npz")
-    assert found.keys() == arrays.keys()
-    for name, values in arrays.items():
-        np.testing.assert_array_equal(found[name], values)
-        assert found[name].dtype == values.dtype
+    with stored_arrays(tmp_path / "file.npz") as stored:
+        assert stored.keys() == arrays.keys()
+        for name, values in arrays.items():
+            found = stored[name].read()
+            np.testing.assert_array_equal(found, values)
+            assert (
+                (stored[name].dtype, stored[name].shape) == (found.dtype, found.shape) == (values.dtype, values.shape)
+            )

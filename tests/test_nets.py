@@ -1,5 +1,7 @@
 import copy
 import pickle
+import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -316,6 +318,49 @@ def test_loading_what_does_not_fit_changes_nothing(net, tmp_path):
     with pytest.raises(FileNotFoundError):
         net.load_params(tmp_path / "none.npz")
     np.testing.assert_array_equal(asnumpy(net.params.flat), before)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1 + 2j, 3j, 0], "holds complex128 as 'b2', this network has float32"),
+        (["1.5", "nan", "0"], "holds <U3 as 'b2'"),
+        (np.array(["2020-01-01"] * 3, "M8[D]"), "as 'b2', this network has float32"),
+        ([True, False, True], "holds bool as 'b2'"),
+        ([np.nan, 1, 2], "holds values in 'b2' that are not finite in float32"),
+        ([1e300, 1, 2], "holds values in 'b2' that are not finite in float32"),
+        (np.array([None, 1, 2]), "not a complete .npz file"),
+    ],
+)
+def test_parameters_are_finite_real_numbers_or_nothing_is_loaded(device, tmp_path, values, message):
+    net = TwoLayerNet(6, 4, 3, device=device, seed=0)
+    before = net.params.asnumpy()
+    file = tmp_path / "params.npz"
+    np.savez(file, **{name: array + 1 for name, array in before.items()} | {"b2": np.asarray(values)})
+    with pytest.raises(ValueError, match=re.escape(message)):
+        net.load_params(file)
+    for name, array in before.items():
+        np.testing.assert_array_equal(asnumpy(net.params[name]), array)
+
+
+def test_parameters_in_another_precision_are_converted(tmp_path):
+    net, file = TwoLayerNet(6, 4, 3, seed=0), tmp_path / "params.npz"
+    np.savez(file, **{n: np.full(array.shape, 3, "int64") for n, array in net.params.items()})
+    net.load_params(file)
+    assert net.params["b2"].tolist() == [3.0, 3.0, 3.0]
+
+
+def test_what_does_not_fit_is_refused_before_memory_is_allocated(tmp_path):
+    """Zeros take a thousandth of their size in a compressed file."""
+    net, file = TwoLayerNet(6, 4, 3, seed=0), tmp_path / "params.npz"
+    np.savez_compressed(file, **net.params.asnumpy() | {"b2": np.zeros(20_000_000)})
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="holds parameters"):
+            net.load_params(file)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_failed_save_leaves_the_old_file(net, tmp_path, monkeypatch):

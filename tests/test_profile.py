@@ -7,7 +7,7 @@ from xpnet import kernels
 from xpnet.layers import Affine, Convolution, Flatten, Layer, Relu
 from xpnet.nets import Sequential, TwoLayerNet
 from xpnet.optimizers import SGD
-from xpnet.training.profile import profile_step
+from xpnet.training.profile import Part, StepProfile, profile_step
 
 
 @pytest.fixture
@@ -34,7 +34,18 @@ def test_its_table_has_a_row_for_each_part_and_the_share_of_the_products(device,
     assert lines[9].split() == ["together", *lines[9].split()[1:]]
     assert f"8 samples on {device}" in lines[-1]
     assert ("as a CUDA graph" in lines[-1]) == (device.name != "cpu")
-    assert f"{profile.products / profile.step:.0%}" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("products", "words"),
+    [
+        (2e-4, "100.0 µs, less than its matrix products by the BLAS, 200.0 µs"),
+        (4e-5, "100.0 µs, of which its matrix products alone are 40%"),
+    ],
+)
+def test_a_step_may_take_less_than_its_products_by_the_blas(products, words):
+    profile = StepProfile((Part("Affine1", 1e-5, 1e-5, products),), 1e-4, 8, "cpu", "by two threads")
+    assert str(profile).endswith(words)
 
 
 def test_network_and_optimizer_are_left_as_they_are(device, data):

@@ -228,6 +228,12 @@ def test_bad_settings_and_data_are_refused_at_once(data, change, message):
         Trainer(TwoLayerNet(8, 4, 2, seed=0), **arguments)
 
 
+@pytest.mark.parametrize("callback", [print, Callback, object()])
+def test_what_is_no_callback_is_refused_before_the_first_step(data, callback):
+    with pytest.raises(TypeError, match=r"callbacks must be instances of xpnet\.training\.Callback, got"):
+        Trainer(TwoLayerNet(8, 4, 2, seed=0), *data, callbacks=[callback])
+
+
 class TestRunFolder:
     def test_holds_everything_a_run_was_and_did(self, data, device, tmp_path):
         run = trainer(data, device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -12,21 +13,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import typer
-from rich.console import Console
 
 import xpnet
 from xpnet import environment
+from xpnet.console import Output, escape_characters, fail, lost_output
 from xpnet.datasets import load_mnist
 from xpnet.device import Device
 from xpnet.examples import build as build_example
 from xpnet.files import written_atomically
 from xpnet.gradient import gradient_check
 from xpnet.graph.labels import number_text
+from xpnet.interrupts import Ended, EndingSignals, HeldInterrupts
 from xpnet.kernels import Backend
 from xpnet.layers.registry import ACTIVATIONS
 from xpnet.nets import Sequential
 from xpnet.optimizers import OPTIMIZERS, get_optimizer, get_schedule
-from xpnet.progress import ShowProgress, progress_bar
+from xpnet.progress import ShowProgress, progress_bar, summary
 from xpnet.training import Trainer
 from xpnet.training.recipes import RECIPES, NetName, Recipe
 from xpnet.training.run_folder import create_run_folder, save_run
@@ -140,7 +142,8 @@ def train(
     """Train a network on MNIST.
 
     The default is the book's run: 784-50-10, batches of 100, learning rate 0.1, 10,000 steps. Each epoch prints a line
-    of accuracies. Parameters, history and settings are written to a new folder, also after Ctrl-C.
+    of accuracies. Parameters, history and settings are written to a new folder, also after Ctrl-C, SIGTERM
+    or SIGHUP.
     """
     settings = dict(sorted(locals().items())) | {"data": data and str(data), "out": str(out)}
     recipe = RECIPES[net]
@@ -165,46 +168,57 @@ def train(
     settings |= {name: getattr(rule, name, None) for name in ("momentum", "weight_decay")}
     if plot:
         importlib.import_module("matplotlib")  # an error now, not after the training
-    console = Console(highlight=False)
+    console = Output()
     chosen = _device(device, console)
     (x_train, t_train), (x_test, t_test) = load_mnist(normalize=False, flatten=recipe.flat, root=data)
     rng = chosen.rng(seed)
     network = _build(recipe, x_train, t_train, t_test, built, chosen, dtype, rng)
     settings["device"] = chosen.name
-    with progress_bar(console) as progress:
-        trainer = Trainer(
-            network,
-            x_train,
-            t_train,
-            x_test,
-            t_test,
-            mini_batch_size=batch_size,
-            optimizer=rule,
-            verbose=False,
-            steps=steps,
-            seed=rng,
-            callbacks=[ShowProgress(progress, steps)],
-            backend=backend,
-            precision=precision,
-        )
+    progress = progress_bar(console)
+    trainer = Trainer(
+        network,
+        x_train,
+        t_train,
+        x_test,
+        t_test,
+        mini_batch_size=batch_size,
+        optimizer=rule,
+        verbose=False,
+        steps=steps,
+        seed=rng,
+        callbacks=[ShowProgress(progress, steps)],
+        backend=backend,
+        precision=precision,
+    )
+    where = f"{chosen}, by Numba" if trainer.backend == "numba" else str(chosen)
+    trouble: BaseException | None = None
+    with EndingSignals() as signals, contextlib.ExitStack() as undisturbed:
+        console.print(f"{_title(network)}, {network.params.size:,} parameters, {dtype} on {where}")
         folder = create_run_folder(out, net)  # an error now, not after the training
-        where = f"{chosen}, by Numba" if trainer.backend == "numba" else str(chosen)
-        console.print(f"{_title(network)}, {network.params.size:,} parameters, {dtype} on {where}", soft_wrap=True)
-        trouble: BaseException | None = None
         try:
-            trainer.train()
-        except (KeyboardInterrupt, FloatingPointError) as error:
-            trouble = error
-    files = save_run(folder, trainer, settings, plot=plot)
-    console.print(_summary(trainer), soft_wrap=True)
-    console.print(f"written to {folder}{os.sep}: {', '.join(files)}", soft_wrap=True)
+            try:
+                with progress:
+                    trainer.train()
+            except Exception as error:  # whatever it is, what was learned is saved first
+                trouble = error
+            undisturbed.enter_context(HeldInterrupts())
+        except Ended:
+            pass  # raised again when all is saved
+        files = save_run(folder, trainer, settings, plot=plot)
+        report = f"{summary(trainer)}\nwritten to {folder}{os.sep}: {', '.join(files)}"
+        try:
+            console.print(report)
+        except OSError as error:
+            fail(f"{error.strerror}: standard output; {report}", 1)
+            trouble = typer.Exit(1)
+    trouble = signals.ended or trouble
     if trouble is not None:
         raise trouble
     if profile:
         from xpnet.training.profile import profile_step
 
         result = profile_step(network, trainer.optimizer, trainer.x_train, trainer.t_train, batch_size, precision)
-        console.print(f"\n{result}", soft_wrap=True)
+        console.print(f"\n{result}")
     return 0
 
 
@@ -229,16 +243,18 @@ def gradcheck(
     The numerical gradients are central differences in float64, at every parameter or, for large networks, along
     random directions. The exit status is 1 if any gradient is wrong.
     """
-    console = Console(highlight=False)
+    console = Output()
     chosen = _device(device, console)
     recipe = RECIPES[net]
     built = _given(hidden_size=hidden_size, activation=activation, weight_init_std=_number(weight_init_std))
     (x, t), (_, t_test) = load_mnist(normalize=False, flatten=recipe.flat, root=data)
+    if samples > len(x):
+        raise ValueError(f"--samples must be at most {len(x):,}, the number of images, got {samples:,}")
     network = _build(recipe, x, t, t_test, built, chosen, "float64", chosen.rng(seed))
-    console.print(f"{network.params.size:,} parameters, {samples} images, on {chosen}\n", soft_wrap=True)
+    console.print(f"{network.params.size:,} parameters, {samples} images, on {chosen}\n")
     x, t = chosen.asarray(x[:samples]), chosen.asarray(t[:samples])
     report = gradient_check(network, x, t, method=method, samples=directions, seed=seed)
-    console.print(str(report), soft_wrap=True)
+    console.print(str(report))
     return 0 if report.ok else 1
 
 
@@ -262,15 +278,13 @@ def graph(
     out = out or Path(f"{example}.html")
     if out.suffix not in (".svg", ".html"):
         raise ValueError(f"--out must end in .svg, for a picture, or .html, for a page, got {str(out)!r}")
-    console = Console(highlight=False)
+    console = Output()
     drawn = build_example(example, _device(device, console))
     text = drawn.to_svg() if out.suffix == ".svg" else drawn.to_html()
     with written_atomically(out) as file:
         file.write(text.encode("utf-8"))
     result = number_text(float(drawn.output.value))
-    console.print(
-        f"{out} written: {drawn.names[drawn.output]} = {result}, with derivatives", soft_wrap=True, markup=False
-    )
+    console.print(f"{out} written: {drawn.names[drawn.output]} = {result}, with derivatives")
     return 0
 
 
@@ -280,7 +294,7 @@ def info(device: DeviceOption = "auto") -> int:
 
     The output includes NumPy's BLAS, its threads, and the purpose of each extra.
     """
-    console = Console(highlight=False)
+    console = Output()
     chosen = Device(device)
     facts = environment.describe()
     threads = facts["threads"]
@@ -291,52 +305,59 @@ def info(device: DeviceOption = "auto") -> int:
         "numpy": facts["numpy"],
         "blas": f"{facts['blas']}, {threads} threads on {cores}" if threads else f"{facts['blas']}, {cores}",
     }
-    _print_pairs(console, lines)
+    console.print_pairs(lines)
     console.print("\ndevices")
-    _print_pairs(console, dict(environment.describe_devices()), indent=2)
-    console.print(f"  --device {device} computes on {chosen}", soft_wrap=True)
+    console.print_pairs(dict(environment.describe_devices()), indent=2)
+    console.print(f"  --device {device} computes on {chosen}")
     console.print("\nextras")
-    _print_pairs(
-        console,
+    console.print_pairs(
         {e.name: f"{'installed' if e.installed else 'missing  '}  {e.adds}" for e in environment.EXTRAS},
         indent=2,
     )
     return 0
 
 
-def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one per kind of error
+def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status. Every error is one line on standard error."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    escape_characters()
+    status = _run(arguments)
+    lost = lost_output()
+    return status if lost is None else status or fail(f"{lost.strerror}: standard output", 1)
+
+
+def _run(arguments: list[str]) -> int:  # noqa: PLR0911 - one per kind of error
     try:
         status = int(app(arguments or ["--help"], prog_name="xpnet", standalone_mode=False) or 0)
-        return _fail("interrupted", status) if status == INTERRUPTED else status
-    except typer.TyperException as error:  # a usage error, or a value that an option does not take
-        return _fail(error.format_message(), 2)
-    except typer.Abort:
-        return _fail("aborted", 1)
-    except BrokenPipeError:  # closed by the reader, as in `xpnet train | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return fail("interrupted", status) if status == INTERRUPTED else status
+    except Ended as ended:
+        return fail(str(ended), 128 + ended.number)
+    except SystemExit:  # Typer's, if the reader of the output is gone, as in `xpnet info | head -1`
         return 1
+    except typer.TyperException as error:  # a usage error, or a value that an option does not take
+        return fail(error.format_message(), 2)
+    except typer.Abort:
+        return fail("aborted", 1)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
-        return _fail(f"{error.strerror or error}{where}", 1)
+        return fail(f"{error.strerror or error}{where}", 1)
     except ModuleNotFoundError as error:
         missing = f"{error.name} is not installed; install it with pip install {error.name}"
-        return _fail(missing if error.name else str(error), 1)
+        return fail(missing if error.name else str(error), 1)
     except (ValueError, FloatingPointError, xpnet.DeviceError) as error:
-        return _fail(str(error), 1)
+        return fail(str(error), 1)
     except MemoryError as error:
-        return _fail(f"out of memory: {error}", 1)
+        return fail(f"out of memory: {error}", 1)
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{place.filename}:{place.lineno}"
-        return _fail(f"unexpected {type(error).__name__} at {where}: {error}; please report this", 1)
+        return fail(f"unexpected {type(error).__name__} at {where}: {error}; please report this", 1)
 
 
-def _device(name: str, console: Console) -> Device:
+def _device(name: str, console: Output) -> Device:
     device = Device(name)
     if device.note:
-        console.print(f"computing on {device} ({device.note})", soft_wrap=True)
+        console.print(f"computing on {device} ({device.note})")
     return device
 
 
@@ -372,26 +393,3 @@ def _title(network: Sequential) -> str:
     if any(len(shape) > 2 for shape in matrices):
         return type(network).__name__
     return f"{'-'.join(str(n) for n in (*(shape[0] for shape in matrices), matrices[-1][1]))} network"
-
-
-def _summary(trainer: Trainer) -> str:
-    steps = f"after {trainer.current_iter:,} steps"
-    if not trainer.history.evaluations:
-        return f"no accuracy was measured yet {steps}"
-    last = trainer.history.evaluations[-1]
-    measured = "" if last.step == trainer.current_iter else f", measured at step {last.step:,}"
-    return (
-        f"test accuracy {last.test_accuracy:.4f}, train accuracy {last.train_accuracy:.4f} "
-        f"{steps} in {last.seconds:.1f} s{measured}"
-    )
-
-
-def _print_pairs(console: Console, pairs: dict[str, Any], indent: int = 0) -> None:
-    width = max(map(len, pairs))
-    for key, value in pairs.items():
-        console.print(f"{' ' * indent}{key:<{width}}  {value}", soft_wrap=True, markup=False)
-
-
-def _fail(message: str, status: int) -> int:
-    print(f"xpnet: error: {' '.join(message.split())}", file=sys.stderr)
-    return status

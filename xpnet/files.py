@@ -2,16 +2,44 @@
 
 import contextlib
 import errno
+import io
+import math
 import os
 import stat
+import struct
 import tempfile
-from collections.abc import Iterator, Mapping
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
-__all__ = ["load_arrays", "save_arrays", "written_atomically"]
+__all__ = ["StoredArray", "save_arrays", "stored_arrays", "written_atomically"]
+
+TEMPORARY = ".xpnet-"
+"""How the names of temporary files begin. The file's own name may have the greatest length already."""
+
+LARGEST_HEADER = 12 + 10_000
+"""Bytes of the longest ``.npy`` header that NumPy reads."""
+
+DAMAGE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    SyntaxError,
+    tokenize.TokenError,
+    EOFError,
+    OverflowError,
+    RuntimeError,  # a method of compression that is not there, an encrypted array, an expression too deep
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+"""What zipfile, zlib and NumPy's parser raise for damaged files."""
 
 
 @contextlib.contextmanager
@@ -32,31 +60,39 @@ def written_atomically(file: str | Path) -> Iterator[BinaryIO]:
         If it cannot be written; the error names `file`.
     """
     target = Path(os.path.realpath(file))
-    if target.exists() and not target.is_file():
-        with open(target, "wb") as stream:
-            yield stream
-        return
-    if not target.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target.parent))
-    if target.exists() and not target.stat().st_mode & 0o222:
-        raise PermissionError(errno.EACCES, "The file is read-only", str(file))
-    temporary = None
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        if target.exists() and not target.is_file():
+            with open(target, "wb") as stream:
+                yield stream
+        else:
+            if target.exists() and not target.stat().st_mode & 0o222:
+                raise PermissionError(errno.EACCES, "The file is read-only")
+            if not target.parent.is_dir():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target.parent))
+            with _replacing(target) as stream:
+                yield stream
+    except OSError as error:
+        if error.filename is None or Path(str(error.filename)).name.startswith(TEMPORARY):
+            error.filename = str(file)
+        raise
+
+
+@contextlib.contextmanager
+def _replacing(target: Path) -> Iterator[BinaryIO]:
+    """Context with a temporary file that takes the place of `target` at the end, and is removed after an error."""
+    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=TEMPORARY)
+    try:
         with open(descriptor, "wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, _mode(target))
         os.replace(temporary, target)
-        _sync_folder(target.parent)
-    except BaseException as error:
-        if temporary is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-        if isinstance(error, OSError) and error.filename in (None, temporary):
-            error.filename = str(file)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
         raise
+    _sync_folder(target.parent)
 
 
 def _mode(file: Path) -> int:
@@ -84,18 +120,84 @@ def save_arrays(file: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
 
 
-def load_arrays(file: str | Path) -> dict[str, np.ndarray]:
-    """Read the arrays of an ``.npz`` file, by name.
+@dataclass(frozen=True)
+class StoredArray:
+    """An array in an ``.npz`` file that is not read yet.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    shape : tuple of int
+    dtype : dtype
+        As its header says.
+    read : callable
+        Reads the array, of this shape and dtype.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    read: Callable[[], np.ndarray]
+
+
+@contextlib.contextmanager
+def stored_arrays(file: str | Path) -> Iterator[dict[str, StoredArray]]:
+    """Context with the arrays of an ``.npz`` file by name. Only their headers are read, at most some kilobytes each.
 
     Raises
     ------
     ValueError
-        If the file is damaged, or not an ``.npz`` file.
+        If the file is damaged, or not an ``.npz`` file. The arrays' ``read`` raises it too.
+    OSError
+        If the file cannot be read.
     """
+    with open(file, "rb") as stream:
+        with _damage_named(file):
+            archive = zipfile.ZipFile(stream)
+        with archive:
+            with _damage_named(file):
+                found = [_stored_array(file, archive, member) for member in archive.infolist()]
+            arrays = {array.name: array for array in found}
+            if len(arrays) < len(found):
+                raise ValueError(f"{file} is not a complete .npz file of parameters: it has a name twice")
+            yield arrays
+
+
+def _stored_array(file: str | Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> StoredArray:
+    if not member.filename.endswith(".npy"):
+        raise ValueError(f"{member.filename!r} in it is no .npy file")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others may allocate gigabytes
+        raise ValueError(f"{member.filename!r} in it is compressed by another method than deflate")
+    with archive.open(member) as stream:
+        start = io.BytesIO(stream.read(LARGEST_HEADER))
+    version = np.lib.format.read_magic(start)
+    parse = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+    if parse is None:
+        raise ValueError(f"{member.filename!r} in it has the unknown version {version} of the format")
+    shape, _, dtype = parse(start)
+    size = start.tell() + math.prod(shape) * dtype.itemsize
+    if member.file_size != size or dtype.hasobject:
+        raise ValueError(f"{member.filename!r} in it has {member.file_size:,} bytes, its header {dtype} {shape}")
+
+    def read() -> np.ndarray:
+        with _damage_named(file), archive.open(member) as stream:
+            values: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+            if stream.read(1):  # reads to the end, where the checksum is compared
+                raise ValueError(f"{member.filename!r} in it is too long")
+            return values
+
+    return StoredArray(member.filename.removesuffix(".npy"), shape, dtype, read)
+
+
+@contextlib.contextmanager
+def _damage_named(file: str | Path) -> Iterator[None]:
+    """Context in which the errors that a damaged ``.npz`` file causes become a ValueError that names it."""
     try:
-        with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except OSError:
-        raise
-    except Exception as error:  # a damaged file raises errors of zipfile, zlib or NumPy's own parser
+        yield
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # which is a seek to where no file has bytes
+            raise
+        raise ValueError(f"{file} is not a complete .npz file of parameters: {error}") from error
+    except DAMAGE as error:
         raise ValueError(f"{file} is not a complete .npz file of parameters: {error}") from error

@@ -1,12 +1,17 @@
 """The progress of a training run on a terminal."""
 
+import time
+
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from xpnet.training import Callback, Evaluation, Trainer
 
-__all__ = ["ShowProgress", "progress_bar"]
+__all__ = ["ShowProgress", "progress_bar", "summary"]
+
+REFRESH_SECONDS = 0.1
+"""Time between two drawings of the bar."""
 
 
 class ShowProgress(Callback):
@@ -23,21 +28,28 @@ class ShowProgress(Callback):
     def __init__(self, progress: Progress, steps: int) -> None:
         self.progress = progress
         self.task = progress.add_task("", total=steps, loss=float("nan"), rate=0.0)
+        self._drawn = 0.0
 
     def on_steps(self, trainer: Trainer) -> None:
         loss = float(np.mean(trainer.history.losses[-trainer.REPORT_INTERVAL :]))
         rate = self.progress.tasks[self.task].speed or 0.0
-        self.progress.update(self.task, completed=trainer.current_iter, loss=loss, rate=rate)
+        due = time.monotonic() - self._drawn >= REFRESH_SECONDS
+        self.progress.update(self.task, completed=trainer.current_iter, loss=loss, rate=rate, refresh=due)
+        if due:
+            self._drawn = time.monotonic()
 
     def on_evaluation(self, trainer: Trainer) -> None:
         evaluations = trainer.history.evaluations
         if len(evaluations) == 1:
-            self.progress.console.print(Evaluation.header(), soft_wrap=True)
-        self.progress.console.print(evaluations[-1].row(), soft_wrap=True)
+            self.progress.console.print(Evaluation.header())
+        self.progress.console.print(evaluations[-1].row())
 
 
 def progress_bar(console: Console) -> Progress:
-    """Return a bar with the number of steps, loss, steps per second and the time left; disabled without a terminal."""
+    """Return a bar with the number of steps, loss, steps per second and the time left; disabled without a terminal.
+
+    It is drawn by `ShowProgress`. A thread that draws could not tell the run that the terminal is gone.
+    """
     return Progress(
         BarColumn(),
         MofNCompleteColumn(),
@@ -46,5 +58,19 @@ def progress_bar(console: Console) -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
+        auto_refresh=False,
         disable=not console.is_terminal,
+    )
+
+
+def summary(trainer: Trainer) -> str:
+    """Describe the result of a run in one line."""
+    steps = f"after {trainer.current_iter:,} steps"
+    if not trainer.history.evaluations:
+        return f"no accuracy was measured yet {steps}"
+    last = trainer.history.evaluations[-1]
+    measured = "" if last.step == trainer.current_iter else f", measured at step {last.step:,}"
+    return (
+        f"test accuracy {last.test_accuracy:.4f}, train accuracy {last.train_accuracy:.4f} "
+        f"{steps} in {last.seconds:.1f} s{measured}"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,9 @@ ROLES = ("xpnet", "peer", "limit")
 
 REMEDY = "measure again with python -m pytest benchmarks --benchmark-json=FILE"
 
+SHORTEST, LONGEST = 1e-12, 3e7
+"""Seconds that nothing here takes: a processor's cycle takes 1e-10, a year has 3e7."""
+
 FACTS = {
     "kind": str,
     "party": str,
@@ -29,7 +31,7 @@ FACTS = {
 """What the report reads of a benchmark's extra_info, and of which type."""
 
 
-class Unreadable(Exception):  # noqa: N818 - said of a file
+class Unreadable(ValueError):  # noqa: N818 - said of a file
     """Files in which there is not what is needed; the message says why, and what to do."""
 
 
@@ -97,7 +99,7 @@ def _read_file(file: Path, label: str) -> list[Measurement]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise Unreadable(f"{file}: {error.strerror or error}; name a file that exists, or {REMEDY}") from error
-    except ValueError as error:  # of JSON or of UTF-8
+    except (ValueError, RecursionError) as error:  # of JSON or of UTF-8; brackets in brackets
         raise Unreadable(f"{file}: not JSON ({error}); {REMEDY}") from error
     benchmarks = content.get("benchmarks") if isinstance(content, dict) else None
     if not isinstance(benchmarks, list):
@@ -119,7 +121,8 @@ def _measurement(file: Path, label: str, benchmark: Any) -> Measurement:
     info, stats = benchmark.get("extra_info"), benchmark.get("stats")
     demand(isinstance(stats, dict), "has no stats")
     demand(isinstance(info, dict), "has no extra_info")
-    demand(isinstance(benchmark.get("group"), str), "has no group")
+    group = benchmark.get("group")
+    demand(isinstance(group, str) and group.isprintable(), f"should have printable text as its group, got {group!r}")
     for key, expected in FACTS.items():
         demand(isinstance(info.get(key), expected), f"should have {key} in its extra_info, of type {expected.__name__}")
     for key in ("party", "role", "work", "device"):
@@ -127,18 +130,22 @@ def _measurement(file: Path, label: str, benchmark: Any) -> Measurement:
     demand(info["kind"] in KINDS, f"should be of kind {', '.join(KINDS)}, got {info['kind']!r}")
     demand(info["role"] in ROLES, f"should have role {', '.join(ROLES)}, got {info['role']!r}")
     for key in ("median", "q1", "q3"):
-        demand(_is_positive(stats.get(key)), f"should have a positive {key} in its stats, got {stats.get(key)!r}")
-    device, environment = info["device"], info["environment"]
+        demand(_is_duration(stats.get(key)), f"should have a positive {key} in its stats, got {stats.get(key)!r}")
+    q1, median, q3 = (stats[key] for key in ("q1", "median", "q3"))
+    demand(q1 <= median <= q3, f"should have quartiles in order, got {q1}, {median} and {q3}")
+    device, machine = info["device"], _machine(info["environment"])
+    demand(machine.isprintable(), f"should have printable text as its machine, got {machine!r}")
     return Measurement(
-        group=benchmark["group"],
-        times=Times(*(stats[key] for key in ("median", "q1", "q3"))),
-        place=Place(device, device, label, _machine(environment) or device),
+        group=group,
+        times=Times(median, q1, q3),
+        place=Place(device, device, label, machine or device),
         **{key: info[key] for key in ("kind", "party", "role", "work")},
     )
 
 
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and 0 < value < math.inf
+def _is_duration(value: Any) -> bool:
+    """Tell whether a value may be seconds: a number between those of a clock's tick and of a year."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and SHORTEST < value < LONGEST
 
 
 def _machine(environment: dict[str, Any]) -> str:

@@ -6,12 +6,14 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from xpnet import kernels
 from xpnet.device import Device, DeviceError, get_device, is_on_host
+from xpnet.files import StoredArray, stored_arrays
 from xpnet.layers import Layer, Pooling, Relu
 from xpnet.parameters import ParameterVector
 from xpnet.typing import Array, DTypeLike
@@ -21,9 +23,9 @@ __all__ = [
     "Slot",
     "add_penalty_gradient",
     "common_dtype",
-    "current_names",
     "number_parameters",
     "penalty",
+    "read_parameters",
     "unexpected_device",
     "unexpected_shape",
 ]
@@ -78,7 +80,37 @@ def number_parameters(layers: Iterable[Layer]) -> list[Slot]:
     return slots
 
 
-def current_names(arrays: dict[str, np.ndarray], slots: Sequence[Slot]) -> dict[str, np.ndarray]:
+def read_parameters(
+    file: str | Path, wanted: Mapping[str, Array], slots: Sequence[Slot], device: Device
+) -> dict[str, Array]:
+    """Read arrays like those in `wanted` from a file, onto a device. Their headers are compared before any is read.
+
+    Raises
+    ------
+    ValueError
+        If the file has another format, or other arrays, or values that are not finite real numbers in the dtype of
+        the wanted array.
+    """
+    with stored_arrays(file) as found:
+        stored = current_names(found, slots)
+        shapes = {name: array.shape for name, array in stored.items()}
+        expected = {name: array.shape for name, array in wanted.items()}
+        if shapes != expected:
+            raise ValueError(f"{file} holds parameters {shapes}, this network has {expected}")
+        for name, array in stored.items():
+            if array.dtype.kind not in "fiu" or not np.can_cast(array.dtype, wanted[name].dtype, "same_kind"):
+                raise ValueError(f"{file} holds {array.dtype} as {name!r}, this network has {wanted[name].dtype}")
+        arrays = {}
+        for name, array in stored.items():
+            with np.errstate(over="ignore"):
+                values = array.read().astype(wanted[name].dtype)
+            if not np.isfinite(values).all():
+                raise ValueError(f"{file} holds values in {name!r} that are not finite in {values.dtype}")
+            arrays[name] = device.asarray(values)
+    return arrays
+
+
+def current_names(arrays: Mapping[str, StoredArray], slots: Sequence[Slot]) -> Mapping[str, StoredArray]:
     """Rename the parameters of a file of an earlier version, which numbered each attribute by itself."""
     if {slot.name for slot in slots} <= arrays.keys():
         return arrays

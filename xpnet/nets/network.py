@@ -13,7 +13,7 @@ import numpy as np
 
 from xpnet import kernels
 from xpnet.device import Device, asnumpy, get_device
-from xpnet.files import load_arrays, save_arrays
+from xpnet.files import save_arrays
 from xpnet.inputs import as_array, check_equally_many
 from xpnet.kernels import call
 from xpnet.layers import Layer, Loss
@@ -293,15 +293,13 @@ class Network:
         Raises
         ------
         ValueError
-            If `file` has another format, or its names or shapes differ from this network's.
+            If `file` has another format, other names or shapes than this network's, or values that are not finite real
+            numbers in its dtype.
         """
-        arrays, buffers = assembly.current_names(load_arrays(file), self.slots), self.buffers()
-        shapes = {name: array.shape for name, array in arrays.items()}
-        wanted = self.params.shapes | {name: buffer.shape for name, buffer in buffers.items()}
-        if shapes != wanted:
-            raise ValueError(f"{file} holds parameters {shapes}, this network has {wanted}")
+        buffers = self.buffers()
+        arrays = assembly.read_parameters(file, {**self.params, **buffers}, self.slots, self.device)
         for name, buffer in buffers.items():
-            buffer[...] = self.device.asarray(arrays.pop(name), buffer.dtype)
+            buffer[...] = arrays.pop(name)
         self.params.update(arrays)
 
     @property

@@ -76,6 +76,8 @@ class Trainer:
     ------
     ValueError
         If samples and labels do not fit together, or a setting is out of range.
+    TypeError
+        If a callback is not one.
     """
 
     REPORT_INTERVAL: ClassVar[int] = 100
@@ -120,6 +122,12 @@ class Trainer:
         self.current_iter = 0
         self.history = History()
         self.callbacks = [*([PrintProgress()] if verbose else []), *callbacks]
+        for callback in self.callbacks:
+            if not isinstance(callback, Callback):
+                raise TypeError(
+                    f"callbacks must be instances of xpnet.training.Callback, got {callback!r}; "
+                    "override on_steps or on_evaluation in a subclass, and pass an instance"
+                )
         self._rng = network.device.rng(seed)
         self._step = network.compile(self.optimizer, mini_batch_size, backend, precision)
         self._feed: HostFeed | None = None
