@@ -10,7 +10,7 @@ Device memory is the host's memory. Kernels are compiled by g++ and run when the
 So CuPy's checks, its memory pool, its dispatch, its copies and its temporaries are the real ones, and so is what a
 stream refuses while it captures. Time, the order in which parallel threads add, and what a chip does are not.
 
-Environment variables, read when the first array is made:
+Environment variables. CuPy asks for the number of devices when it is imported:
 
 - ``CUDA_STAND_IN_DEVICES``: number of devices (1; 0 for none). A kernel that reads the memory of another device
   without peer access fails.
@@ -63,7 +63,8 @@ def counts() -> dict[str, int]:
     except (ImportError, OSError, AttributeError) as error:
         message = "counts() needs CuPy on the stand-in; run the Python of python -m xpnet.testing.cuda_stand_in build"
         raise RuntimeError(message) from error
-    found, name, count = {}, ctypes.c_char_p(), ctypes.c_long()
+    found: dict[str, int] = {}
+    name, count = ctypes.c_char_p(), ctypes.c_long()
     while counter(len(found), ctypes.byref(name), ctypes.byref(count)):
         found[(name.value or b"").decode()] = count.value
     return found

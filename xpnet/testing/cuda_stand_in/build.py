@@ -15,8 +15,10 @@ __all__ = ["build"]
 
 HERE = pathlib.Path(__file__).parent
 CUPY = "14.2.0"
-PACKAGES = (f"cupy-cuda13x=={CUPY}", "nvidia-cuda-runtime>=13,<14", "nvidia-cuda-crt>=13,<14", "nvidia-cuda-cccl>=13,<14")
-TOOLS = ("cython>=3.2,<3.3", "setuptools", "nvidia-cuda-profiler-api>=13,<14", "nvidia-cuda-nvrtc>=13,<14")
+HEADERS = ("nvidia-cuda-runtime>=13,<14", "nvidia-cuda-crt>=13,<14", "nvidia-cuda-cccl>=13,<14")
+PACKAGES = (f"cupy-cuda13x=={CUPY}", "nvidia-cuda-nvrtc>=13,<14", *HEADERS)
+TOOLS = ("cython>=3.2,<3.3", "setuptools", "nvidia-cuda-profiler-api>=13,<14")
+TRIAL = "import cupy; print(int(cupy.arange(4).sum()), (cupy.ones((2, 3)) @ cupy.ones(3)).get())"
 
 RUNTIME = ("counters.c", "devices.c", "memory.c", "streams.c", "cuda.c")
 LIBRARIES = {
@@ -25,8 +27,9 @@ LIBRARIES = {
 }
 NOT_SUPPORTED = {"cuda": 801, "cublas": 15}  # cudaErrorNotSupported, CUBLAS_STATUS_NOT_SUPPORTED
 
-# These carry a CUDA runtime of their own, compiled for GPUs. Without one they would leave memory as it is.
-REPLACED = ("cupy/cuda/cub", "cupy/cuda/thrust", "cupy/cuda/jitify", "cupy/random/_generator_api")
+# These carry a CUDA runtime of their own, compiled for GPUs. Without one they would leave memory as it is. So would
+# cupy.cuda.cub, which only CUPY_ACCELERATORS=cub calls (compiler.py).
+REPLACED = ("cupy/cuda/thrust", "cupy/cuda/jitify", "cupy/random/_generator_api")
 REPLACEMENT = '''"""In the place of a module that needs a GPU."""
 
 available = False
@@ -39,7 +42,7 @@ def __getattr__(name):
     def refuse(*args, **kwargs):
         raise NotImplementedError(f"{__name__}.{name} is not there on the CUDA stand-in: it needs a GPU")
 
-    return refuse
+    return type(name, (), {"__new__": refuse})
 '''
 
 SETUP = """
@@ -92,7 +95,7 @@ def build(folder: pathlib.Path) -> pathlib.Path:
     _refuse_the_rest(site, libraries)
     _change_cupy(site)
     shutil.rmtree(folder / "kernels", ignore_errors=True)
-    found = _run([python, "-c", "import cupy; print(int(cupy.arange(4).sum()), (cupy.ones((2, 3)) @ cupy.ones(3)).get())"])
+    found = _run([python, "-c", TRIAL])
     if found.split() != ["6", "[3.", "3.]"]:
         raise RuntimeError(f"CuPy on the stand-in computes wrong numbers: {found}")
     stamp.write_text(_version())

@@ -1,6 +1,6 @@
 """NVRTC's part in CuPy on the stand-in: kernels compiled for the host by g++.
 
-The builder copies this file, with ``device.h``, into its copy of CuPy as ``cupy/_stand_in``. It imports nothing of xpnet.
+The builder copies this file, with ``device.h``, into its copy of CuPy as ``cupy/_stand_in``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CACHE = pathlib.Path(sys.prefix) / "kernels"
 
 _KERNEL = re.compile(r"(?:__global__|STAND_IN_GLOBAL)\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(")
 _DYNAMIC = re.compile(r"extern\s+__shared__\s+([\w:\s]+?)\s+(\w+)\s*\[\s*\]\s*;")
-_MEETS = re.compile(r"__sync|__shfl|__syncthreads")
+_MEETS = re.compile(r"__sync|__shfl")
 
 
 def prepare() -> None:
