@@ -113,7 +113,7 @@ def test_memory_of_another_device_needs_peer_access():
     )
     refused, shown = done.stdout.splitlines()
     assert "memory of another device, without peer access" in refused
-    assert shown == "1 [2. 2. 2.] 1"
+    assert shown == "1 [2. 2. 2.] 0"  # copied to the current device
 
 
 def test_a_graph_of_two_streams_runs_when_it_is_launched():
