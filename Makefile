@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+STAND_IN := build/cuda_stand_in
 
 .PHONY: train test test-cuda lint format bench docs gpu-check clean
 
@@ -20,8 +21,6 @@ test-cuda: $(VENV)/.dev
 	$(BIN)/python -m xpnet.testing.cuda_stand_in build $(STAND_IN)
 	$(STAND_IN)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,plot,test]'
 	$(STAND_IN)/bin/python -m pytest --device cuda $(ARGS)
-
-STAND_IN := build/cuda_stand_in
 
 # What CI checks besides the tests.
 lint: $(VENV)/.dev

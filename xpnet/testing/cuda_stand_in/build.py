@@ -54,7 +54,7 @@ extension = Extension(
     "cupy_backends.cuda.api.runtime", ["cupy_backends/cuda/api/runtime.pyx"], language="c++",
     include_dirs=[{include!r}, numpy.get_include(), ".", "cupy/_core/include"],
     define_macros=[("CUPY_CACHE_KEY", "stand_in")], extra_compile_args=["-O1", "-std=c++17", "-w"],
-    extra_link_args=[*{libraries!r}, "-Wl,--no-as-needed", "-Wl,--unresolved-symbols=ignore-all"])
+    extra_link_args=[*{libraries!r}, "-Wl,--unresolved-symbols=ignore-all"])
 directives = dict.fromkeys(["embedsignature", "c_api_binop_methods", "freethreading_compatible"], True)
 setup(name="stand_in", packages=[], ext_modules=cythonize(
     [extension], language_level=3,
@@ -111,8 +111,9 @@ def _version() -> str:
 
 
 def _run(command: list[object], cwd: pathlib.Path | None = None) -> str:
-    # Without the caller's PYTHONPATH: the environment's own packages are meant.
+    # Without the caller's PYTHONPATH: the environment's own packages are meant. And CuPy's archive asks for no CUDA.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["CUPY_INSTALL_USE_STUB"] = "1"
     words = [str(word) for word in command]
     done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -144,11 +145,10 @@ def _build_libraries(site: pathlib.Path, libraries: pathlib.Path) -> None:
 
 def _build_runtime(python: pathlib.Path, site: pathlib.Path, libraries: pathlib.Path) -> None:
     """Compile the one module of CuPy's that contains the CUDA runtime, and have it load the stand-in's libraries."""
-    linked = [f"-Wl,-rpath,{libraries}", "-Wl,--no-as-needed", *sorted(str(path) for path in libraries.glob("*.so.*"))]
-    linked = [path for path in linked if not path.endswith(".map")]
+    names = ["libcuda.so.1", *LIBRARIES]
+    linked = [f"-Wl,-rpath,{libraries}", "-Wl,--no-as-needed", *(str(libraries / name) for name in names)]
     with tempfile.TemporaryDirectory() as temporary:
         work = pathlib.Path(temporary)
-        os.environ["CUPY_INSTALL_USE_STUB"] = "1"  # its archive asks for no CUDA then
         _run([python, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", "cupy", f"cupy=={CUPY}", "-d", work])
         with tarfile.open(next(work.glob("cupy-*.tar.gz"))) as archive:
             archive.extractall(work, filter="data")
