@@ -201,6 +201,7 @@ def test_products(dtype, rng):
         lambda: cupy.linalg.svd(cupy.eye(3)),
         lambda: cupy.fft.fft(cupy.arange(3.0)),
         lambda: cupy.ones((2, 2), "complex64") @ cupy.ones((2, 2), "complex64"),
+        lambda: cupy._core.set_routine_accelerators(["cub"]),
         lambda: runtime.mallocManaged(8),
         lambda: cupy.RawKernel('extern "C" __global__ void f() { asm("bar.sync 0;"); }', "f")((1,), (1,), ()),
         lambda: ADD_ROWS((1,), (2048,), (cupy.ones(2048), cupy.ones(1))),

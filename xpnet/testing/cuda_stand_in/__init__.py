@@ -29,7 +29,10 @@ These fail with an error and never return a value:
   float16, float32 and float64;
 - cooperative launches, textures, managed memory, asynchronous allocation, memory shared by processes, host callbacks,
   a graph inside a graph;
+- CuPy's accelerators (``CUPY_ACCELERATORS`` is always empty);
 - kernels that g++ cannot compile: inline PTX, tensor cores, cooperative groups, textures.
+
+Only the functions of ``cupy.cuda.cub``, called directly, are not refused: they write nothing.
 """
 
 from __future__ import annotations

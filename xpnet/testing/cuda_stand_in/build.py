@@ -28,7 +28,7 @@ LIBRARIES = {
 NOT_SUPPORTED = {"cuda": 801, "cublas": 15}  # cudaErrorNotSupported, CUBLAS_STATUS_NOT_SUPPORTED
 
 # These carry a CUDA runtime of their own, compiled for GPUs. Without one they would leave memory as it is. So would
-# cupy.cuda.cub, which only CUPY_ACCELERATORS=cub calls (compiler.py).
+# cupy.cuda.cub, which CuPy calls only for CUPY_ACCELERATORS=cub (compiler.py).
 REPLACED = ("cupy/cuda/thrust", "cupy/cuda/jitify", "cupy/random/_generator_api")
 REPLACEMENT = '''"""In the place of a module that needs a GPU."""
 
@@ -193,4 +193,7 @@ def _change_cupy(site: pathlib.Path) -> None:
     prepared = f"{first}\nfrom cupy import _stand_in\n_stand_in.prepare()\n"
     start.write_text(start.read_text().replace(first, prepared, 1))
     with (site / "cupy" / "cuda" / "compiler.py").open("a") as file:
-        file.write("\n\nfrom cupy._stand_in import compile_for_host as _compile_using_nvrtc_no_warning  # noqa\n")
+        file.write("\n\nfrom cupy._stand_in import compile_for_host as _compile_using_nvrtc_no_warning\n")
+    with (site / "cupy" / "_core" / "__init__.py").open("a") as file:
+        for kind in ("elementwise", "reduction", "routine"):
+            file.write(f"from cupy._stand_in import set_accelerators as set_{kind}_accelerators\n")

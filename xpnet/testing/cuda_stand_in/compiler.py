@@ -13,7 +13,7 @@ import subprocess
 import sys
 from typing import Any
 
-__all__ = ["compile_for_host", "prepare"]
+__all__ = ["compile_for_host", "prepare", "set_accelerators"]
 
 HEADER = pathlib.Path(__file__).with_name("device.h")
 CACHE = pathlib.Path(sys.prefix) / "kernels"
@@ -27,6 +27,12 @@ def prepare() -> None:
     """Set CuPy's options, before it reads them: no library kernels, and caches of its own."""
     os.environ["CUPY_ACCELERATORS"] = ""
     os.environ["CUPY_CACHE_DIR"] = str(CACHE / "cupy")
+
+
+def set_accelerators(accelerators: list[str]) -> None:
+    """Refuse CuPy's accelerators: kernels of libraries, which leave memory as it is without a GPU."""
+    if accelerators:
+        raise NotImplementedError(f"the CUDA stand-in has none of CuPy's accelerators, got {accelerators}")
 
 
 def compile_for_host(
