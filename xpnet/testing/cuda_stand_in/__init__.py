@@ -8,7 +8,8 @@ two (Linux, gcc 12 or newer). Its Python runs tests of CuPy code as any other do
 
 Device memory is the host's memory. Kernels are compiled by g++ and run when they are launched, one thread at a time.
 So CuPy's checks, its memory pool, its dispatch, its copies and its temporaries are the real ones, and so is what a
-stream refuses while it captures. Time, the order in which parallel threads add, and what a chip does are not.
+stream refuses while it captures. Time and the order in which parallel threads add are not. Nor are the last bits:
+exponentials are the host's, products are summed in order, and small (subnormal) numbers are kept.
 
 Environment variables. CuPy asks for the number of devices when it is imported:
 
