@@ -11,6 +11,8 @@ import sys
 import tarfile
 import tempfile
 
+from xpnet.testing.cuda_stand_in.compiler import FLAGS
+
 __all__ = ["build"]
 
 HERE = pathlib.Path(__file__).parent
@@ -184,6 +186,7 @@ def _change_cupy(site: pathlib.Path) -> None:
     package.mkdir(exist_ok=True)
     shutil.copy(HERE / "compiler.py", package / "__init__.py")
     shutil.copy(HERE / "device.h", package)
+    _run(["g++", "-x", "c++-header", "-w", *FLAGS, "-o", package / "device.h.gch", package / "device.h"])
     for module in REPLACED:
         for library in (site / module).parent.glob(f"{pathlib.Path(module).name}.*.so"):
             library.unlink()
