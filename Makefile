@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+STAND_IN := build/cuda_stand_in
 
-.PHONY: train test lint format bench docs gpu-check clean
+.PHONY: train test test-cuda lint format bench docs gpu-check clean
 
 # Train the book's network on MNIST.  make train ARGS="--device cuda --steps 20000"
 train: $(VENV)/.train
@@ -14,6 +15,12 @@ train: $(VENV)/.train
 # Run the tests.  make test ARGS="-k relu"
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(ARGS)
+
+# Run the tests on CuPy without a GPU (xpnet/testing/cuda_stand_in).  make test-cuda ARGS="tests/test_cuda_graph.py"
+test-cuda: $(VENV)/.dev
+	$(BIN)/python -m xpnet.testing.cuda_stand_in build $(STAND_IN)
+	$(STAND_IN)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,plot,test]'
+	$(STAND_IN)/bin/python -m pytest --device cuda $(ARGS)
 
 # What CI checks besides the tests.
 lint: $(VENV)/.dev
