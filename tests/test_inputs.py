@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xpnet.device import as_array
 from xpnet.graph import Input
-from xpnet.inputs import as_array
 from xpnet.layers import Affine, IdentityWithLoss, Relu, SoftmaxWithLoss
 from xpnet.nets import GraphNetwork, Sequential, TwoLayerNet
 from xpnet.optimizers import SGD

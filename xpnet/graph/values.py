@@ -9,8 +9,8 @@ from typing import Any, Self
 import numpy as np
 
 from xpnet import layers
+from xpnet.device import as_array
 from xpnet.graph.order import flatten
-from xpnet.inputs import as_array
 from xpnet.layers import Layer
 from xpnet.typing import Array
 
@@ -200,7 +200,7 @@ class Input(Value):
     name : str
         Name in `forward` and in drawings.
     value : scalar or array, optional
-        Initial value, on any device. Arrays are read as `xpnet.inputs.as_array` does, small integers as int64.
+        Initial value, on any device. Arrays are read as `xpnet.device.as_array` does, small integers as int64.
     """
 
     def __init__(self, name: str, value: Any = None) -> None:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from xpnet import kernels
-from xpnet.device import Device, asnumpy, get_device
+from xpnet.device import Device, as_array, asnumpy, check_equally_many, get_device
 from xpnet.files import save_arrays
-from xpnet.inputs import as_array, check_equally_many
 from xpnet.kernels import call
 from xpnet.layers import Layer, Loss
 from xpnet.layers.base import check_free
@@ -314,7 +313,7 @@ class Network:
         return [pattern for pattern in patterns if pattern is not None]
 
     def as_array(self, name: str, x: Any) -> Array:
-        """Return an argument as an array (`xpnet.inputs.as_array`), and check that it is on the network's device.
+        """Return an argument as an array (`xpnet.device.as_array`), and check that it is on the network's device.
 
         Raises
         ------

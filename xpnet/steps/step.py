@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from xpnet import kernels
-from xpnet.device import is_on_host
-from xpnet.inputs import as_indices, check_equally_many
+from xpnet.device import as_indices, check_equally_many, is_on_host
 from xpnet.interrupts import HeldInterrupts
 from xpnet.kernels import call
 from xpnet.nets import Network

@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from xpnet.device import Device, asnumpy
-from xpnet.inputs import as_array, check_equally_many
+from xpnet.device import Device, as_array, asnumpy, check_equally_many
 from xpnet.kernels import Backend, Precision
 from xpnet.nets import Network
 from xpnet.optimizers import Optimizer, get_optimizer
@@ -36,7 +35,7 @@ class Trainer:
         The network to train. It is changed in place.
     x_train, x_test : (N, ...)
         Samples: floats, or pixels as ``uint8`` (`Network.predict`), as an array, table or list
-        (`xpnet.inputs.as_array`). They are moved to the network's device, floats in its dtype. Samples that would take
+        (`xpnet.device.as_array`). They are moved to the network's device, floats in its dtype. Samples that would take
         more than half of a CUDA device's free memory stay on the host, and are copied a few minibatches at a time.
     t_train, t_test : (N, C), (N,) or (N, 1) integers
         Labels.
