@@ -6,7 +6,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from xpnet.training import Callback, Evaluation, Trainer
+from xpnet.training import Callback, Trainer
 
 __all__ = ["ShowProgress", "progress_bar", "summary"]
 
@@ -41,7 +41,7 @@ class ShowProgress(Callback):
     def on_evaluation(self, trainer: Trainer) -> None:
         evaluations = trainer.history.evaluations
         if len(evaluations) == 1:
-            self.progress.console.print(Evaluation.header())
+            self.progress.console.print(evaluations[-1].header())
         self.progress.console.print(evaluations[-1].row())
 
 
@@ -70,7 +70,5 @@ def summary(trainer: Trainer) -> str:
         return f"no accuracy was measured yet {steps}"
     last = trainer.history.evaluations[-1]
     measured = "" if last.step == trainer.current_iter else f", measured at step {last.step:,}"
-    return (
-        f"test accuracy {last.test_accuracy:.4f}, train accuracy {last.train_accuracy:.4f} "
-        f"{steps} in {last.seconds:.1f} s{measured}"
-    )
+    shown = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in last.metrics.items() if "loss" not in name]
+    return f"{', '.join(reversed(shown))} {steps} in {last.seconds:.1f} s{measured}"

@@ -17,7 +17,7 @@ from xpnet.files import save_arrays
 from xpnet.kernels import call
 from xpnet.layers import Layer, Loss
 from xpnet.layers.base import check_free
-from xpnet.nets import assembly
+from xpnet.nets import assembly, evaluation
 from xpnet.optimizers import Optimizer
 from xpnet.parameters import ParameterVector
 from xpnet.typing import Array, DTypeLike
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from xpnet.steps import TrainingStep
 
 __all__ = ["Network"]
-
-EVALUATION_BATCH = 1000
-"""Largest number of samples that `accuracy` predicts at a time; fewer if their values would not stay in the cache."""
 
 
 class Network:
@@ -168,21 +165,20 @@ class Network:
         TypeError
             If the loss is one for regression.
         """
-        x, t = self.as_array("x", x), self.as_array("t", t)
-        check_equally_many(x=x, t=t)
-        if len(x) == 0:
-            return float("nan")
-        xp = self.device.xp
-        with self.device.activate(), self.reordered():
-            correct, number = xp.zeros((), dtype="int64"), 0
-            sample = max(self._largest(x.shape[1:]) * self.dtype.itemsize, 1)
-            at_a_time = max(min(EVALUATION_BATCH, kernels.scratch_size(x) // sample), 1)
-            for start in range(0, len(x), at_a_time):
-                y = self.predict(x[start : start + at_a_time])
-                hits = self.last_layer.correct(y, t[start : start + at_a_time])
-                correct += xp.sum(hits)
-                number += hits.size
-            return int(correct) / number
+        return evaluation.accuracy(self, *self._pairs(x, t))
+
+    def evaluate(self, x: Array, t: Array) -> dict[str, float]:
+        """Return the mean loss of samples, and metrics: ``accuracy``, or ``rmse`` and ``r2`` for a regression.
+
+        RMSE is the square root of the mean squared error. R^2 = 1 - sum (y - t)^2 / sum (t - mean t)^2, averaged over
+        the outputs. The loss is that of the data, without weight decay.
+
+        Parameters
+        ----------
+        x, t
+            As in `accuracy`.
+        """
+        return evaluation.evaluate(self, *self._pairs(x, t))
 
     def gradient(self, x: Array, t: Array, out: ParameterVector | None = None) -> ParameterVector:
         """Return the gradient of the loss by backpropagation.
@@ -282,9 +278,29 @@ class Network:
             vars(layer).update({name: getattr(its, name) for name in its.buffer_names})
         self._bind()
 
+    def state(self) -> dict[str, np.ndarray]:
+        """Return copies of parameters and buffers by name, on the host."""
+        return {name: np.array(asnumpy(array)) for name, array in {**self.params, **self.buffers()}.items()}
+
+    def load_state(self, state: Mapping[str, Array]) -> None:
+        """Restore the result of `state`, from arrays of any device.
+
+        Raises
+        ------
+        ValueError
+            If names or shapes differ from this network's. Nothing is changed then.
+        """
+        arrays = {**self.params, **self.buffers()}
+        shapes, wanted = ({name: np.shape(a) for name, a in found.items()} for found in (state, arrays))
+        if shapes != wanted:
+            raise ValueError(f"the state has arrays {shapes}, this network has {wanted}")
+        with self.device.activate():
+            for name, array in arrays.items():
+                array[...] = self.device.asarray(state[name], array.dtype)
+
     def save_params(self, file: str | Path) -> None:
         """Write parameters and buffers to `file` in NumPy's ``.npz`` format, atomically."""
-        save_arrays(file, self.params.asnumpy() | {name: asnumpy(buffer) for name, buffer in self.buffers().items()})
+        save_arrays(file, self.state())
 
     def load_params(self, file: str | Path) -> None:
         """Read parameters written by `save_params`, by earlier versions too. All are checked before any is changed.
@@ -295,11 +311,8 @@ class Network:
             If `file` has another format, other names or shapes than this network's, or values that are not finite real
             numbers in its dtype.
         """
-        buffers = self.buffers()
-        arrays = assembly.read_parameters(file, {**self.params, **buffers}, self.slots, self.device)
-        for name, buffer in buffers.items():
-            buffer[...] = arrays.pop(name)
-        self.params.update(arrays)
+        wanted = {**self.params, **self.buffers()}
+        self.load_state(assembly.read_parameters(file, wanted, self.slots, self.device))
 
     @property
     def row(self) -> list[Layer] | None:
@@ -389,10 +402,16 @@ class Network:
         if self.weight_decay_lambda:
             assembly.add_penalty_gradient(grads, self.params, self.weight_decay_lambda)
 
+    def _pairs(self, x: Array, t: Array) -> tuple[Array, Array]:
+        """Check samples and their labels."""
+        x, t = self.as_array("x", x), self.as_array("t", t)
+        check_equally_many(x=x, t=t)
+        return x, t
+
     def _check_connections(self) -> None:
         """Raise a ValueError if the layers do not fit together, before any layer is changed."""
 
-    def _largest(self, sample: tuple[int, ...]) -> int:
+    def largest(self, sample: tuple[int, ...]) -> int:
         """Return the largest number of values that any layer holds for one sample of this shape, if known."""
         return math.prod(sample)
 

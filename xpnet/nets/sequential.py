@@ -124,7 +124,7 @@ class Sequential(Network):
             ("layer", "output shape", "parameters"), rows, footer=("total", "", f"{self.params.size:,}"), align="<<>"
         )
 
-    def _largest(self, sample: tuple[int, ...]) -> int:
+    def largest(self, sample: tuple[int, ...]) -> int:
         return max(map(math.prod, (sample, *self._output_shapes(sample).values())))
 
     def _check_connections(self) -> None:

@@ -9,7 +9,7 @@ from xpnet.optimizers import Optimizer
 from xpnet.parameters import ParameterVector
 from xpnet.steps.cuda_graph import CudaGraph
 from xpnet.steps.mixed import MixedPrecision
-from xpnet.steps.step import FullPrecision, Gradient, OneByOne, Runner, TrainingStep
+from xpnet.steps.step import Evaluator, FullPrecision, Gradient, OneByOne, Runner, TrainingStep
 from xpnet.steps.two_threads import TwoThreads
 
 __all__ = ["compile_step"]
@@ -83,15 +83,15 @@ def compile_step(
     gradient: Gradient = MixedPrecision(net, optimizer) if in_half else FullPrecision(net, optimizer)
     one_by_one = OneByOne(gradient, optimizer, reduce)
     runners: list[Runner] = [one_by_one]
-    accuracy = net.accuracy
+    evaluator: Evaluator = net
     if in_two_threads and backend == "numba":
         two_threads = TwoThreads(net, optimizer, gradient.grads)
         runners.insert(0, two_threads)
-        accuracy = two_threads.accuracy
+        evaluator = two_threads
     # An overridden `update` may differ from step to step; a graph repeats one computation.
     if not on_host and type(optimizer).update is Optimizer.update:
         runners.insert(0, CudaGraph(one_by_one))
-    return TrainingStep(net, optimizer, batch_size, gradient, runners, accuracy, backend, precision)
+    return TrainingStep(net, optimizer, batch_size, gradient, runners, evaluator, backend, precision)
 
 
 def _check_own_passes(net: Network) -> None:

@@ -18,6 +18,7 @@ from xpnet.typing import Array, DTypeLike
 
 __all__ = [
     "STEPS_PER_EXECUTION",
+    "Evaluator",
     "FullPrecision",
     "Gradient",
     "Minibatches",
@@ -132,6 +133,13 @@ class Runner(Protocol):
         """
 
 
+class Evaluator(Protocol):
+    """Evaluation of a network on any number of samples: the network, or threads that share the work."""
+
+    def accuracy(self, x: Array, t: Array) -> float: ...
+    def evaluate(self, x: Array, t: Array) -> dict[str, float]: ...
+
+
 class TrainingStep:
     """Training steps on data on the device: gather, forward, loss, backward, update.
 
@@ -157,7 +165,7 @@ class TrainingStep:
         batch_size: int,
         gradient: Gradient,
         runners: list[Runner],
-        accuracy: Callable[[Array, Array], float],
+        evaluator: Evaluator,
         backend: kernels.Backend,
         precision: kernels.Precision,
     ) -> None:
@@ -165,7 +173,7 @@ class TrainingStep:
         self.gradient, self.runners = gradient, runners
         self.backend, self.precision = backend, precision
         self.steps = 0
-        self._accuracy = accuracy
+        self._evaluator = evaluator
         self._params = net.params
 
     def run(self, x: Array, t: Array, indices: Array, losses: Array | None = None) -> Array:
@@ -233,7 +241,13 @@ class TrainingStep:
         """Return `Network.accuracy`, computed with the steps' backend; with `TwoThreads`, by two threads."""
         self._check_not_moved()
         with kernels.using(self.backend):
-            return self._accuracy(x, t)
+            return self._evaluator.accuracy(x, t)
+
+    def evaluate(self, x: Array, t: Array) -> dict[str, float]:
+        """Return `Network.evaluate`, computed like `accuracy`."""
+        self._check_not_moved()
+        with kernels.using(self.backend):
+            return self._evaluator.evaluate(x, t)
 
     def state(self) -> dict[str, float]:
         """Return the state besides parameters and optimizer: in float16 the loss scale.

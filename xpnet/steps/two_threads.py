@@ -102,24 +102,36 @@ class TwoThreads:
         return len(indices)
 
     def accuracy(self, x: Array, t: Array) -> float:
-        """Return the network's accuracy. Each thread predicts half of the samples."""
-        from xpnet.kernels.numba.rows import count_correct
+        """Return `Network.accuracy`. Each thread predicts half of the samples."""
+        found = self._evaluated(x, t)
+        return found["accuracy"] if found else self.net.accuracy(x, t)
 
-        is_own = getattr(self.net.accuracy, "__func__", None) is not Network.accuracy
-        if is_own or len(x) != len(t) or not self._takes(x, t):
-            return self.net.accuracy(x, t)
-        ids = t.astype(np.int64) if t.ndim == 1 else t.argmax(axis=1)
+    def evaluate(self, x: Array, t: Array) -> dict[str, float]:
+        """Return `Network.evaluate`. Each thread predicts half of the samples."""
+        return self._evaluated(x, t) or self.net.evaluate(x, t)
+
+    def _evaluated(self, x: Array, t: Array) -> dict[str, float]:
+        """Return loss and accuracy, computed by the threads; empty if they do not support the data."""
+        from xpnet.kernels.numba import rows
+
+        own = [getattr(getattr(self.net, name), "__func__", None) for name in ("accuracy", "evaluate")]
+        if own != [Network.accuracy, Network.evaluate] or len(x) != len(t) or not self._takes(x, t):
+            return {}
+        ids = self._class_ids(t, np.arange(len(t)))
+        if ids is None:
+            return {}
         samples, middle = self._samples(x), len(x) // 2
         perceptron, buffers = self.perceptron(PREDICTED), self._room(PREDICTED)
 
-        def count(half: int) -> int:
+        def of_half(half: int) -> Array:
             part = slice(middle, None) if half else slice(middle)
-            rows = samples.rows[part], samples.divisor
-            return int(count_correct(tuple(perceptron), rows, ids[part], PREDICTED, buffers[half]))
+            given = samples.rows[part], samples.divisor
+            return np.array(rows.evaluate(tuple(perceptron), given, ids[part], PREDICTED, buffers[half]))
 
         with blas as threads, ThreadPoolExecutor(1) as pool:
-            helped = _submitted(pool if threads > 1 else None, lambda: count(1))
-            return (count(0) + (helped.result() if helped else count(1))) / len(x)
+            helped = _submitted(pool if threads > 1 else None, lambda: of_half(1))
+            correct, loss = (of_half(0) + (helped.result() if helped else of_half(1))) / len(x)
+        return {"loss": float(loss), "accuracy": float(correct)}
 
     def perceptron(self, samples: int) -> Perceptron:
         """Return the network as an argument of the compiled functions, for this number of samples at a time."""

@@ -1,12 +1,19 @@
 """Losses and evaluations of a training run."""
 
 import math
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 __all__ = ["Evaluation", "History"]
+
+SHORT = {"accuracy": "acc", "validation": "valid"}
+"""Words of metrics as the titles of columns abbreviate them."""
+
+OWN = ("step", "epoch", "loss", "seconds")
+"""Numbers of an evaluation besides the metrics."""
 
 
 @dataclass(frozen=True)
@@ -21,30 +28,52 @@ class Evaluation:
         Number of passes over the training set.
     loss : float
         Mean training loss of the steps since the last evaluation.
-    train_accuracy, test_accuracy : float
-        Share of correctly classified samples, in [0, 1].
     seconds : float
         Wall time since the start of training, including this evaluation.
+    metrics : mapping of str to float
+        Metrics of each set (`Network.evaluate`): ``"train_loss"``, ``"test_accuracy"``, ``"validation_rmse"`` ...
     """
 
     step: int
     epoch: float
     loss: float
-    train_accuracy: float
-    test_accuracy: float
     seconds: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def train_accuracy(self) -> float:
+        """Accuracy on the training set; NaN if there is none."""
+        return self.metrics.get("train_accuracy", math.nan)
+
+    @property
+    def test_accuracy(self) -> float:
+        """Accuracy on the test set; NaN if there is none."""
+        return self.metrics.get("test_accuracy", math.nan)
+
+    def columns(self) -> dict[str, float]:
+        """Return all numbers by name."""
+        return {**{name: getattr(self, name) for name in OWN}, **self.metrics}
 
     @staticmethod
-    def header() -> str:
+    def of_columns(numbers: Mapping[str, float]) -> "Evaluation":
+        """Return the evaluation with these `columns`."""
+        metrics = {name: value for name, value in numbers.items() if name not in OWN}
+        return Evaluation(int(numbers["step"]), numbers["epoch"], numbers["loss"], numbers["seconds"], metrics)
+
+    def header(self) -> str:
         """Column titles for `row`."""
-        return f"{'epoch':>7}  {'step':>7}  {'loss':>8}  {'train acc':>9}  {'test acc':>9}  {'seconds':>8}"
+        titles = [" ".join(SHORT.get(word, word) for word in name.split("_")) for name in self._shown()]
+        shown = "  ".join(f"{title:>9}" for title in titles)
+        return f"{'epoch':>7}  {'step':>7}  {'loss':>8}  {shown}  {'seconds':>8}"
 
     def row(self) -> str:
         """Return the evaluation as one line of a table."""
-        return (
-            f"{self.epoch:7.2f}  {self.step:7d}  {self.loss:8.4f}  {self.train_accuracy:9.4f}  "
-            f"{self.test_accuracy:9.4f}  {self.seconds:8.2f}"
-        )
+        shown = "  ".join(f"{self.metrics[name]:9.4f}" for name in self._shown())
+        return f"{self.epoch:7.2f}  {self.step:7d}  {self.loss:8.4f}  {shown}  {self.seconds:8.2f}"
+
+    def _shown(self) -> list[str]:
+        """Names of the metrics in a line: all but the losses, of which there is a column."""
+        return [name for name in self.metrics if not name.endswith("_loss")]
 
 
 @dataclass
@@ -70,10 +99,11 @@ class History:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the history as lists by column for JSON, with None for NaN and infinity."""
-        rows = [asdict(evaluation) for evaluation in self.evaluations]
-        columns = {f.name: [_finite(row[f.name]) for row in rows] for f in fields(Evaluation)}
-        return {"evaluations": columns, "losses": [_finite(loss) for loss in self.losses]}
+        rows = [evaluation.columns() for evaluation in self.evaluations]
+        names = dict.fromkeys(name for row in rows for name in row)
+        columns = {name: _finite(row.get(name, math.nan) for row in rows) for name in names}
+        return {"evaluations": columns, "losses": _finite(self.losses)}
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _finite(values: Iterable[float]) -> list[float | None]:
+    return [value if math.isfinite(value) else None for value in values]

@@ -12,14 +12,21 @@ __all__ = ["plot_learning_curves"]
 SMOOTHING = 100
 """Number of steps in the moving average of the loss (the thick line)."""
 
+STYLES = {
+    "train": {"color": "#08519c", "marker": "o"},
+    "test": {"color": "#d94801", "marker": "s"},
+    "validation": {"color": "#238b45", "marker": "^"},
+}
+"""Style of each set's line."""
+
 
 def plot_learning_curves(history: History, file: str | Path) -> None:
-    """Plot the loss of each step and the accuracies of each epoch into a PNG file. Needs ``xpnet[plot]``."""
+    """Plot the loss of each step, and accuracy or RMSE of each epoch, into a PNG file. Needs ``xpnet[plot]``."""
     from matplotlib.figure import Figure  # the object interface: no global state, no window
 
     figure = Figure(figsize=(10, 3.8))
     figure.subplots_adjust(left=0.07, right=0.99, bottom=0.13, top=0.97, wspace=0.18)
-    loss_axes, accuracy_axes = figure.subplots(1, 2)
+    loss_axes, metric_axes = figure.subplots(1, 2)
 
     losses = np.asarray(history.losses)
     loss_axes.plot(np.arange(1, len(losses) + 1), losses, color="#9ecae1", linewidth=0.5, label="each step")
@@ -30,17 +37,18 @@ def plot_learning_curves(history: History, file: str | Path) -> None:
     loss_axes.set(xlabel="step", ylabel="training loss", yscale="log")
     loss_axes.legend(frameon=False)
 
-    epochs = [evaluation.epoch for evaluation in history.evaluations]
-    for label, accuracies, style in [
-        ("training set", [e.train_accuracy for e in history.evaluations], {"color": "#08519c", "marker": "o"}),
-        ("test set", [e.test_accuracy for e in history.evaluations], {"color": "#d94801", "marker": "s"}),
-    ]:
-        last = f" ({accuracies[-1]:.4f})" if accuracies else ""
-        accuracy_axes.plot(epochs, accuracies, markersize=4, label=f"{label}{last}", **style)
-    accuracy_axes.set(xlabel="epoch", ylabel="accuracy")
-    accuracy_axes.legend(frameon=False, loc="lower right")
+    evaluations = history.evaluations
+    names = list(evaluations[-1].metrics) if evaluations else []
+    metric = "rmse" if any(name.endswith("_rmse") for name in names) else "accuracy"
+    for name in (name for name in names if name.endswith(f"_{metric}")):
+        values, part = [e.metrics.get(name, np.nan) for e in evaluations], name.removesuffix(f"_{metric}")
+        label = f"{'training' if part == 'train' else part} set ({values[-1]:.4f})"
+        metric_axes.plot([e.epoch for e in evaluations], values, markersize=4, label=label, **STYLES[part])
+    metric_axes.set(xlabel="epoch", ylabel={"rmse": "RMSE"}.get(metric, metric))
+    if metric_axes.lines:
+        metric_axes.legend(frameon=False, loc="best" if metric == "rmse" else "lower right")
 
-    for axes in (loss_axes, accuracy_axes):
+    for axes in (loss_axes, metric_axes):
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     with written_atomically(file) as stream:

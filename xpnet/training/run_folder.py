@@ -56,8 +56,8 @@ def save_run(folder: Path, trainer: Trainer, settings: Mapping[str, Any], *, plo
             "settings": dict(settings),
             "steps": trainer.current_iter,
             "backend": trainer.backend if trainer.network.device.name == "cpu" else "cupy",
-            "complete": trainer.current_iter == trainer.max_iter,
-            **{name: last[name] for name in ("train_accuracy", "test_accuracy", "seconds")},
+            "complete": trainer.finished,
+            **{name: value for name, value in last.items() if name not in {"step", "epoch", "loss"}},
             "environment": environment.describe(trainer.network.device),
         },
     )

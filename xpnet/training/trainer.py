@@ -1,62 +1,74 @@
 """Training loop of section 5.7.4, with the interface of the book's ``Trainer``."""
 
+from __future__ import annotations
+
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
 
 from xpnet.device import Device, as_array, asnumpy, check_equally_many
 from xpnet.kernels import Backend, Precision
-from xpnet.nets import Network
+from xpnet.nets import Network, evaluation
 from xpnet.optimizers import Optimizer, get_optimizer
-from xpnet.training.callbacks import Callback, PrintProgress
-from xpnet.training.feed import HostFeed
+from xpnet.training.callbacks import Callback, OnEvaluation, PrintProgress
 from xpnet.training.history import Evaluation, History
+from xpnet.training.sampling import Sampling, get_sampler
+from xpnet.training.sources import ArraySource, BatchSource, Source
 from xpnet.typing import Array, Seed
 
 __all__ = ["Trainer"]
 
-EVALUATION_BATCH_SIZE = 10_000
-"""Samples per transfer to a CUDA device in evaluations, if the data stay on the host."""
-
 
 class Trainer:
-    """Trains a network on random minibatches, and evaluates its accuracy once an epoch.
+    """Trains a network on minibatches, and evaluates it once an epoch.
 
-    Each step draws `mini_batch_size` samples with replacement (section 5.7.4), computes the gradient by
-    backpropagation, and updates the parameters. One generator on the host draws the indices. Data, parameters and
-    losses stay on the network's device.
+    Each step computes the gradient of a minibatch by backpropagation, and updates the parameters. By default the
+    `mini_batch_size` samples are drawn with replacement, as in the book (section 5.7.4). One generator on the host
+    draws the indices. Data, parameters and losses stay on the network's device.
 
     Parameters
     ----------
     network : Network
         The network to train. It is changed in place.
-    x_train, x_test : (N, ...)
+    x_train : (N, ...), or iterable
         Samples: floats, or pixels as ``uint8`` (`Network.predict`), as an array, table or list
         (`xpnet.device.as_array`). They are moved to the network's device, floats in its dtype. Samples that would take
         more than half of a CUDA device's free memory stay on the host, and are copied a few minibatches at a time.
-    t_train, t_test : (N, C), (N,) or (N, 1) integers
+        Memory-mapped arrays (``numpy.memmap``) are read a few minibatches at a time. Without `t_train`, an iterable of
+        minibatches ``(x, t)`` or ``(x, t, sample_weight)``, such as a PyTorch DataLoader.
+    t_train : (N, C), (N,) or (N, 1) integers, optional
         Labels.
+    x_test, t_test : arrays, optional
+        Test set.
     epochs : int, default 20
         Passes over the training set.
     mini_batch_size : int, default 100
-        Samples per step.
+        Samples per step; for an iterable those of its first minibatch, the largest one.
     optimizer : str or Optimizer, default "sgd"
         The update rule, or its name (`xpnet.optimizers.get_optimizer`).
     optimizer_param : mapping, optional
         Settings of the update rule, in place of its defaults.
     evaluate_sample_num_per_epoch : int, optional
-        Number of samples for accuracies, the first ones of each set; by default all.
+        Number of samples for evaluations, the first ones of each set; by default all.
     verbose : bool, default True
         Whether to print a line per epoch.
     steps : int, optional
         Number of steps, in place of `epochs`.
+    sampling : {"random", "shuffled"}, default "random"
+        ``"random"`` draws each minibatch with replacement. ``"shuffled"`` visits each sample once in an epoch, in
+        shuffled order; the last minibatch may be smaller.
+    sample_weight : (N,), optional
+        Weights of the training samples in the loss (`TrainingStep.run`).
+    validation_data : (x, t), optional
+        A set of its own for decisions during training, such as `EarlyStopping`.
     seed : int or numpy.random.Generator, optional
         Seed of the minibatches. With the network's generator, one seed determines the whole run.
-    callbacks : iterable of Callback
-        Further callbacks.
+    callbacks : iterable of Callback or function
+        Further callbacks. A function is called with the trainer after each evaluation.
     backend : {"numpy", "numba"}, optional
         Backend on the CPU; by default Numba, where it is installed and gains (`xpnet.steps.compile_step`).
     precision : {"float32", "tf32", "float16"}, default "float32"
@@ -67,7 +79,9 @@ class Trainer:
     history : History
         Losses and evaluations so far.
     current_iter, max_iter, iter_per_epoch : int
-        Steps so far, steps in all, and steps per epoch, rounded down.
+        Steps so far, steps in all, and steps per epoch, rounded down; None for an iterable without a length.
+    stop_training : bool
+        Whether to stop after this evaluation or report. Callbacks set it.
     train_loss_list, train_acc_list, test_acc_list : list of float
         The history under the book's names.
 
@@ -75,8 +89,6 @@ class Trainer:
     ------
     ValueError
         If samples and labels do not fit together, or a setting is out of range.
-    TypeError
-        If a callback is not one.
     """
 
     REPORT_INTERVAL: ClassVar[int] = 100
@@ -85,10 +97,10 @@ class Trainer:
     def __init__(
         self,
         network: Network,
-        x_train: Array,
-        t_train: Array,
-        x_test: Array,
-        t_test: Array,
+        x_train: Array | Iterable[Any],
+        t_train: Array | None = None,
+        x_test: Array | None = None,
+        t_test: Array | None = None,
         epochs: int = 20,
         mini_batch_size: int = 100,
         optimizer: str | Optimizer = "sgd",
@@ -97,8 +109,11 @@ class Trainer:
         verbose: bool = True,
         *,
         steps: int | None = None,
+        sampling: Sampling = "random",
+        sample_weight: Array | None = None,
+        validation_data: tuple[Array, Array] | None = None,
         seed: Seed = None,
-        callbacks: Iterable[Callback] = (),
+        callbacks: Iterable[Callback | Callable[[Trainer], object]] = (),
         backend: Backend | None = None,
         precision: Precision = "float32",
     ) -> None:
@@ -112,32 +127,53 @@ class Trainer:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
         self.network = network
         self.optimizer = get_optimizer(optimizer, **(optimizer_param or {}))
-        self.x_train, self.t_train = self._on_device("train", x_train, t_train)
-        self.x_test, self.t_test = self._on_device("test", x_test, t_test)
         self.mini_batch_size = mini_batch_size
         self.evaluate_sample_num_per_epoch = evaluate_sample_num_per_epoch
-        self.iter_per_epoch = max(len(self.x_train) // mini_batch_size, 1)
-        self.max_iter = steps or self._steps_of(epochs)
+        self.x_train = self.t_train = self.x_test = self.t_test = None
+        self.sets: dict[str, tuple[Array, Array]] = {}
+        self.source: Source
+        rng = network.device.rng(seed)
+        self.max_iter: int | None
+        self.iter_per_epoch: int | None
+        if t_train is None:
+            self.source = batches = self._batches(x_train, sample_weight)
+            self.mini_batch_size = len(batches.first[0])
+            self.iter_per_epoch = batches.steps_per_epoch
+            self.max_iter = steps or (self.iter_per_epoch and epochs * self.iter_per_epoch)
+        else:
+            self.x_train, self.t_train, *weight = self._on_device("train", x_train, t_train, sample_weight)
+            self.sets["train"] = self.x_train, self.t_train
+            sampler = get_sampler(sampling, rng, len(self.x_train), mini_batch_size)
+            arrays, mapped = (self.x_train, self.t_train, *weight), isinstance(x_train, np.memmap)
+            self.source = ArraySource(network.device, arrays, sampler, mini_batch_size, mapped)
+            self.max_iter = steps or sampler.steps_in(epochs)
+            self.iter_per_epoch = max(len(self.x_train) // mini_batch_size, 1)
+        if (x_test is None) != (t_test is None):
+            raise ValueError("x_test and t_test go together: pass both, or none to train without a test set")
+        if x_test is not None:
+            self.x_test, self.t_test = self._on_device("test", x_test, t_test)
+            self.sets["test"] = self.x_test, self.t_test
+        if validation_data is not None:
+            x, t = self._on_device("validation", *validation_data)
+            self.sets["validation"] = x, t
+        self.epochs = epochs
         self.current_iter = 0
         self.history = History()
-        self.callbacks = [*([PrintProgress()] if verbose else []), *callbacks]
-        for callback in self.callbacks:
-            if not isinstance(callback, Callback):
-                raise TypeError(
-                    f"callbacks must be instances of xpnet.training.Callback, got {callback!r}; "
-                    "override on_steps or on_evaluation in a subclass, and pass an instance"
-                )
-        self._rng = network.device.rng(seed)
-        self._step = network.compile(self.optimizer, mini_batch_size, backend, precision)
-        self._feed: HostFeed | None = None
-        if not network.device.holds(self.x_train):
-            self._feed = HostFeed(network.device, self.x_train, self.t_train, mini_batch_size)
+        self.callbacks = [*([PrintProgress()] if verbose else []), *map(_as_callback, callbacks)]
+        self.stop_training = False
+        self._step = network.compile(self.optimizer, self.mini_batch_size, backend, precision)
         self._seconds = 0.0
 
     @property
     def backend(self) -> Backend:
         """Backend of the steps on the CPU."""
         return self._step.backend
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are taken, or a callback stopped the training."""
+        all_taken = self.source.epoch >= self.epochs if self.max_iter is None else self.current_iter >= self.max_iter
+        return self.stop_training or all_taken
 
     @property
     def train_loss_list(self) -> list[float]:
@@ -163,104 +199,186 @@ class Trainer:
         Raises
         ------
         FloatingPointError
-            If the loss is no longer finite.
+            If the loss is no longer finite. The network keeps its last parameters with a finite loss.
+        MemoryError
+            If a device has no memory for minibatches of this size.
         """
         started = time.perf_counter() - self._seconds
+        self._tell("on_start")
         try:
             # NumPy would warn of a diverging loss at every operation; _run reports it once.
             with self.network.device.activate(), np.errstate(over="ignore", invalid="ignore"):
                 while True:
                     if self._evaluation_is_due():
                         self.history.evaluations.append(self._evaluate(started))
-                        for callback in self.callbacks:
-                            callback.on_evaluation(self)
-                    if self.current_iter >= self.max_iter:
+                        self._tell("on_evaluation")
+                    if self.finished:
                         break
-                    end = min(self._epoch_end(self.current_iter), self.max_iter)
-                    self._run(min(self.REPORT_INTERVAL, end - self.current_iter))
-                    for callback in self.callbacks:
-                        callback.on_steps(self)
+                    left = self.REPORT_INTERVAL if self.max_iter is None else self.max_iter - self.current_iter
+                    self._run(min(self.REPORT_INTERVAL, left))
+                    self._tell("on_steps")
         finally:
             self._seconds = time.perf_counter() - started
+            self._tell("on_end")
         return self.history
+
+    def state(self) -> dict[str, Any]:
+        """Return all that another trainer of the same data and settings needs to go on: numbers, texts, arrays."""
+        optimizer = self.optimizer
+        kept = {quantity: {name: asnumpy(a) for name, a in kept.items()} for quantity, kept in optimizer.state.items()}
+        return {
+            "settings": self._settings(),
+            "current_iter": self.current_iter,
+            "seconds": self._seconds,
+            "network": self.network.state(),
+            "optimizer": {"steps": optimizer.steps, "state": kept},
+            "step": self._step.state(),
+            "source": self.source.state(),
+            "losses": np.array(self.history.losses),
+            "evaluations": [evaluation.columns() for evaluation in self.history.evaluations],
+            "callbacks": {name: callback.state() for name, callback in self._callbacks_by_name()},
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restore the result of `state`. `train` then takes the steps that the other trainer would have taken.
+
+        Raises
+        ------
+        ValueError
+            If the state is from other settings, or of another network.
+        """
+        found, expected = dict(state["settings"]), self._settings()
+        for name in expected.keys() | found.keys():
+            if found.get(name) != expected.get(name):
+                raise ValueError(
+                    f"the state is of a run with {name} {found.get(name)}, this one has {expected.get(name)}"
+                )
+        self.network.load_state(state["network"])
+        self.optimizer.steps = state["optimizer"]["steps"]
+        self.optimizer.state = dict(state["optimizer"]["state"])
+        self._step.load_state(state["step"])
+        self.source.load_state(state["source"])
+        self.current_iter, self._seconds = state["current_iter"], state["seconds"]
+        self.history.losses[:] = np.asarray(state["losses"]).tolist()
+        self.history.evaluations[:] = [Evaluation.of_columns(columns) for columns in state["evaluations"]]
+        for name, callback in self._callbacks_by_name():
+            if name in state["callbacks"]:
+                callback.load_state(state["callbacks"][name])
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the settings that determine a run."""
+        data = None if self.x_train is None else list(self.x_train.shape)
+        return {
+            "mini_batch_size": self.mini_batch_size,
+            "training samples": data,
+            "sampling": self.source.name,
+            "optimizer": {"name": type(self.optimizer).__name__, **self.optimizer.fixed_settings()},
+            "precision": self._step.precision,
+        }
+
+    def _callbacks_by_name(self) -> Iterator[tuple[str, Callback]]:
+        return ((f"{type(callback).__name__}{i}", callback) for i, callback in enumerate(self.callbacks))
+
+    def _tell(self, event: str) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(self)
 
     def _run(self, steps: int) -> None:
         """Run some steps, with one transfer of their indices to the device and one of their losses back."""
-        device = self.network.device
-        indices = self._rng.integers(0, len(self.x_train), (steps, self.mini_batch_size))
-        losses = device.xp.zeros(steps, dtype=self.network.dtype)
-        before = self._step.steps
+        network, first = self.network, self.current_iter
+        losses = network.device.xp.zeros(steps, dtype=network.dtype)
+        arrays = [network.params.flat, *network.buffers().values()]
+        before, steps_before = [array.copy() for array in arrays], self._step.steps
         try:
-            if self._feed is None:
-                self._step.run(self.x_train, self.t_train, device.asarray(indices), losses)
-            else:
-                for part, x, t, places in self._feed.windows(indices):
-                    self._step.run(x, t, places, losses[part])
+            with self._memory_named():
+                self.source.run(self._step, losses)
         finally:
-            done = self._step.steps - before
+            done = self._step.steps - steps_before
             self.current_iter += done
             self.history.losses.extend(asnumpy(losses[:done]).tolist())
-        for i, loss in enumerate(self.history.losses[-steps:]):
+        for i, loss in enumerate(self.history.losses[first:]):
             if not math.isfinite(loss):
+                for array, value in zip(arrays, before, strict=True):
+                    array[...] = value
                 raise FloatingPointError(
-                    f"training diverged: the loss is {loss} at step {self.current_iter - steps + i + 1}; "
-                    "lower the learning rate, or check the data for values that are not finite"
+                    f"training diverged: the loss is {loss} at step {first + i + 1}; the network keeps its parameters "
+                    f"of step {first}. Lower the learning rate, or check the data for values that are not finite"
                 )
 
-    def _steps_of(self, epochs: int) -> int:
-        """Return the number of steps in so many epochs: the book's int(epochs * max(N / batch, 1))."""
-        return max(epochs * len(self.x_train) // self.mini_batch_size, epochs)
-
-    def _epoch_end(self, step: int) -> int:
-        """Return the step at which the epoch ends that the next step belongs to."""
-        epoch = min((step + 1) * self.mini_batch_size // len(self.x_train), step + 1)
-        return next(end for end in map(self._steps_of, range(max(epoch, 1), step + 3)) if end > step)
+    @contextmanager
+    def _memory_named(self) -> Iterator[None]:
+        try:
+            yield
+        except MemoryError as error:
+            raise MemoryError(
+                f"{self.network.device} has no memory for minibatches of {self.mini_batch_size} samples; lower "
+                f"mini_batch_size ({error})"
+            ) from error
 
     def _evaluation_is_due(self) -> bool:
         """Tell whether an epoch or the run ends here and is not evaluated yet (by this call or an interrupted one)."""
         evaluated = self.history.evaluations[-1].step if self.history.evaluations else 0
-        ends = self.current_iter in (self._epoch_end(self.current_iter - 1), self.max_iter)
-        return ends and self.current_iter > evaluated
+        return (self.source.at_epoch_end or self.finished) and self.current_iter > evaluated
 
     def _evaluate(self, started: float) -> Evaluation:
-        n = self.evaluate_sample_num_per_epoch
-        train_accuracy = test_accuracy = math.nan
-        if self.network.last_layer.classifies:
-            train_accuracy = self._accuracy(self.x_train[:n], self.t_train[:n])
-            test_accuracy = self._accuracy(self.x_test[:n], self.t_test[:n])
+        metrics = {
+            f"{part}_{name}": value for part, (x, t) in self.sets.items() for name, value in self._metrics(x, t).items()
+        }
         return Evaluation(
             step=self.current_iter,
-            epoch=self.current_iter / max(len(self.x_train) / self.mini_batch_size, 1.0),
+            epoch=self.source.epoch,
             loss=self.history.mean_loss_since_evaluation(),
-            train_accuracy=train_accuracy,
-            test_accuracy=test_accuracy,
             seconds=time.perf_counter() - started,
+            metrics=metrics,
         )
 
-    def _accuracy(self, x: Array, t: Array) -> float:
-        device = self.network.device
-        if device.holds(x):
-            return self._step.accuracy(x, t)
-        correct = 0.0
-        for start in range(0, len(x), EVALUATION_BATCH_SIZE):
-            part = slice(start, min(start + EVALUATION_BATCH_SIZE, len(x)))
-            accuracy = self._step.accuracy(device.asarray(x[part]), device.asarray(t[part]))
-            correct += accuracy * (part.stop - start)
-        return correct / len(x)
+    def _metrics(self, x: Array, t: Array) -> dict[str, float]:
+        x, t = (array[: self.evaluate_sample_num_per_epoch] for array in (x, t))
+        if self.network.device.holds(x):
+            return self._step.evaluate(x, t)
+        return evaluation.evaluate(self.network, x, t)
 
-    def _on_device(self, part: str, x: Array, t: Array) -> tuple[Array, Array]:
-        """Check samples and labels once for all steps, and move them to the network's device if they fit."""
-        names = f"x_{part}", f"t_{part}"
-        x, t = map(as_array, names, (x, t))
-        check_equally_many(**dict(zip(names, (x, t), strict=True)))
+    def _batches(self, x_train: Any, sample_weight: Any) -> BatchSource:
+        """Check an iterable of minibatches by its first one."""
+        if hasattr(x_train, "shape") or not isinstance(x_train, Iterable):
+            raise ValueError(
+                f"t_train is missing: x_train is {type(x_train).__name__}, no iterable of minibatches (x, t)"
+            )
+        if sample_weight is not None:
+            raise ValueError("the weights of an iterable's samples are in its minibatches, (x, t, sample_weight)")
+        source = BatchSource(self.network.device, x_train)
+        self._check_fit(*source.first[:2])
+        return source
+
+    def _on_device(self, part: str, x: Array, t: Array, weight: Array | None = None) -> list[Array]:
+        """Check samples, labels and weights once for all steps, and move them to the network's device if they fit."""
+        mapped = isinstance(x, np.memmap)
+        named = {f"x_{part}": x, f"t_{part}": t} | ({} if weight is None else {"sample_weight": weight})
+        x, t, *weights = arrays = [as_array(name, array) for name, array in named.items()]
+        check_equally_many(**dict(zip(named, arrays, strict=True)))
         if len(x) == 0:
             raise ValueError(f"x_{part} is empty")
         device = self.network.device
-        dtype = self.network.dtype if x.dtype.kind == "f" else None
+        dtype = self.network.dtype if x.dtype.kind == "f" and not mapped else None
         fits = device.holds(x) or device.has_room_for(x.nbytes)
         place = device if fits else Device("cpu")
-        x, t = place.asarray(x, dtype), place.asarray(t)
-        with device.activate():
-            scores = self.network.predict(device.asarray(x[:1]))
+        x, t, *weights = place.asarray(x, dtype), *(place.asarray(array) for array in (t, *weights))
+        self._check_fit(x, t)
+        return [x, t, *weights]
+
+    def _check_fit(self, x: Array, t: Array) -> None:
+        """Check that the network takes these samples, and its loss these labels."""
+        with self.network.device.activate():
+            scores = self.network.predict(self.network.device.asarray(x[:1]))
             self.network.last_layer.check_labels(t, (len(x), *scores.shape[1:]))
-        return x, t
+
+
+def _as_callback(callback: Callback | Callable[[Trainer], object]) -> Callback:
+    if isinstance(callback, Callback):
+        return callback
+    if isinstance(callback, type) or not callable(callback):
+        raise TypeError(
+            f"callbacks must be instances of xpnet.training.Callback, or functions that take the trainer, got "
+            f"{callback!r}"
+        )
+    return OnEvaluation(callback)

@@ -249,16 +249,17 @@ def take_steps(first, end, arrivals, perceptron, samples, indices, labels, rule,
 
 
 @compiled
-def count_correct(perceptron, samples, labels, at_a_time, buffer):
-    """Return the number of samples with the largest score at their label, from predictions of `at_a_time` samples."""
+def evaluate(perceptron, samples, labels, at_a_time, buffer):
+    """Return the number of correctly classified samples and the sum of losses, predicting `at_a_time` samples."""
     perceptron, samples = Perceptron(*perceptron), Samples(*samples)
-    hits = 0
+    hits, loss = 0, 0.0
     for start in range(0, len(samples.rows), at_a_time):
         index = np.arange(start, min(start + at_a_time, len(samples.rows)))
         scores, _ = _scores(perceptron, samples, index, buffer)
         for n in range(len(index)):
             hits += scores[n].argmax() == labels[index[n]]
-    return hits
+        loss += _softmax_cross_entropy(scores, labels[start : start + len(index)], scores) * len(index)
+    return hits, loss
 
 
 @compiled

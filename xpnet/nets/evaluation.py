@@ -1,0 +1,73 @@
+"""Evaluation of a network on any number of samples, in batches: accuracy, loss, errors of a regression."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xpnet import functions, kernels
+from xpnet.device import asnumpy
+from xpnet.typing import Array
+
+if TYPE_CHECKING:
+    from xpnet.nets.network import Network
+
+__all__ = ["accuracy", "evaluate"]
+
+BATCH = 1000
+"""Largest number of samples that are predicted at a time; fewer if their values would not stay in the cache."""
+
+
+def accuracy(net: Network, x: Array, t: Array) -> float:
+    """Return the share of correctly classified samples (`Network.accuracy`). Data on the host are moved in batches."""
+    xp, number = net.device.xp, 0
+    with net.device.activate(), net.reordered():
+        correct = xp.zeros((), dtype="int64")
+        for y, labels in _predictions(net, x, t):
+            hits = net.last_layer.correct(y, labels)
+            correct += xp.sum(hits)
+            number += hits.size
+        return int(correct) / number if number else math.nan
+
+
+def evaluate(net: Network, x: Array, t: Array) -> dict[str, float]:
+    """Return loss and metrics (`Network.evaluate`). Data on the host are moved in batches."""
+    xp, classifies = net.device.xp, net.last_layer.classifies
+    with net.device.activate(), net.reordered():
+        loss, correct, number = xp.zeros((), dtype="float64"), xp.zeros((), dtype="int64"), 0
+        squares: Array | float = 0.0  # of the errors, by output
+        for y, labels in _predictions(net, x, t):
+            loss += net.last_layer.forward(y, labels) * float(len(y))
+            if classifies:
+                hits = net.last_layer.correct(y, labels)
+                correct += xp.sum(hits)
+                number += hits.size
+            else:
+                squares = squares + xp.square(y.astype("float64") - labels.reshape(y.shape)).sum(axis=0)
+        metrics = {"loss": float(loss) * functions.inverse_count(len(x))}
+        if classifies:
+            return {**metrics, "accuracy": int(correct) / number if number else math.nan}
+    return {**metrics, **_errors(asnumpy(squares), asnumpy(t))}
+
+
+def _errors(squares: np.ndarray, t: np.ndarray) -> dict[str, float]:
+    """Return RMSE and R^2 of a regression from the sums of squared errors by output."""
+    squares, targets = squares.reshape(-1), t.reshape(len(t), -1).astype("float64")
+    if not len(t):
+        return {"rmse": math.nan, "r2": math.nan}
+    total = np.square(targets - targets.mean(axis=0)).sum(axis=0)
+    # Constant targets: 1 if they are met, else 0, as in scikit-learn.
+    r2 = np.where(total > 0, 1.0 - squares / np.where(total > 0, total, 1.0), np.where(squares > 0, 0.0, 1.0))
+    return {"rmse": math.sqrt(squares.sum() / targets.size), "r2": float(r2.mean())}
+
+
+def _predictions(net: Network, x: Array, t: Array) -> Iterator[tuple[Array, Array]]:
+    """Yield scores and labels on the network's device, a batch at a time."""
+    sample = max(net.largest(x.shape[1:]) * net.dtype.itemsize, 1)
+    at_a_time = max(min(BATCH, kernels.scratch_size(net.params.flat) // sample), 1)
+    for start in range(0, len(x), at_a_time):
+        part = slice(start, start + at_a_time)
+        yield net.predict(net.device.asarray(x[part])), net.device.asarray(t[part])

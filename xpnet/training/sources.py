@@ -1,0 +1,202 @@
+"""Sources of a trainer's minibatches: arrays and a sampler, or any iterable of minibatches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from xpnet.device import Device, as_array, check_equally_many
+from xpnet.steps import TrainingStep
+from xpnet.training.feed import Feed, HostFeed, MappedFeed
+from xpnet.training.sampling import Sampler
+from xpnet.typing import Array
+
+__all__ = ["ArraySource", "BatchSource", "Source"]
+
+
+class Source(Protocol):
+    """Minibatches for training steps, with a place in the epoch.
+
+    Attributes
+    ----------
+    name : str
+        Name of the way in which samples are chosen.
+    epoch : float
+        Passes over the samples so far.
+    at_epoch_end : bool
+        Whether the last minibatch ended an epoch.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def epoch(self) -> float: ...
+    @property
+    def at_epoch_end(self) -> bool: ...
+
+    def run(self, step: TrainingStep, losses: Array) -> None:
+        """Take at most a step for each entry of `losses`, up to the end of the epoch, and set the losses.
+
+        After an interruption the source is where the steps are.
+        """
+
+    def state(self) -> dict[str, Any]:
+        """Return the place in the epoch, and the generator, as numbers and texts for JSON."""
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restore the result of `state`."""
+
+
+class ArraySource:
+    """Minibatches of arrays, drawn by a sampler.
+
+    Parameters
+    ----------
+    device : Device
+        The network's device.
+    arrays : sequence of arrays
+        Samples, labels and, if any, weights: on the device, or on the host.
+    sampler : Sampler
+        Draws the indices.
+    batch_size : int
+        Samples per minibatch.
+    mapped : bool
+        Whether samples are mapped from a file.
+    """
+
+    def __init__(
+        self, device: Device, arrays: Sequence[Array], sampler: Sampler, batch_size: int, mapped: bool = False
+    ) -> None:
+        self.device, self.arrays, self.sampler = device, arrays, sampler
+        self.feed: Feed | None = None
+        if not device.holds(arrays[0]):
+            self.feed = HostFeed(device, arrays, batch_size)
+        elif mapped:
+            self.feed = MappedFeed(arrays)
+
+    @property
+    def name(self) -> str:
+        return self.sampler.name
+
+    @property
+    def epoch(self) -> float:
+        return self.sampler.epoch
+
+    @property
+    def at_epoch_end(self) -> bool:
+        return self.sampler.at_epoch_end
+
+    def run(self, step: TrainingStep, losses: Array) -> None:
+        indices, before = self.sampler.draw(len(losses)), step.steps
+        try:
+            if self.feed is None:
+                x, t, *weight = self.arrays
+                step.run(x, t, self.device.asarray(indices), losses[: len(indices)], *weight)
+            else:
+                for part, (x, t, *weight), places in self.feed.windows(indices):
+                    step.run(x, t, places, losses[part], *weight)
+        finally:
+            self.sampler.put_back(len(indices) - (step.steps - before))
+
+    def state(self) -> dict[str, Any]:
+        return self.sampler.state()
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.sampler.load_state(state)
+
+
+class BatchSource:
+    """Minibatches of an iterable of ``(x, t)`` or ``(x, t, sample_weight)``, such as a PyTorch DataLoader.
+
+    A pass over the iterable is an epoch. A thread fetches the next minibatch while a step runs. To continue a run at
+    its place in the epoch, the iterable must give the same minibatches again.
+
+    Parameters
+    ----------
+    device : Device
+        The network's device. Minibatches are moved to it.
+    batches : iterable
+        The minibatches. An iterator, which ends for good, is one epoch.
+    """
+
+    name = "iterable"
+
+    def __init__(self, device: Device, batches: Iterable[Any]) -> None:
+        self.device, self.batches = device, batches
+        self.passes = self.place = 0
+        self._iterator: Iterator[Any] = iter(())
+        self._ahead: list[list[Array]] = []
+        self._start(0)
+        if not self._ahead:
+            raise ValueError("the iterable x_train has no minibatches")
+
+    @property
+    def first(self) -> list[Array]:
+        """The next minibatch, without taking it."""
+        return self._ahead[0]
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Number of minibatches of the iterable, if it has a length."""
+        return len(self.batches) if isinstance(self.batches, Sized) else None
+
+    @property
+    def epoch(self) -> float:
+        return self.passes + self.place / (self.steps_per_epoch or max(self.place + 1, 1))
+
+    @property
+    def at_epoch_end(self) -> bool:
+        return self.place == 0 and self.passes > 0
+
+    def run(self, step: TrainingStep, losses: Array) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            for i in range(len(losses)):
+                if not self._ahead:
+                    self._start(0)
+                    if not self._ahead:
+                        raise ValueError(
+                            f"the iterator x_train ended after {self.passes} epochs; pass an iterable that can be "
+                            "iterated again, such as a list or a DataLoader"
+                        )
+                fetched, before = pool.submit(self._fetch), step.steps
+                x, t, *weight = self._ahead[0]
+                try:
+                    step.run(x, t, self.device.xp.arange(len(x))[None], losses[i : i + 1], *weight)
+                finally:
+                    self._ahead += fetched.result()
+                    if step.steps > before:
+                        self._ahead.pop(0)
+                        self.place += 1
+                if not self._ahead:
+                    self.passes, self.place = self.passes + 1, 0
+                    return
+
+    def state(self) -> dict[str, Any]:
+        return {"passes": self.passes, "place": self.place}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.passes, self.place = state["passes"], state["place"]
+        self._start(self.place)
+
+    def _start(self, place: int) -> None:
+        """Begin a pass, at some place."""
+        self._iterator = iter(self.batches)
+        for _ in range(place):
+            next(self._iterator, None)
+        self._ahead = self._fetch()
+
+    def _fetch(self) -> list[list[Array]]:
+        """Return the next minibatch on the device, as a list of one; empty at the end."""
+        for batch in self._iterator:
+            if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+                raise TypeError(
+                    f"a minibatch of the iterable x_train must be (x, t) or (x, t, sample_weight), got "
+                    f"{type(batch).__name__}"
+                )
+            named = dict(zip(("x", "t", "sample_weight"), batch, strict=False))
+            arrays = {name: as_array(name, array) for name, array in named.items()}
+            check_equally_many(**arrays)
+            with self.device.activate():
+                return [[self.device.asarray(array) for array in arrays.values()]]
+        return []
