@@ -57,6 +57,7 @@ def save_run(folder: Path, trainer: Trainer, settings: Mapping[str, Any], *, plo
             "steps": trainer.current_iter,
             "backend": trainer.backend if trainer.network.device.name == "cpu" else "cupy",
             "complete": trainer.finished,
+            **dict.fromkeys(("train_accuracy", "test_accuracy", "seconds")),
             **{name: value for name, value in last.items() if name not in {"step", "epoch", "loss"}},
             "environment": environment.describe(trainer.network.device),
         },
