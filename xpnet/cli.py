@@ -8,10 +8,10 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
-import numpy as np
 import typer
 
 import xpnet
@@ -26,12 +26,13 @@ from xpnet.graph.labels import number_text
 from xpnet.interrupts import Ended, EndingSignals, HeldInterrupts
 from xpnet.kernels import Backend
 from xpnet.layers.registry import ACTIVATIONS
-from xpnet.nets import Sequential
-from xpnet.optimizers import OPTIMIZERS, get_optimizer, get_schedule
+from xpnet.optimizers import OPTIMIZERS
 from xpnet.progress import ShowProgress, progress_bar, summary
-from xpnet.training import Trainer
-from xpnet.training.recipes import RECIPES, NetName, Recipe
-from xpnet.training.run_folder import create_run_folder, save_run
+from xpnet.training import Checkpoint, Trainer
+from xpnet.training.recipes import NetName
+from xpnet.training.run_folder import CHECKPOINT, create_run_folder, only_process, save_run, start_run
+from xpnet.training.run_settings import RunSettings
+from xpnet.training.sampling import Sampling
 
 __all__ = ["app", "run"]
 
@@ -96,6 +97,7 @@ def main(
 
 @app.command()
 def train(
+    context: typer.Context,
     net: NetOption = "two-layer",
     device: DeviceOption = "cpu",
     steps: Annotated[
@@ -103,6 +105,10 @@ def train(
         typer.Option(min=1, help="Training steps; by default 10,000 for two-layer, else 6,000."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples per step.")] = 100,
+    sampling: Annotated[
+        Sampling,
+        typer.Option(help="random draws with replacement, shuffled visits each sample once an epoch."),
+    ] = "random",
     optimizer: Annotated[
         OptimizerName | None,
         typer.Option(help="The update rule; by default sgd for two-layer, else adam."),
@@ -138,63 +144,41 @@ def train(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Parent of the run's folder.")] = Path("runs"),
     plot: Annotated[bool, typer.Option("--plot", help="Also draw the learning curves.")] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Also show the time of each part of a step.")] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN", help="Go on with the run in this folder, with its settings. Only --device may be changed."
+        ),
+    ] = None,
+    checkpoint_seconds: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Time between two checkpoints; by default they take less than 1% of the run."),
+    ] = None,
+    checkpoint_steps: Annotated[int | None, typer.Option(min=1, help="Steps between two checkpoints.")] = None,
 ) -> int:
     """Train a network on MNIST.
 
     The default is the book's run: 784-50-10, batches of 100, learning rate 0.1, 10,000 steps. Each epoch prints a line
-    of accuracies. Parameters, history and settings are written to a new folder, also after Ctrl-C, SIGTERM
-    or SIGHUP.
+    of accuracies. Parameters, history and settings are written to a new folder, also after Ctrl-C, SIGTERM or SIGHUP.
+    A run that was ended or killed goes on with --resume.
     """
-    settings = dict(sorted(locals().items())) | {"data": data and str(data), "out": str(out)}
-    recipe = RECIPES[net]
-    built = _given(hidden_size=hidden_size, activation=activation, weight_init_std=_number(weight_init_std))
-    steps, rule_name = steps or recipe.steps, optimizer or recipe.optimizer
-    if lr is None:
-        lr = 0.1 if rule_name == "sgd" else get_optimizer(rule_name).current_lr
-    schedule_name = schedule or recipe.schedule
-    rule = get_optimizer(
-        rule_name,
-        lr=get_schedule(schedule_name, lr, steps),
-        **_given(momentum=momentum, weight_decay=weight_decay),
-    )
-    settings |= {
-        "steps": steps,
-        "optimizer": rule_name,
-        "lr": lr,
-        "schedule": schedule_name,
-        **recipe.settings,
-        **built,
-    }
-    settings |= {name: getattr(rule, name, None) for name in ("momentum", "weight_decay")}
+    options = locals()
+    options = {field.name: options[field.name] for field in fields(RunSettings)} | {"data": data and str(data)}
+    settings = RunSettings.of(**options) if resume is None else _settings_of(resume, context, device)
     if plot:
         importlib.import_module("matplotlib")  # an error now, not after the training
     console = Output()
-    chosen = _device(device, console)
-    (x_train, t_train), (x_test, t_test) = load_mnist(normalize=False, flatten=recipe.flat, root=data)
-    rng = chosen.rng(seed)
-    network = _build(recipe, x_train, t_train, t_test, built, chosen, dtype, rng)
-    settings["device"] = chosen.name
+    chosen = _device(settings.device, console)
+    settings = replace(settings, device=chosen.name)
     progress = progress_bar(console)
-    trainer = Trainer(
-        network,
-        x_train,
-        t_train,
-        x_test,
-        t_test,
-        mini_batch_size=batch_size,
-        optimizer=rule,
-        verbose=False,
-        steps=steps,
-        seed=rng,
-        callbacks=[ShowProgress(progress, steps)],
-        backend=backend,
-        precision=precision,
-    )
-    where = f"{chosen}, by Numba" if trainer.backend == "numba" else str(chosen)
+    trainer = settings.build_trainer(chosen, [ShowProgress(progress, settings.steps)])
     trouble: BaseException | None = None
     with EndingSignals() as signals, contextlib.ExitStack() as undisturbed:
-        console.print(f"{_title(network)}, {network.params.size:,} parameters, {dtype} on {where}")
-        folder = create_run_folder(out, net)  # an error now, not after the training
+        console.print(_title(trainer))
+        folder = resume or create_run_folder(out, settings.net)  # an error now, not after the training
+        undisturbed.enter_context(only_process(folder))
+        if start_run(folder, trainer, settings, Checkpoint(folder / CHECKPOINT, checkpoint_seconds, checkpoint_steps)):
+            console.print(f"going on from step {trainer.current_iter:,}")
         try:
             try:
                 with progress:
@@ -204,7 +188,7 @@ def train(
             undisturbed.enter_context(HeldInterrupts())
         except Ended:
             pass  # raised again when all is saved
-        files = save_run(folder, trainer, settings, plot=plot)
+        files = save_run(folder, trainer, settings.described(), plot=plot)
         report = f"{summary(trainer)}\nwritten to {folder}{os.sep}: {', '.join(files)}"
         try:
             console.print(report)
@@ -217,7 +201,8 @@ def train(
     if profile:
         from xpnet.training.profile import profile_step
 
-        result = profile_step(network, trainer.optimizer, trainer.x_train, trainer.t_train, batch_size, precision)
+        x, t = trainer.sets["train"]
+        result = profile_step(trainer.network, trainer.optimizer, x, t, settings.batch_size, settings.precision)
         console.print(f"\n{result}")
     return 0
 
@@ -245,12 +230,13 @@ def gradcheck(
     """
     console = Output()
     chosen = _device(device, console)
-    recipe = RECIPES[net]
-    built = _given(hidden_size=hidden_size, activation=activation, weight_init_std=_number(weight_init_std))
-    (x, t), (_, t_test) = load_mnist(normalize=False, flatten=recipe.flat, root=data)
+    settings = RunSettings.of(
+        net, hidden_size=hidden_size, activation=activation, weight_init_std=weight_init_std, dtype="float64"
+    )
+    (x, t), (_, t_test) = load_mnist(normalize=False, flatten=settings.recipe.flat, root=data)
     if samples > len(x):
         raise ValueError(f"--samples must be at most {len(x):,}, the number of images, got {samples:,}")
-    network = _build(recipe, x, t, t_test, built, chosen, "float64", chosen.rng(seed))
+    network = settings.build_network(x, (t, t_test), chosen, chosen.rng(seed))
     console.print(f"{network.params.size:,} parameters, {samples} images, on {chosen}\n")
     x, t = chosen.asarray(x[:samples]), chosen.asarray(t[:samples])
     report = gradient_check(network, x, t, method=method, samples=directions, seed=seed)
@@ -361,35 +347,24 @@ def _device(name: str, console: Output) -> Device:
     return device
 
 
-def _build(
-    recipe: Recipe,
-    x: np.ndarray,
-    t: np.ndarray,
-    t_test: np.ndarray,
-    settings: dict[str, Any],
-    device: Device,
-    dtype: str,
-    rng: np.random.Generator,
-) -> Sequential:
-    classes = int(max(t.max(), t_test.max())) + 1
-    return recipe.build(x.shape[1:], classes, settings, device=device, dtype=dtype, seed=rng)
+def _settings_of(run: Path, context: typer.Context, device: str) -> RunSettings:
+    """Return the settings of a run that goes on, on the device that was given, if any."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    others = given - {"resume", "device", "plot", "profile", "checkpoint_seconds", "checkpoint_steps"}
+    if others:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(others))
+        raise ValueError(f"--resume takes the settings from {run}; leave out {names}")
+    settings = RunSettings.load(run)
+    return replace(settings, device=device) if "device" in given else settings
 
 
-def _given(**options: Any) -> dict[str, Any]:
-    """Return the options that were given."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _number(text: str | None) -> float | str | None:
-    try:
-        return text and float(text)
-    except ValueError:
-        return text
-
-
-def _title(network: Sequential) -> str:
-    """Name a network: a row of affine layers by its sizes, others by their class."""
+def _title(trainer: Trainer) -> str:
+    """Name a trainer's network, a row of affine layers by its sizes and others by their class, and where it is."""
+    network = trainer.network
     matrices = [values.shape for values in network.params.values() if values.ndim > 1]
-    if any(len(shape) > 2 for shape in matrices):
-        return type(network).__name__
-    return f"{'-'.join(str(n) for n in (*(shape[0] for shape in matrices), matrices[-1][1]))} network"
+    name = type(network).__name__
+    if all(len(shape) == 2 for shape in matrices):
+        name = f"{'-'.join(str(n) for n in (*(shape[0] for shape in matrices), matrices[-1][1]))} network"
+    where = f"{network.device}, by Numba" if trainer.backend == "numba" else str(network.device)
+    return f"{name}, {network.params.size:,} parameters, {network.dtype} on {where}"

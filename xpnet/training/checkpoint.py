@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
 import warnings
@@ -19,7 +20,7 @@ from xpnet.training.callbacks import Callback
 if TYPE_CHECKING:
     from xpnet.training.trainer import Trainer
 
-__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Checkpoint", "has_checkpoint", "load_checkpoint", "save_checkpoint"]
 
 ARRAY = "array"
 """Key of the JSON object that stands for an array."""
@@ -67,7 +68,8 @@ class Checkpoint(Callback):
             self._save(trainer)
 
     def on_end(self, trainer: Trainer) -> None:
-        self._save(trainer)
+        if all(map(math.isfinite, trainer.history.losses[-trainer.REPORT_INTERVAL :])):  # no run goes on from NaN
+            self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
         started = time.monotonic()
@@ -105,6 +107,11 @@ def save_checkpoint(file: str | Path, state: Mapping[str, Any]) -> None:
         os.replace(file, before(file))
     with written_atomically(file) as stream:
         stream.write(content)
+
+
+def has_checkpoint(file: str | Path) -> bool:
+    """Return whether there is a checkpoint, or the one before it."""
+    return os.path.exists(file) or os.path.exists(before(file))
 
 
 def load_checkpoint(file: str | Path) -> dict[str, Any]:

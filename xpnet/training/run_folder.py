@@ -1,17 +1,23 @@
 """Folder with the results of a training run."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from xpnet import environment
 from xpnet.files import written_atomically
+from xpnet.training.checkpoint import Checkpoint, has_checkpoint, load_checkpoint
 from xpnet.training.plots import plot_learning_curves
+from xpnet.training.run_settings import RunSettings
 from xpnet.training.trainer import Trainer
 
-__all__ = ["create_run_folder", "save_run"]
+__all__ = ["CHECKPOINT", "create_run_folder", "only_process", "save_run", "start_run"]
+
+CHECKPOINT = "checkpoint.safetensors"
+"""Name of the checkpoint in a run folder."""
 
 
 def create_run_folder(root: str | Path, name: str) -> Path:
@@ -28,6 +34,45 @@ def create_run_folder(root: str | Path, name: str) -> Path:
             number += 1
         else:
             return folder
+
+
+@contextmanager
+def only_process(folder: Path) -> Iterator[None]:
+    """Context of the only process that trains in a folder. Its end, however it comes, frees the folder.
+
+    Raises
+    ------
+    ValueError
+        If another process trains there.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"another process trains in {folder}") from None
+    with lock:
+        yield
+
+
+def start_run(folder: Path, trainer: Trainer, settings: RunSettings, checkpoint: Checkpoint) -> bool:
+    """Write the settings into a new folder, or load the checkpoint in that of a run that goes on.
+
+    The trainer gets `checkpoint` as a callback.
+
+    Returns
+    -------
+    bool
+        Whether the run goes on. One that was killed before its first checkpoint starts again.
+    """
+    going_on = has_checkpoint(checkpoint.file)
+    if going_on:
+        trainer.load_state(load_checkpoint(checkpoint.file))
+    else:
+        settings.save(folder)
+    trainer.callbacks.append(checkpoint)
+    return going_on
 
 
 def save_run(folder: Path, trainer: Trainer, settings: Mapping[str, Any], *, plot: bool = False) -> list[str]:
