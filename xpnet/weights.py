@@ -9,8 +9,11 @@ __all__ = ["check_weights", "normalize", "sample_weights", "weighted_sums"]
 
 
 def check_weights(w: Array) -> None:
-    """Raise a ValueError if a weight is negative or not finite. Reads every weight."""
-    if w.size and not (w.min() >= 0 and w.max() < math.inf):
+    """Raise a ValueError if a weight on the host is negative or not finite. Reads every weight.
+
+    On a CUDA device, where a check would wait for the queue, weights are not checked.
+    """
+    if is_on_host(w) and w.size and not (w.min() >= 0 and w.max() < math.inf):
         raise ValueError(
             f"sample_weight must be finite and not negative, got weights from {float(w.min())} to {float(w.max())}"
         )
@@ -35,8 +38,7 @@ def sample_weights(sample_weight: Array, x: Array, shape: tuple[int, ...]) -> Ar
     if w.shape not in (shape, shape[:1]):
         expected = " or ".join(str(s) for s in dict.fromkeys((shape[:1], shape)))
         raise ValueError(f"sample_weight must have the shape {expected}, a weight per sample, got {w.shape}")
-    if is_on_host(w):
-        check_weights(w)
+    check_weights(w)
     w = w.astype("float64", copy=False)
     if not is_on_host(w):
         w = xp.where((w >= 0) & (w < math.inf), w, math.nan)

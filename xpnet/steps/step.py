@@ -174,12 +174,7 @@ class TrainingStep:
         self._params = net.params
 
     def run(
-        self,
-        x: Array,
-        t: Array,
-        indices: Array,
-        losses: Array | None = None,
-        sample_weight: Array | None = None,
+        self, x: Array, t: Array, indices: Array, losses: Array | None = None, sample_weight: Array | None = None
     ) -> Array:
         """Take a step for each row of `indices`; return the loss of each minibatch before its step.
 
@@ -229,8 +224,7 @@ class TrainingStep:
         if sample_weight is not None:
             sample_weight = net.as_array("sample_weight", sample_weight)
             check_equally_many(x=x, sample_weight=sample_weight)
-            if is_on_host(sample_weight):
-                check_weights(sample_weight)
+            check_weights(sample_weight)
         batches = Minibatches(x, t, indices, sample_weight)
         with (
             net.device.activate(),

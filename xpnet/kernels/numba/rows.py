@@ -283,10 +283,7 @@ def _scores(perceptron, samples, index, buffer):
 
 @compiled
 def _gradient(perceptron, samples, index, labels, weights, size, grads, buffer):
-    """Return the sum of samples' losses, and set `grads` to the gradient of that sum divided by `size`.
-
-    With weights, return the weighted sum, and set `grads` to its gradient.
-    """
+    """Return the sum of samples' losses, by their weights if any, and set `grads` to the gradient of the mean."""
     layers, width, params = perceptron
     n = len(index)
     dout, end = _scores(perceptron, samples, index, buffer)
