@@ -1,5 +1,6 @@
 """Weights of samples and ignored labels: in losses, networks and training steps."""
 
+import fake_cupy
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -311,6 +312,24 @@ class TestSteps:
         for weights in (None, w, None, w[::-1].copy(), w):
             expected = train_plainly(plain, rule, x, t, weights, indices)
             np.testing.assert_array_equal(asnumpy(step.run(x, t, indices, sample_weight=weights)), expected)
+
+    def test_weighted_steps_do_not_wait_for_the_device(self, cupy, rng):
+        device = Device("cuda")
+        x, t, w = samples(device, rng, labels=(-1, 3))
+        indices = device.asarray(rng.integers(0, 30, (5, 8)))
+        step = network(device, SoftmaxWithLoss(0.1, CLASS_WEIGHT, ignore_index=-1)).compile(RMSprop(0.01), 8)
+        step.run(x, t, indices, sample_weight=w)
+        fake_cupy.counts.reset()
+        step.run(x, t, indices, sample_weight=w)
+        assert (fake_cupy.counts.synchronizations, fake_cupy.counts.transfers) == (0, 1)  # the learning rates
+
+    def test_an_index_out_of_range_makes_the_loss_nan_on_a_device(self, cupy, rng):
+        device = Device("cuda")
+        x, t, w = samples(device, rng)
+        indices = device.asarray(np.array([[0, 30], [0, 1]]))
+        for weights in (w + 1, (2 * w + 1).astype("int64")):
+            step = network(device, SoftmaxWithLoss(ignore_index=-1)).compile(SGD(0.0), 2)
+            assert np.isnan(asnumpy(step.run(x, t, indices, sample_weight=weights))[0])
 
     def test_float16(self, device, rng):
         x, t, w = samples(device, rng)
