@@ -19,6 +19,7 @@ __all__ = [
     "check_labels",
     "check_probabilities",
     "class_ids",
+    "class_ids_for_shape",
     "col2im",
     "cross_entropy_error",
     "erf",
@@ -246,7 +247,7 @@ def class_ids(x: Array, t: Array) -> Array | None:
     ValueError
         If `t` is neither.
     """
-    return _class_ids(t, x.shape)
+    return class_ids_for_shape(t, x.shape)
 
 
 def check_labels(t: Array, shape: tuple[int, ...]) -> None:
@@ -257,7 +258,7 @@ def check_labels(t: Array, shape: tuple[int, ...]) -> None:
     ValueError
         If `t` is neither one-hot nor class ids for scores of this shape, or an id lies outside [0, C).
     """
-    ids = _class_ids(t, shape)
+    ids = class_ids_for_shape(t, shape)
     if ids is not None:
         check_ids(ids, shape[-1])
 
@@ -381,7 +382,8 @@ def _pick(columns: Array, t: Array) -> Array:
     return picked if valid is None else xp.where(valid, picked, math.nan)
 
 
-def _class_ids(t: Array, scores: tuple[int, ...]) -> Array | None:
+def class_ids_for_shape(t: Array, scores: tuple[int, ...]) -> Array | None:
+    """Return `class_ids` for scores of the given shape."""
     if t.shape == scores:
         return None
     has_ids = t.shape in (scores[:-1], (*scores[:-1], 1))

@@ -141,6 +141,7 @@ def gradient_check(
     samples: int = 8,
     seed: Seed = 0,
     memory: int = MEMORY,
+    sample_weight: Array | None = None,
 ) -> GradientCheck:
     """Compare the network's backpropagation with central differences of its loss.
 
@@ -171,6 +172,8 @@ def gradient_check(
         Source of the directions.
     memory : int, default 256 MB
         Largest size of the copies of batched differences, in bytes.
+    sample_weight : (N,), optional
+        Weights of the samples in the loss.
 
     Returns
     -------
@@ -180,7 +183,7 @@ def gradient_check(
         raise ValueError(f"method must be 'batched', 'loop' or 'directional', got {method!r}")
     if samples < 1:
         raise ValueError(f"samples must be at least 1, got {samples}")
-    exact = deterministic_copy(net, "float64")
+    exact = deterministic_copy(net, "float64", sample_weight)
     device = net.device
     x, t = exact.as_input(x), exact.as_array("t", t)
     backprop = exact.gradient(x, t)
@@ -190,7 +193,7 @@ def gradient_check(
     if method == "directional":
         directions = directional_derivatives(exact, backprop, x, t, h, samples, seed)
     else:
-        coordinates = network_differences(net, x, t, h, method=method, memory=memory)
+        coordinates = network_differences(net, x, t, h, method=method, memory=memory, sample_weight=sample_weight)
     device.synchronize()
     numerical_seconds = time.perf_counter() - start
 

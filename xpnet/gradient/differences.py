@@ -39,7 +39,14 @@ class Differences:
 
 
 def network_differences(
-    net: Differentiable, x: Array, t: Array, h: float = STEP, *, method: str = "batched", memory: int = MEMORY
+    net: Differentiable,
+    x: Array,
+    t: Array,
+    h: float = STEP,
+    *,
+    method: str = "batched",
+    memory: int = MEMORY,
+    sample_weight: Array | None = None,
 ) -> dict[str, Differences]:
     """Return the numerical gradient of each parameter, in float64.
 
@@ -56,10 +63,12 @@ def network_differences(
         ``"loop"`` takes one after the other.
     memory : int
         Largest size of the copies of batched differences, in bytes.
+    sample_weight : (N,), optional
+        Weights of the samples.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
-    net = deterministic_copy(net, "float64")
+    net = deterministic_copy(net, "float64", sample_weight)
     x, t = net.as_input(x), net.as_array("t", t)  # once, not in each of the many forward passes
 
     def loss(_: Array) -> Array:

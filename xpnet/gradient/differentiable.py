@@ -7,6 +7,7 @@ import numpy as np
 
 from xpnet.device import Device
 from xpnet.layers import Layer, Loss
+from xpnet.layers.base import weight_arguments
 from xpnet.parameters import ParameterVector
 from xpnet.typing import Array, DTypeLike
 
@@ -52,9 +53,33 @@ class Differentiable(Protocol):
 N = TypeVar("N", bound=Differentiable)
 
 
-def deterministic_copy(net: N, dtype: DTypeLike) -> N:
-    """Return a copy that computes the same function at each call, even in training (`Layer.fixed_buffers`)."""
+def deterministic_copy(net: N, dtype: DTypeLike, sample_weight: Array | None = None) -> N:
+    """Return a copy that computes the same function at each call, even in training (`Layer.fixed_buffers`).
+
+    With weights of the samples, its loss is the weighted one.
+    """
     net = net.copy().to(dtype=dtype)
     for layer in net.modules().values():
         layer.fixed_buffers = True
+    if sample_weight is not None:
+        net.last_layer = _Weighted(net.last_layer, net.as_array("sample_weight", sample_weight))
     return net
+
+
+class _Weighted(Loss):
+    """A loss with given weights of the samples."""
+
+    def __init__(self, loss: Loss, sample_weight: Array) -> None:
+        self.loss, self.weight, self.place = loss, weight_arguments(loss, sample_weight), loss.name
+
+    def forward(self, x: Array, t: Array) -> Array:  # type: ignore[override]
+        return self.loss.forward(x, t, *self.weight)
+
+    def forward_each(self, x: Array, t: Array) -> Array:  # type: ignore[override]
+        return self.loss.forward_each(x, t, *self.weight)
+
+    def backward(self, dout: Array | float = 1.0) -> Array:
+        return self.loss.backward(dout)
+
+    def activation_pattern(self) -> Array | None:
+        return self.loss.activation_pattern()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -13,7 +14,7 @@ from xpnet import functions
 from xpnet.device import Device, get_array_module, get_device
 from xpnet.typing import Array, DTypeLike
 
-__all__ = ["Formula", "Layer", "Loss", "check_free", "name_by_class"]
+__all__ = ["Formula", "Layer", "Loss", "check_free", "name_by_class", "weight_arguments"]
 
 
 class Formula(NamedTuple):
@@ -275,6 +276,12 @@ class Loss(Layer):
     ``forward(x, t)`` returns the mean loss of the batch, a scalar on the device. ``backward(dout=1.0)`` returns
     dout * dL/dx, of the shape of `x`.
 
+    With ``forward(x, t, sample_weight=w)`` it is the weighted mean, sum_n w_n l_n / sum_n w_n: a sample of weight 2
+    counts as two, and one of weight 0 as none. If all weights are 0, the loss is NaN, and its gradient 0. The weights
+    are (N,), or for scores (N, ..., C) also (N, ...). A negative weight, or one that is not finite, is an error on the
+    host. On a CUDA device, where a check would wait for the queue, it makes the loss NaN. A custom loss may leave out
+    the parameter; then it takes no weights.
+
     Attributes
     ----------
     classifies : bool
@@ -284,16 +291,19 @@ class Loss(Layer):
     inputs = 2
     classifies: ClassVar[bool] = True
 
-    def forward(self, x: Array, t: Array) -> Array:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, x: Array, t: Array, sample_weight: Array | None = None
+    ) -> Array:
         """Return the loss of scores `x` for labels `t`, a scalar on their device."""
-        raise NotImplementedError(f"{type(self).__name__} must define forward(x, t)")
+        raise NotImplementedError(f"{type(self).__name__} must define forward(x, t, sample_weight=None)")
 
-    def forward_each(self, x: Array, t: Array) -> Array:
-        """Return the losses (K,) of K batches of scores, `x` (K, N, ...), all with the labels `t`.
+    def forward_each(self, x: Array, t: Array, sample_weight: Array | None = None) -> Array:
+        """Return the losses (K,) of K batches of scores, `x` (K, N, ...), all with the same labels and weights.
 
         For numerical gradients. The default takes one batch at a time; a faster loss overrides it.
         """
-        return get_array_module(x=x, t=t).stack([self.forward(scores, t) for scores in x])
+        weight = () if sample_weight is None else (sample_weight,)
+        return get_array_module(x=x, t=t).stack([self.forward(scores, t, *weight) for scores in x])
 
     def correct(self, x: Array, t: Array) -> Array:
         """Return whether each row of scores `x` (N, C) is right for labels `t`: by default, argmax(x) == label.
@@ -309,6 +319,10 @@ class Loss(Layer):
         ids = functions.class_ids(x, t)
         return xp.argmax(x, axis=-1) == (xp.argmax(t, axis=-1) if ids is None else ids)
 
+    def counted(self, t: Array, shape: tuple[int, ...]) -> Array | None:
+        """Return which samples count, for scores of the given shape; None if all do. `correct` is False elsewhere."""
+        return None
+
     def check_labels(self, t: Array, shape: tuple[int, ...]) -> None:
         """Check labels for scores of the given shape; by default, class ids or a label per class.
 
@@ -322,6 +336,23 @@ class Loss(Layer):
     def backward(self, dout: Array | float = 1.0) -> Array:
         """Return dout * dL/dx."""
         raise NotImplementedError(f"{type(self).__name__} must define backward(dout=1.0)")
+
+
+def weight_arguments(loss: Loss, sample_weight: Array) -> tuple[Array]:
+    """Return the argument of ``loss.forward`` behind scores and labels.
+
+    Raises
+    ------
+    TypeError
+        If it has no such parameter.
+    """
+    cls = type(loss)
+    if "sample_weight" not in inspect.signature(cls.forward).parameters:
+        raise TypeError(
+            f"{cls.__name__}.forward takes no sample_weight; define forward(x, t, sample_weight=None), see "
+            "xpnet.layers.Loss"
+        )
+    return (sample_weight,)
 
 
 def name_by_class(layers: Iterable[Layer]) -> dict[str, Layer]:

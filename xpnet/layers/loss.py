@@ -1,12 +1,14 @@
 """Losses, the last layers of networks (section 5.6.3)."""
 
 import math
+import operator
 from typing import Any
 
 from xpnet import functions, kernels
 from xpnet.device import Device, get_array_module
 from xpnet.layers.base import Loss
 from xpnet.typing import Array, DTypeLike
+from xpnet.weights import normalize, sample_weights, weighted_sums
 
 __all__ = ["HingeWithLoss", "HuberWithLoss", "IdentityWithLoss", "SigmoidWithLoss", "SoftmaxWithLoss"]
 
@@ -22,7 +24,10 @@ class SoftmaxWithLoss(Loss):
         Share s of each label, divided evenly among all classes: t <- (1 - s) t + s / C (Szegedy et al., 2016).
     class_weight : (C,), optional
         Weights w of the classes, t_nk <- w_k t_nk. For class ids L is then divided by the sum of the samples' weights
-        instead of N, as in PyTorch's ``cross_entropy``.
+        instead of N, as in PyTorch's ``cross_entropy``. A weight of a sample multiplies that of its class.
+    ignore_index : int, optional
+        Class id of samples that do not count: not in the loss, not in N, not in the accuracy. With ``-1``, for
+        instance, padded places of sequences. If no sample counts, L is NaN and dx is 0, as in PyTorch.
 
     Notes
     -----
@@ -31,59 +36,93 @@ class SoftmaxWithLoss(Loss):
     row of C is a sample. The loss is computed from the scores, not from y: it is exact for scores of any size.
     """
 
-    saved = ("y", "t")
+    saved = ("y", "t", "weight")
 
-    def __init__(self, label_smoothing: float = 0.0, class_weight: Array | None = None) -> None:
+    def __init__(
+        self, label_smoothing: float = 0.0, class_weight: Array | None = None, ignore_index: int | None = None
+    ) -> None:
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"label_smoothing must lie in [0, 1], got {label_smoothing}")
         self.label_smoothing = float(label_smoothing)
         self.class_weight = None if class_weight is None else get_array_module(class_weight).asarray(class_weight)
         if self.class_weight is not None and self.class_weight.ndim != 1:
             raise ValueError(f"class_weight must have the shape (C,), got {self.class_weight.shape}")
+        self.ignore_index = None if ignore_index is None else operator.index(ignore_index)
 
-    def forward(self, x: Array, t: Array) -> Array:  # type: ignore[override]
+    def forward(self, x: Array, t: Array, sample_weight: Array | None = None) -> Array:  # type: ignore[override]
         xp = get_array_module(x=x, t=t)
-        t = self._targets(x, xp.asarray(t))
-        loss, self.y = kernels.softmax_cross_entropy(x, t, self.out.get("y"))
-        self.t = t
+        t, weight = self._targets(x, xp.asarray(t), sample_weight)
+        if weight is None:
+            loss, self.y = kernels.softmax_cross_entropy(x, t, self.out.get("y"))
+        else:
+            losses, self.y = functions.softmax_cross_entropy(x, t, reduction="none")
+            loss = weighted_sums(losses, weight, 1)[0]
+        self.t, self.weight = t, weight
         return loss
 
-    def forward_each(self, x: Array, t: Array) -> Array:
+    def forward_each(self, x: Array, t: Array, sample_weight: Array | None = None) -> Array:
         xp = get_array_module(x=x, t=t)
-        t = self._targets(x[0], t)
+        t, weight = self._targets(x[0], t, sample_weight)
         losses, _ = functions.softmax_cross_entropy(x, xp.broadcast_to(t, (len(x), *t.shape)), reduction="none")
-        return losses.reshape(len(x), -1).mean(axis=-1)
+        return losses.reshape(len(x), -1).mean(axis=-1) if weight is None else weighted_sums(losses, weight, len(x))
 
     def backward(self, dout: Array | float = 1.0) -> Array:
-        scale = dout / max(math.prod(self.y.shape[:-1]), 1)
-        return kernels.softmax_cross_entropy_gradient(self.y, self.t, scale, self.out.get("dx"))
+        scale = dout / max(math.prod(self.y.shape[:-1]), 1) if self.weight is None else dout
+        dx = kernels.softmax_cross_entropy_gradient(self.y, self.t, scale, self.out.get("dx"))
+        if self.weight is not None:
+            dx *= self.weight[..., None]
+        return dx
 
     def to(self, device: Device | str, dtype: DTypeLike | None = None) -> None:
         super().to(device, dtype)
         if self.class_weight is not None:
             self.class_weight = Device(device).asarray(self.class_weight, dtype)
 
-    def _targets(self, x: Array, t: Array) -> Array:
-        """Return smoothed and weighted labels, for the plain loss."""
+    def correct(self, x: Array, t: Array) -> Array:
+        counted = self.counted(t, x.shape)
+        return super().correct(x, t) if counted is None else super().correct(x, t) & counted
+
+    def counted(self, t: Array, shape: tuple[int, ...]) -> Array | None:
+        ids = None if self.ignore_index is None else functions.class_ids_for_shape(t, shape)
+        return None if ids is None else ids.astype("int64", copy=False) != self.ignore_index
+
+    def _targets(self, x: Array, t: Array, sample_weight: Array | None) -> tuple[Array, Array | None]:
+        """Return smoothed labels with the classes' weights, and normalized weights of the samples.
+
+        For the plain mean the weights are None.
+        """
         self._expect_classes(x.shape)
-        w = self.class_weight
-        if not self.label_smoothing and w is None:
-            return t
+        w, is_plain = self.class_weight, not self.label_smoothing and self.class_weight is None
+        if is_plain and sample_weight is None and self.ignore_index is None:
+            return t, None
         if w is not None and len(w) != x.shape[-1]:
             raise ValueError(f"class_weight has {len(w)} weights, but x has scores for {x.shape[-1]} classes")
         xp = get_array_module(x=x, t=t, class_weight=x if w is None else w)
-        ids = functions.class_ids(x, t)
         dtype = functions.floating(x.dtype)
+        weight = None if sample_weight is None else sample_weights(sample_weight, x, x.shape[:-1])
+        counted = self.counted(t, x.shape)
+        if counted is not None:
+            t = xp.where(counted, t.reshape(counted.shape), 0)
+            weight = counted.astype("float64") if weight is None else xp.where(counted, weight, 0.0)
+        if is_plain:
+            return t, None if weight is None else normalize(weight, dtype)
+        ids = functions.class_ids(x, t)
         shares = t.astype(dtype) if ids is None else functions.indicate_classes(ids, x.shape[-1], dtype)
         weights = 1.0 if w is None else w.astype(dtype, copy=False)
         samples = math.prod(x.shape[:-1])
         is_weighted = ids is not None and w is not None and samples
-        total = samples / (shares * weights).sum() if is_weighted else 1.0
+        total = samples / (shares * weights).sum() if is_weighted and weight is None else 1.0
         smoothed = shares * (1.0 - self.label_smoothing) + self.label_smoothing / x.shape[-1]
-        return xp.multiply(smoothed * weights, total)
+        if weight is not None:
+            counts = weight * (shares * weights).sum(axis=-1) if is_weighted else weight
+            weight = normalize(weight, dtype, counts)
+        return xp.multiply(smoothed * weights, total), weight
 
     def check_labels(self, t: Array, shape: tuple[int, ...]) -> None:
         self._expect_classes(shape)
+        counted = self.counted(t, shape)
+        if counted is not None:
+            t = get_array_module(t).where(counted, t.reshape(counted.shape), 0)
         super().check_labels(t, shape)
 
     def _expect_classes(self, shape: tuple[int, ...]) -> None:
@@ -100,24 +139,31 @@ class _Elementwise(Loss):
     Targets have the shape of x, or (N,) for x of shape (N, 1).
     """
 
-    saved = ("x", "t")
+    saved = ("x", "t", "weight")
 
-    def forward(self, x: Array, t: Array) -> Array:  # type: ignore[override]
+    def forward(self, x: Array, t: Array, sample_weight: Array | None = None) -> Array:  # type: ignore[override]
         xp = get_array_module(x=x, t=t)
         x = functions.as_floating(x)
         t = self._targets(xp.asarray(t), x.shape).astype(x.dtype, copy=False)
-        loss = self._each(x, t).sum() * functions.inverse_count(self._number(x.shape))
-        self.x, self.t = x, t
+        losses, weight = self._each(x, t), self._weight(x, sample_weight)
+        if weight is None:
+            loss = losses.sum() * functions.inverse_count(self._number(x.shape))
+        else:
+            loss = weighted_sums(losses, weight, 1)[0]
+        self.x, self.t, self.weight = x, t, weight
         return loss
 
-    def forward_each(self, x: Array, t: Array) -> Array:
+    def forward_each(self, x: Array, t: Array, sample_weight: Array | None = None) -> Array:
         get_array_module(x=x, t=t)
         t = self._targets(t, x.shape[1:]).astype(functions.floating(x.dtype), copy=False)
-        return self._each(x, t).reshape(len(x), -1).sum(axis=1) * functions.inverse_count(self._number(x.shape[1:]))
+        losses, weight = self._each(x, t), self._weight(x[0], sample_weight)
+        if weight is not None:
+            return weighted_sums(losses, weight, len(x))
+        return losses.reshape(len(x), -1).sum(axis=1) * functions.inverse_count(self._number(x.shape[1:]))
 
     def backward(self, dout: Array | float = 1.0) -> Array:
         xp = get_array_module(self.x)
-        scale = dout / max(self._number(self.x.shape), 1)
+        scale = dout / max(self._number(self.x.shape), 1) if self.weight is None else self.weight * dout
         return xp.multiply(self._slope(self.x, self.t), scale, out=self.out.get("dx"))
 
     def check_labels(self, t: Array, shape: tuple[int, ...]) -> None:
@@ -127,6 +173,15 @@ class _Elementwise(Loss):
         if shape not in (t.shape, (*t.shape, 1)):
             raise ValueError(f"{self.name} expected targets t of the scores' shape {shape}, got {t.shape}")
         return t.reshape(shape)
+
+    def _weight(self, x: Array, sample_weight: Array | None) -> Array | None:
+        """Return the weight of each value, 1/number in the plain mean; None for that mean."""
+        if sample_weight is None:
+            return None
+        shape = x.shape[:-1] or x.shape
+        weight = normalize(sample_weights(sample_weight, x, shape), functions.floating(x.dtype))
+        weight = weight * (weight.size / max(self._number(x.shape), 1))
+        return weight.reshape(*shape, *[1] * (x.ndim - len(shape)))
 
     def _number(self, shape: tuple[int, ...]) -> int:
         """Number of values in the mean."""
@@ -238,31 +293,43 @@ class HingeWithLoss(Loss):
     x (the argmax counts). A class exactly at the margin, the kink, counts as outside.
     """
 
-    saved = ("share", "near")
+    saved = ("share", "near", "weight")
 
     def __init__(self, margin: float = 1.0) -> None:
         if not 0 < margin < math.inf:
             raise ValueError(f"margin must be finite and above 0, got {margin}")
         self.margin = float(margin)
 
-    def forward(self, x: Array, t: Array) -> Array:  # type: ignore[override]
+    def forward(self, x: Array, t: Array, sample_weight: Array | None = None) -> Array:  # type: ignore[override]
         xp = get_array_module(x=x, t=t)
         share, excess = self._compare(x, xp.asarray(t), x)
-        near = excess > 0
-        loss = (excess * near).sum() * functions.inverse_count(x.size)
-        self.share, self.near = share, near
+        near, weight = excess > 0, self._weight(x, sample_weight)
+        losses = excess * near
+        loss = losses.sum() * functions.inverse_count(x.size) if weight is None else weighted_sums(losses, weight, 1)[0]
+        self.share, self.near, self.weight = share, near, weight
         return loss
 
-    def forward_each(self, x: Array, t: Array) -> Array:
+    def forward_each(self, x: Array, t: Array, sample_weight: Array | None = None) -> Array:
         xp = get_array_module(x=x, t=t)
         _, excess = self._compare(x, t, x[0])
-        return xp.maximum(excess, 0).reshape(len(x), -1).sum(axis=1) * functions.inverse_count(x[0].size)
+        losses, weight = xp.maximum(excess, 0), self._weight(x[0], sample_weight)
+        if weight is not None:
+            return weighted_sums(losses, weight, len(x))
+        return losses.reshape(len(x), -1).sum(axis=1) * functions.inverse_count(x[0].size)
 
     def backward(self, dout: Array | float = 1.0) -> Array:
         xp = get_array_module(self.near)
         near = self.near.astype(self.share.dtype)
         dx = near - self.share * near.sum(axis=-1, keepdims=True)
-        return xp.multiply(dx, dout / max(dx.size, 1), out=self.out.get("dx"))
+        scale = dout / max(dx.size, 1) if self.weight is None else self.weight * dout
+        return xp.multiply(dx, scale, out=self.out.get("dx"))
+
+    def _weight(self, x: Array, sample_weight: Array | None) -> Array | None:
+        """Return the weight of each class of a sample, 1/NC in the plain mean; None for that mean."""
+        if sample_weight is None:
+            return None
+        weight = normalize(sample_weights(sample_weight, x, x.shape[:-1]), functions.floating(x.dtype))
+        return weight[..., None] * (1.0 / x.shape[-1])
 
     def activation_pattern(self) -> Array:
         return self.near

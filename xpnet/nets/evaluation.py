@@ -27,29 +27,33 @@ def accuracy(net: Network, x: Array, t: Array) -> float:
     with net.device.activate(), net.reordered():
         correct = xp.zeros((), dtype="int64")
         for y, labels in _predictions(net, x, t):
-            hits = net.last_layer.correct(y, labels)
+            hits, counted = net.last_layer.correct(y, labels), net.last_layer.counted(labels, y.shape)
             correct += xp.sum(hits)
-            number += hits.size
-        return int(correct) / number if number else math.nan
+            number += hits.size if counted is None else xp.sum(counted)
+        return int(correct) / int(number) if number else math.nan
 
 
 def evaluate(net: Network, x: Array, t: Array) -> dict[str, float]:
     """Return loss and metrics (`Network.evaluate`). Data on the host are moved in batches."""
     xp, classifies = net.device.xp, net.last_layer.classifies
     with net.device.activate(), net.reordered():
-        loss, correct, number = xp.zeros((), dtype="float64"), xp.zeros((), dtype="int64"), 0
+        loss, samples = xp.zeros((), dtype="float64"), xp.zeros((), dtype="int64")
+        correct, number = xp.zeros((), dtype="int64"), xp.zeros((), dtype="int64")
         squares: Array | float = 0.0  # of the errors, by output
         for y, labels in _predictions(net, x, t):
-            loss += net.last_layer.forward(y, labels) * float(len(y))
+            mean, counted = net.last_layer.forward(y, labels), net.last_layer.counted(labels, y.shape)
+            here = xp.asarray(len(y)) if counted is None else xp.sum(counted)
+            loss += xp.where(here > 0, mean * here, 0.0)  # the mean of nothing is NaN
+            samples += here
             if classifies:
                 hits = net.last_layer.correct(y, labels)
                 correct += xp.sum(hits)
-                number += hits.size
+                number += hits.size if counted is None else here
             else:
                 squares = squares + xp.square(y.astype("float64") - labels.reshape(y.shape)).sum(axis=0)
-        metrics = {"loss": float(loss) * functions.inverse_count(len(x))}
+        metrics = {"loss": float(loss) * functions.inverse_count(int(samples))}
         if classifies:
-            return {**metrics, "accuracy": int(correct) / number if number else math.nan}
+            return {**metrics, "accuracy": int(correct) * functions.inverse_count(int(number))}
     return {**metrics, **_errors(asnumpy(squares), asnumpy(t))}
 
 

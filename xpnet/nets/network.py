@@ -16,7 +16,7 @@ from xpnet.device import Device, as_array, asnumpy, check_equally_many, get_devi
 from xpnet.files import save_arrays
 from xpnet.kernels import call
 from xpnet.layers import Layer, Loss
-from xpnet.layers.base import check_free
+from xpnet.layers.base import check_free, weight_arguments
 from xpnet.nets import assembly, evaluation
 from xpnet.optimizers import Optimizer
 from xpnet.parameters import ParameterVector
@@ -135,7 +135,7 @@ class Network:
         for layer in order.first:
             call(layer, "backward_parameters", dout)
 
-    def loss(self, x: Array, t: Array, train: bool = False) -> Array:
+    def loss(self, x: Array, t: Array, train: bool = False, sample_weight: Array | None = None) -> Array:
         """Return the mean loss of a batch, a scalar on the device (``float()`` copies it to the host).
 
         Parameters
@@ -146,12 +146,16 @@ class Network:
             Its labels.
         train : bool, default False
             As in `predict`.
+        sample_weight : (N,), optional
+            Weights of the samples in the mean (`xpnet.layers.Loss`).
         """
         with self.device.activate():
-            return self.loss_of(self.predict(x, train), self.as_array("t", t))
+            return self.loss_of(self.predict(x, train), self.as_array("t", t), **self._weights(sample_weight))
 
     def accuracy(self, x: Array, t: Array) -> float:
         """Return the share of correctly classified samples (`Loss.correct`); NaN for no samples.
+
+        Samples that the loss leaves out (`Loss.counted`) are left out here as well.
 
         Parameters
         ----------
@@ -180,20 +184,22 @@ class Network:
         """
         return evaluation.evaluate(self, *self._pairs(x, t))
 
-    def gradient(self, x: Array, t: Array, out: ParameterVector | None = None) -> ParameterVector:
+    def gradient(
+        self, x: Array, t: Array, out: ParameterVector | None = None, sample_weight: Array | None = None
+    ) -> ParameterVector:
         """Return the gradient of the loss by backpropagation.
 
         Parameters
         ----------
-        x, t
+        x, t, sample_weight
             As in `loss`.
         out : ParameterVector, optional
             Output vector with the layout of ``params``; by default a new one.
         """
-        return self.loss_and_gradient(x, t, out)[1]
+        return self.loss_and_gradient(x, t, out, sample_weight)[1]
 
     def loss_and_gradient(
-        self, x: Array, t: Array, out: ParameterVector | None = None
+        self, x: Array, t: Array, out: ParameterVector | None = None, sample_weight: Array | None = None
     ) -> tuple[Array, ParameterVector]:
         """Return the loss of a batch and its gradient, from one forward and one backward pass (`gradient`)."""
         if out is None:
@@ -201,21 +207,26 @@ class Network:
         elif self.params.layout != getattr(out, "layout", None):
             raise ValueError(f"out must have the layout of params, {self.params}, got {out}")
         with self.device.activate(), self.writing_to(self.gradient_arrays(out)):
-            return self.backpropagate(x, self.as_array("t", t), out), out
+            return self.backpropagate(x, self.as_array("t", t), out, **self._weights(sample_weight)), out
 
-    def backpropagate(self, x: Array, t: Array, grads: ParameterVector) -> Array:
+    def backpropagate(self, x: Array, t: Array, grads: ParameterVector, sample_weight: Array | None = None) -> Array:
         """Run both passes for a batch on the device, write the gradient into `grads`, and return the loss.
 
         Training steps call this. It does not check its arguments. Within `writing_to`, layers may write their gradients
         directly into `gradient_arrays`; other gradients are copied.
         """
-        loss = self.loss_of(self.predict(x, True), t)
+        loss = self.loss_of(self.predict(x, True), t, **self._weights(sample_weight))
         self.backward(call(self.last_layer, "backward"))
         self.collect_gradients(grads)
         return loss
 
     def numerical_gradient(
-        self, x: Array, t: Array, method: Literal["batched", "loop"] = "batched", memory: int = 2**28
+        self,
+        x: Array,
+        t: Array,
+        method: Literal["batched", "loop"] = "batched",
+        memory: int = 2**28,
+        sample_weight: Array | None = None,
     ) -> ParameterVector:
         """Return the gradient of the loss by central differences, at every coordinate of every parameter.
 
@@ -224,7 +235,7 @@ class Network:
 
         Parameters
         ----------
-        x, t
+        x, t, sample_weight
             As in `loss`.
         method : {"batched", "loop"}, default "batched"
             ``"batched"`` takes many coordinates at a time where the layers allow it (`Layer.reach`). ``"loop"`` takes
@@ -235,7 +246,8 @@ class Network:
         from xpnet.gradient.differences import network_differences
 
         grads = self.params.zeros_like()
-        for name, differences in network_differences(self, x, t, method=method, memory=memory).items():
+        found = network_differences(self, x, t, method=method, memory=memory, sample_weight=sample_weight)
+        for name, differences in found.items():
             grads[name] = differences.values
         return grads
 
@@ -384,9 +396,10 @@ class Network:
         finally:
             self._order = self._given
 
-    def loss_of(self, scores: Array, t: Array) -> Array:
+    def loss_of(self, scores: Array, t: Array, sample_weight: Array | None = None) -> Array:
         """Return the loss of scores, with the penalty of weight decay."""
-        loss = call(self.last_layer, "forward", scores, t)
+        weight = () if sample_weight is None else weight_arguments(self.last_layer, sample_weight)
+        loss = call(self.last_layer, "forward", scores, t, *weight)
         return loss + assembly.penalty(self.params, self.weight_decay_lambda) if self.weight_decay_lambda else loss
 
     def collect_gradients(self, grads: ParameterVector) -> None:
@@ -410,6 +423,10 @@ class Network:
 
     def _check_connections(self) -> None:
         """Raise a ValueError if the layers do not fit together, before any layer is changed."""
+
+    def _weights(self, sample_weight: Array | None) -> dict[str, Array]:
+        """Return weights as a keyword argument; none for None, so that an overridden method need not take it."""
+        return {} if sample_weight is None else {"sample_weight": self.as_array("sample_weight", sample_weight)}
 
     def largest(self, sample: tuple[int, ...]) -> int:
         """Return the largest number of values that any layer holds for one sample of this shape, if known."""

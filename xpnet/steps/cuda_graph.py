@@ -9,6 +9,7 @@ after it.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import traceback
 import warnings
 from collections import Counter
@@ -80,7 +81,8 @@ class CudaGraph:
 
     def _graph(self, batches: Minibatches, coefficients: Array) -> _Graph | None:
         """Return the graph for these minibatches; None before the warm-up, or if a capture has failed."""
-        basis = [batches.x, batches.t, self.optimizer.fixed_settings(), *self.optimizer.state.values()]
+        data = batches.x, batches.t, batches.weights
+        basis = [*data, self.optimizer.fixed_settings(), *self.optimizer.state.values()]
         if not _same(basis, self._basis):
             self.graphs, self._basis, self._taken = {}, basis, Counter()
         if self._taken[batches.indices.shape[1]] < WARM_UP or not self._possible:
@@ -125,7 +127,7 @@ class _Graph:
         self.losses = xp.zeros(len(batches), coefficients.dtype)
         stream.begin_capture()
         try:
-            steps.take(Minibatches(batches.x, batches.t, self.indices), self.losses, self.coefficients)
+            steps.take(dataclasses.replace(batches, indices=self.indices), self.losses, self.coefficients)
         except Exception:
             with contextlib.suppress(Exception):  # a failed capture may have ended already
                 stream.end_capture()

@@ -61,11 +61,12 @@ class MixedPrecision:
         self._updates = net.device.asarray(0)  # made in this run; only the device knows
         self._start = net.device.asarray(0)  # the update of the first row of the coefficients
 
-    def compute(self, x: Array, t: Array) -> Array:
+    def compute(self, x: Array, t: Array, sample_weight: Array | None = None) -> Array:
         trained, twin, grads = self.trained, self.net, self.grads
+        weight = {} if sample_weight is None else {"sample_weight": sample_weight}
         with np.errstate(over="ignore", invalid="ignore"):  # `update` checks for overflow
             twin.params.update(trained.params)
-            loss = trained.loss_of(twin.predict(x, True).astype(trained.dtype), t)
+            loss = trained.loss_of(twin.predict(x, True).astype(trained.dtype), t, **weight)
             twin.backward((call(trained.last_layer, "backward") * self.scale).astype(twin.dtype))
             twin.collect_gradients(self.layer_grads)
             grads.update(self.layer_grads)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from xpnet import kernels
 from xpnet.device import as_indices, check_equally_many, is_on_host
+from xpnet.functions import floating
 from xpnet.interrupts import HeldInterrupts
 from xpnet.kernels import call
 from xpnet.nets import Network
@@ -15,6 +16,7 @@ from xpnet.optimizers import Optimizer
 from xpnet.parameters import ParameterVector
 from xpnet.steps.layer_arrays import LayerArrays, recorded_arrays
 from xpnet.typing import Array, DTypeLike
+from xpnet.weights import check_weights
 
 __all__ = [
     "STEPS_PER_EXECUTION",
@@ -53,17 +55,20 @@ class Minibatches:
         Labels.
     indices : (S, B) integers in [0, N)
         Samples of each minibatch. B may differ from one call of `Runner.run` to the next.
+    weights : (N, ...), optional
+        Weights of the samples (`xpnet.layers.Loss`).
     """
 
     x: Array
     t: Array
     indices: Array
+    weights: Array | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, steps: slice) -> Minibatches:
-        return Minibatches(self.x, self.t, self.indices[steps])
+        return Minibatches(self.x, self.t, self.indices[steps], self.weights)
 
 
 class Gradient(Protocol):
@@ -76,7 +81,7 @@ class Gradient(Protocol):
     grads: ParameterVector
     """Gradient of the trained parameters, set by `compute`."""
 
-    def compute(self, x: Array, t: Array) -> Array:
+    def compute(self, x: Array, t: Array, sample_weight: Array | None = None) -> Array:
         """Compute the gradient of a minibatch into ``grads``; return the loss, a scalar on the device."""
 
     def update(self, coefficients: Array | None, step: int) -> None:
@@ -176,7 +181,9 @@ class TrainingStep:
         self._evaluator = evaluator
         self._params = net.params
 
-    def run(self, x: Array, t: Array, indices: Array, losses: Array | None = None) -> Array:
+    def run(
+        self, x: Array, t: Array, indices: Array, losses: Array | None = None, sample_weight: Array | None = None
+    ) -> Array:
         """Take a step for each row of `indices`; return the loss of each minibatch before its step.
 
         An interrupt, also by Ctrl-C, leaves the network as after the last whole step. ``steps`` counts whole steps.
@@ -191,6 +198,8 @@ class TrainingStep:
             Samples of each minibatch. B is at most ``batch_size``.
         losses : (S,), optional
             Output array; by default a new array on the device.
+        sample_weight : (N,), optional, on the same device
+            Weights of the samples in the means over their minibatches (`xpnet.layers.Loss`).
 
         Returns
         -------
@@ -203,8 +212,8 @@ class TrainingStep:
         TypeError
             If the indices are not integers.
         ValueError
-            If minibatches are too large or empty, there are not as many labels as samples, or `losses` has another
-            shape.
+            If minibatches are too large or empty, there are not as many labels or weights as samples, `losses` has
+            another shape, or a weight on the host is negative or not finite.
         """
         self._check_not_moved()
         net = self.net
@@ -220,7 +229,11 @@ class TrainingStep:
             losses = net.device.xp.zeros(len(indices), dtype=net.dtype)
         elif losses.shape != (len(indices),):
             raise ValueError(f"losses must have the shape ({len(indices)},), a number per step, got {losses.shape}")
-        batches = Minibatches(x, t, indices)
+        if sample_weight is not None:
+            sample_weight = net.as_array("sample_weight", sample_weight)
+            check_equally_many(x=x, sample_weight=sample_weight)
+            check_weights(sample_weight)
+        batches = Minibatches(x, t, indices, sample_weight)
         with (
             net.device.activate(),
             kernels.using(self.backend, "tf32" if self.precision == "tf32" else "float32"),
@@ -331,8 +344,8 @@ class OneByOne:
         coefficients: Array | None,
         on_taken: Callable[[int], None],
     ) -> None:
-        for i, (x, t) in zip(steps, self._gather(batches[steps.start : steps.stop]), strict=True):
-            losses[i] = self.gradient.compute(x, t)
+        for i, batch in zip(steps, self._gather(batches[steps.start : steps.stop]), strict=True):
+            losses[i] = self.gradient.compute(*batch)
             if self.reduce is not None:
                 self.reduce(self.gradient.grads)
             self.gradient.update(coefficients, i)
@@ -342,23 +355,29 @@ class OneByOne:
         # Copies of the arrays would be no views of the copied gradient.
         return {**vars(self), "_arrays": {}, "_gathered": {}}
 
-    def _gather(self, batches: Minibatches) -> Iterator[tuple[Array, Array]]:
-        """Copy the samples of each minibatch into a buffer, converted to the dtype that the layers compute in."""
-        x, t, (steps, size) = batches.x, batches.t, batches.indices.shape
+    def _gather(self, batches: Minibatches) -> Iterator[tuple[Array, ...]]:
+        """Copy the samples of each minibatch into a buffer, converted to the dtype that the layers compute in.
+
+        Yields samples, labels and, if there are any, weights.
+        """
+        x, t, w, (steps, size) = batches.x, batches.t, batches.weights, batches.indices.shape
         dtype = self.gradient.net.input_dtype(x.dtype)
         sample = max(x[:1].size * dtype.itemsize, 1)
         room = GATHERED if is_on_host(x) else kernels.scratch_size(x)
         at_a_time = max(min(room // (sample * size), STEPS_PER_EXECUTION), 1)
         samples = self._buffer("x", size, (at_a_time * size, *x.shape[1:]), dtype)
-        labels = self._buffer("t", size, (at_a_time * size, *t.shape[1:]), t.dtype)
+        labels = [self._buffer("t", size, (at_a_time * size, *t.shape[1:]), t.dtype)]
+        if w is not None:  # of a floating dtype: an index out of range makes a weight NaN
+            labels.append(self._buffer("w", size, (at_a_time * size, *w.shape[1:]), floating(w.dtype)))
         part = size if is_on_host(x) else at_a_time * size  # on the host one step's, which stay in the cache
         for start in range(0, steps, at_a_time):
             index = batches.indices[start : start + at_a_time].reshape(-1)
-            kernels.gather(t, index, labels[: len(index)])
+            for given, gathered in zip((t, w), labels, strict=False):
+                kernels.gather(given, index, gathered[: len(index)])
             for i in range(0, len(index), size):
                 if i % part == 0:
                     kernels.gather(x, index[i : i + part], samples[i : min(i + part, len(index))])
-                yield samples[i : i + size], labels[i : i + size]
+                yield samples[i : i + size], *(gathered[i : i + size] for gathered in labels)
 
     def _buffer(self, name: str, size: int, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         # One buffer per minibatch size: a CUDA graph keeps writing into the buffer of its capture.
@@ -375,8 +394,10 @@ class FullPrecision:
         self.net, self.optimizer = net, optimizer
         self.grads = self.layer_grads = net.params.zeros_like()
 
-    def compute(self, x: Array, t: Array) -> Array:
-        return self.net.backpropagate(x, t, self.grads)
+    def compute(self, x: Array, t: Array, sample_weight: Array | None = None) -> Array:
+        if sample_weight is None:
+            return self.net.backpropagate(x, t, self.grads)
+        return self.net.backpropagate(x, t, self.grads, sample_weight=sample_weight)
 
     def update(self, coefficients: Array | None, step: int) -> None:
         if coefficients is None:

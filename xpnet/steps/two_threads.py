@@ -19,6 +19,7 @@ from xpnet.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, Optimizer
 from xpnet.parameters import ParameterVector
 from xpnet.steps.step import Minibatches
 from xpnet.typing import Array
+from xpnet.weights import normalize
 
 if TYPE_CHECKING:
     from xpnet.kernels.numba.perceptron import Perceptron, Rule, Samples
@@ -89,16 +90,20 @@ class TwoThreads:
 
     def run(self, batches: Minibatches, losses: Array, on_taken: Callable[[int], None]) -> int:
         size = batches.indices.shape[1]
-        if size < 2 or not self._takes(batches.x, batches.t):
+        if (
+            size < 2
+            or not self._takes(batches.x, batches.t)
+            or (batches.weights is not None and batches.weights.ndim > 1)
+        ):
             return 0
         samples, indices = self._samples(batches.x), np.ascontiguousarray(batches.indices, np.int64)
         with blas as threads, ThreadPoolExecutor(1) as pool:
             for start in range(0, len(indices), UNINTERRUPTED_STEPS):
                 part = slice(start, start + UNINTERRUPTED_STEPS)
-                ids = self._class_ids(batches.t, indices[part])
-                if ids is None:
+                labels = self._labels(batches, indices[part])
+                if labels is None:
                     return start
-                self._take(samples, indices[part], ids, losses[part], on_taken, pool if threads > 1 else None)
+                self._take(samples, indices[part], *labels, losses[part], on_taken, pool if threads > 1 else None)
         return len(indices)
 
     def accuracy(self, x: Array, t: Array) -> float:
@@ -115,7 +120,7 @@ class TwoThreads:
         from xpnet.kernels.numba import rows
 
         own = [getattr(getattr(self.net, name), "__func__", None) for name in ("accuracy", "evaluate")]
-        if own != [Network.accuracy, Network.evaluate] or len(x) != len(t) or not self._takes(x, t):
+        if own != [Network.accuracy, Network.evaluate] or len(x) != len(t) or not self._takes(x, t) or self._ignored is not None:
             return {}
         ids = self._class_ids(t, np.arange(len(t)))
         if ids is None:
@@ -147,6 +152,7 @@ class TwoThreads:
         samples: Samples,
         indices: Array,
         ids: Array,
+        weights: Array,
         losses: Array,
         on_taken: Callable[[int], None],
         pool: ThreadPoolExecutor | None,
@@ -165,7 +171,7 @@ class TwoThreads:
 
         def take(first: int, end: int, part: slice) -> None:
             both_grads = self.grads.flat, self._half_grads.flat
-            mine = indices[part], ids[part], tuple(rule), both_grads, self._buffers, sums[:, part]
+            mine = indices[part], ids[part], weights[part], tuple(rule), both_grads, self._buffers, sums[:, part]
             take_steps(first, end, arrivals, tuple(perceptron), tuple(samples), *mine)
 
         def help_out() -> None:
@@ -181,7 +187,11 @@ class TwoThreads:
             for start in range(0, steps, at_a_time):
                 part = slice(start, start + at_a_time)
                 take(0, 1 if helper else 2, part)
-                losses[part] = sums[:, part].sum(axis=0) / size
+                total = sums[:, part].sum(axis=0)
+                if weights.size:
+                    losses[part] = np.where(weights[part].any(axis=1), total, math.nan)
+                else:
+                    losses[part] = total / size
                 if rule.kind == OTHER:
                     optimizer.update(net.params, self.grads)
                 else:
@@ -207,13 +217,31 @@ class TwoThreads:
             and not any(vars(layer).keys() & METHODS for layer in (*net.layers.values(), loss))
         )
 
-    def _class_ids(self, t: Array, indices: Array) -> Array | None:
-        """Return the class ids of samples; None if a label is shared between classes."""
-        labels = t.take(indices, axis=0, mode="clip")
-        if t.ndim > 1:
-            return functions.indicated_classes(labels)
-        functions.check_ids(labels, self._classes)
-        return labels.astype(np.int64)
+    def _labels(self, batches: Minibatches, indices: Array) -> tuple[Array, Array] | None:
+        """Return the class ids (S, B) of samples and their normalized weights (S, B), or (S, 0) for the plain mean.
+
+        None if a label is shared between classes.
+        """
+        labels = batches.t.take(indices, axis=0, mode="clip")
+        weights = None if batches.weights is None else batches.weights.take(indices, mode="clip").astype("float64")
+        if batches.t.ndim > 1:
+            ids = functions.indicated_classes(labels)
+            if ids is None:
+                return None
+        else:
+            ids = labels.astype(np.int64)
+            if self._ignored is not None:
+                counted = ids != self._ignored
+                ids, weights = np.where(counted, ids, 0), counted * (1.0 if weights is None else weights)
+            functions.check_ids(ids, self._classes)
+        if weights is None:
+            return ids, np.empty((len(ids), 0), self.net.dtype)
+        return ids, normalize(weights, self.net.dtype, axis=1)
+
+    @property
+    def _ignored(self) -> int | None:
+        """Class id of samples that do not count."""
+        return cast(SoftmaxWithLoss, self.net.last_layer).ignore_index
 
     def _samples(self, x: Array) -> Samples:
         from xpnet.kernels.numba.perceptron import Samples

@@ -203,7 +203,7 @@ def _adam_update(p, g, m, v, lr, eps, beta1, beta2):
 
 
 @compiled
-def take_steps(first, end, arrivals, perceptron, samples, indices, labels, rule, grads, buffers, losses):
+def take_steps(first, end, arrivals, perceptron, samples, indices, labels, weights, rule, grads, buffers, losses):
     """Run one thread's part of training steps of a perceptron that ends in a softmax with cross entropy.
 
     Two threads call this at once. Each computes the gradient for half of the samples, and updates half of the
@@ -221,12 +221,14 @@ def take_steps(first, end, arrivals, perceptron, samples, indices, labels, rule,
         Fields of a `Perceptron`, `Samples` and `Rule`. Numba looks up the type of a plain tuple three times faster.
     indices, labels : (S, B) int64
         The minibatches and their class ids.
+    weights : (S, B) or (S, 0)
+        Each sample's weight in the mean of its minibatch; none for the plain mean.
     grads : two vectors
         Buffers for the halves' gradients. With the rule `OTHER` the first one ends as their sum.
     buffers : (2, B / 2 * units)
         Buffers for the halves' outputs of all layers, and for one more output of the widest layer.
     losses : (2, S) float64
-        Set to the sum of each half's losses.
+        Set to the sum of each half's losses, times their weights if there are any.
     """
     perceptron, samples, rule = Perceptron(*perceptron), Samples(*samples), Rule(*rule)
     params, size = perceptron.params, indices.shape[1]
@@ -236,9 +238,8 @@ def take_steps(first, end, arrivals, perceptron, samples, indices, labels, rule,
             wait(arrivals, first)
         for half in range(first, end):
             part = slice(half * (size // 2), size if half else size // 2)
-            losses[half, step] = _gradient(
-                perceptron, samples, indices[step, part], labels[step, part], size, grads[half], buffers[half]
-            )
+            mine = indices[step, part], labels[step, part], weights[step, part]
+            losses[half, step] = _gradient(perceptron, samples, *mine, size, grads[half], buffers[half])
         if not wait(arrivals, first) and end - first == 1:
             return  # the other half's gradient is missing
         for half in range(first, end):
@@ -282,15 +283,22 @@ def _scores(perceptron, samples, index, buffer):
 
 
 @compiled
-def _gradient(perceptron, samples, index, labels, size, grads, buffer):
-    """Return the sum of samples' losses, and set `grads` to the gradient of that sum divided by `size`."""
+def _gradient(perceptron, samples, index, labels, weights, size, grads, buffer):
+    """Return the sum of samples' losses, by their weights if any, and set `grads` to the gradient of the mean."""
     layers, width, params = perceptron
     n = len(index)
     dout, end = _scores(perceptron, samples, index, buffer)
     start = end - dout.size
     free = buffer[end:]
-    loss = _softmax_cross_entropy(dout, labels, dout) * n
-    _softmax_cross_entropy_gradient(dout, labels, dout.dtype.type(1 / size), dout)
+    if len(weights):
+        loss = 0.0
+        for i in range(n):
+            row = slice(i, i + 1)
+            loss += _softmax_cross_entropy(dout[row], labels[row], dout[row]) * weights[i]
+            _softmax_cross_entropy_gradient(dout[row], labels[row], weights[i], dout[row])
+    else:
+        loss = _softmax_cross_entropy(dout, labels, dout) * n
+        _softmax_cross_entropy_gradient(dout, labels, dout.dtype.type(1 / size), dout)
     for number in range(len(layers) - 1, -1, -1):
         inputs, outputs, W, b, _ = layers[number]
         weights = slice(W, W + inputs * outputs)
