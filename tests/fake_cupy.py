@@ -37,7 +37,7 @@ SIGNATURES = {
     "concatenate": lambda tup, axis=0, out=None: None,
     "empty": lambda shape, dtype=float, order="C": None,
     "empty_like": lambda prototype, dtype=None: None,
-    "lib.stride_tricks.sliding_window_view": lambda x, window_shape, axis=None: None,
+    "lib.stride_tricks.as_strided": lambda x, shape=None, strides=None: None,
     "max": lambda a, axis=None, out=None, keepdims=False: None,
     "mean": lambda a, axis=None, dtype=None, out=None, keepdims=False: None,
     "moveaxis": lambda a, source, destination: None,
@@ -398,7 +398,7 @@ def create() -> ModuleType:
     module.RawModule = _RawModule
     module.cuda = SimpleNamespace(
         Device=_Device,
-        MemoryPool=lambda: SimpleNamespace(malloc=None),
+        MemoryPool=lambda: SimpleNamespace(malloc=None, free_all_blocks=lambda: None),
         Stream=Stream,
         get_current_stream=get_current_stream,
         runtime=runtime,

@@ -9,8 +9,10 @@ after it.
 from __future__ import annotations
 
 import contextlib
+import gc
 import traceback
 import warnings
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -47,6 +49,8 @@ class CudaGraph:
             # A pool for graphs alone: their temporaries are free between launches, and no other code may reuse them.
             self._pool = cuda.MemoryPool()
         self.graphs: dict[tuple[int, ...], _Graph] = {}
+        # CuPy's pools keep their free blocks, even when they go themselves. At exit the driver takes all back.
+        weakref.finalize(self, _give_back, self.graphs, self._pool).atexit = False
         self._basis: list[Any] = []
         self._taken: Counter[int] = Counter()  # launches and steps, by the number of samples in a minibatch
         self._possible = True
@@ -82,7 +86,8 @@ class CudaGraph:
         """Return the graph for these minibatches; None before the warm-up, or if a capture has failed."""
         basis = [batches.x, batches.t, self.optimizer.fixed_settings(), *self.optimizer.state.values()]
         if not _same(basis, self._basis):
-            self.graphs, self._basis, self._taken = {}, basis, Counter()
+            self.graphs.clear()
+            self._basis, self._taken = basis, Counter()
         if self._taken[batches.indices.shape[1]] < WARM_UP or not self._possible:
             return None
         if batches.indices.shape not in self.graphs:
@@ -123,20 +128,40 @@ class _Graph:
         xp = steps.gradient.net.device.xp
         self.indices, self.coefficients = batches.indices.copy(), coefficients.copy()
         self.losses = xp.zeros(len(batches), coefficients.dtype)
-        stream.begin_capture()
-        try:
-            steps.take(Minibatches(batches.x, batches.t, self.indices), self.losses, self.coefficients)
-        except Exception:
-            with contextlib.suppress(Exception):  # a failed capture may have ended already
-                stream.end_capture()
-            raise
-        self.captured = stream.end_capture()
+        with _without_garbage_collection():
+            stream.begin_capture()
+            try:
+                steps.take(Minibatches(batches.x, batches.t, self.indices), self.losses, self.coefficients)
+            except Exception:
+                with contextlib.suppress(Exception):  # a failed capture may have ended already
+                    stream.end_capture()
+                raise
+            self.captured = stream.end_capture()
 
     def launch(self, indices: Array, coefficients: Array, losses: Array) -> None:
         self.indices[...] = indices
         self.coefficients[...] = coefficients
         self.captured.launch()
         losses[...] = self.losses
+
+
+def _give_back(graphs: dict[tuple[int, ...], _Graph], pool: Any) -> None:
+    """Return the memory of graphs to the device."""
+    graphs.clear()
+    pool.free_all_blocks()
+
+
+@contextlib.contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Context of a capture: the memory of arrays that are garbage cannot be freed within it."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _same(now: list[Any], before: list[Any]) -> bool:
