@@ -25,6 +25,9 @@ from xpnet.typing import Array
 
 __all__ = ["CudaGraph"]
 
+_retired: set[Any] = set()
+"""Pools of graphs that are gone, with arrays that are not: the layers' and the optimizer's, from the warm-up."""
+
 WARM_UP = 2
 """Steps before a capture. They allocate the arrays of the graph, and fill its memory pool."""
 
@@ -49,8 +52,8 @@ class CudaGraph:
             # A pool for graphs alone: their temporaries are free between launches, and no other code may reuse them.
             self._pool = cuda.MemoryPool()
         self.graphs: dict[tuple[int, ...], _Graph] = {}
-        # CuPy's pools keep their free blocks, even when they go themselves. At exit the driver takes all back.
-        weakref.finalize(self, _give_back, self.graphs, self._pool).atexit = False
+        _give_back()
+        weakref.finalize(self, _retire, self.graphs, self._pool).atexit = False  # at exit the driver takes all back
         self._basis: list[Any] = []
         self._taken: Counter[int] = Counter()  # launches and steps, by the number of samples in a minibatch
         self._possible = True
@@ -145,10 +148,18 @@ class _Graph:
         losses[...] = self.losses
 
 
-def _give_back(graphs: dict[tuple[int, ...], _Graph], pool: Any) -> None:
-    """Return the memory of graphs to the device."""
+def _retire(graphs: dict[tuple[int, ...], _Graph], pool: Any) -> None:
     graphs.clear()
-    pool.free_all_blocks()
+    _retired.add(pool)
+    _give_back()
+
+
+def _give_back() -> None:
+    """Return what is free in the pools of former graphs to the device. CuPy does not, even if a pool is deleted."""
+    for pool in tuple(_retired):
+        pool.free_all_blocks()
+        if not pool.total_bytes():
+            _retired.discard(pool)
 
 
 @contextlib.contextmanager
