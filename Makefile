@@ -16,11 +16,12 @@ train: $(VENV)/.train
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(ARGS)
 
-# Run the tests on CuPy without a GPU (xpnet/testing/cuda_stand_in).  make test-cuda ARGS="tests/test_cuda_graph.py"
+# Run the tests of CUDA devices on CuPy without a GPU (xpnet/testing/cuda_stand_in). The first run compiles each kernel.
+# make test-cuda ARGS="tests/test_cuda_graph.py"
 test-cuda: $(VENV)/.dev
 	$(BIN)/python -m xpnet.testing.cuda_stand_in build $(STAND_IN)
 	$(STAND_IN)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,plot,test]'
-	$(STAND_IN)/bin/python -m pytest --device cuda $(ARGS)
+	$(STAND_IN)/bin/python -m pytest --device cuda -k cuda $(ARGS)
 
 # What CI checks besides the tests.
 lint: $(VENV)/.dev

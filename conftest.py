@@ -1,9 +1,10 @@
 """Devices and options that the tests and the benchmarks share.
 
-Whatever asks for `device` runs on each that is there: the CPU, a CUDA device, and for the tests the fake.
+Whatever asks for `device` runs on each that is there: the CPU and a CUDA device. Without a GPU, CuPy on the stand-in
+(`xpnet.testing.cuda_stand_in`) is a CUDA device too.
 
-`--device cuda` (or `cpu`, or for the tests `fake`) runs on that device only and fails where it is missing;
-`--no-skips` makes every skipped test a failure, for the jobs that promise to run them all.
+`--device cuda` (or `cpu`) runs on that device only and fails where it is missing; with `-k cuda`, tests that use no
+CUDA device are left out. `--no-skips` makes every skipped test a failure, for the jobs that promise to run them all.
 """
 
 from __future__ import annotations
@@ -16,28 +17,34 @@ from xpnet import Device, DeviceError
 
 
 def pytest_addoption(parser):
-    parser.addoption("--device", help="run on this device only (cpu, fake, cuda), and require it")
+    parser.addoption("--device", help="run on this device only (cpu, cuda), and require it")
     parser.addoption("--no-skips", action="store_true", help="a skipped test is a failure")
 
 
 def pytest_generate_tests(metafunc):
     if "device" in metafunc.fixturenames:
-        is_test = metafunc.config.rootpath / "tests" in metafunc.definition.path.parents
         chosen = metafunc.config.getoption("--device")
-        names = [chosen] if chosen else ["cpu", "fake", "cuda"] if is_test else ["cpu", "cuda"]
-        metafunc.parametrize("device", names, indirect=True)
+        metafunc.parametrize("device", [chosen] if chosen else ["cpu", "cuda"], indirect=True)
+    elif "cuda" in metafunc.fixturenames:
+        metafunc.parametrize("cuda", ["cuda"], indirect=True)  # the word is then in the test's name
 
 
 @pytest.fixture
 def device(request):
-    """A device: the CPU, the real first GPU, or the fake in CuPy's place."""
-    if request.param == "fake":
-        request.getfixturevalue("cupy")  # from here on, the fake is CuPy
-        return Device("cuda")
+    """A device: the CPU or the first CUDA device."""
+    return Device("cpu") if request.param == "cpu" else request.getfixturevalue("cuda")
+
+
+@pytest.fixture
+def cuda(request):
+    """The first CUDA device: a GPU, or CuPy on the stand-in."""
+    chosen = request.config.getoption("--device")
+    if chosen == "cpu":
+        pytest.skip("not for --device cpu")
     try:
-        return Device(request.param)
+        return Device("cuda")
     except DeviceError as error:
-        if request.config.getoption("--device"):
+        if chosen:
             pytest.fail(str(error))
         pytest.skip(f"no CUDA device: {error}")
 

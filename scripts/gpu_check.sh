@@ -11,7 +11,7 @@
 # Writes text and JSON, with the GPU's facts, to the folder OUT, by default benchmarks/results/<name of the GPU>.
 #
 # Needs, in the Python it is given (PYTHON, by default .venv/bin/python): what xpnet[cli,plot,test,bench,oracle] installs,
-# CuPy, and of the peers (torch, jax, scikit-learn) those that are to be compared with; and g++.
+# CuPy, and of the peers (torch, jax, scikit-learn) those that are to be compared with.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-.venv/bin/python}

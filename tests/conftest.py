@@ -1,20 +1,20 @@
-"""What the tests share: a fake in CuPy's place, random numbers, and how hypothesis looks for examples."""
+"""What the tests share: CUDA devices and their counters, random numbers, and how hypothesis looks for examples."""
 
 from __future__ import annotations
 
-import importlib
+import contextlib
 import os
 import shutil
-import sys
-from types import SimpleNamespace
+from collections import Counter
 
-import cuda_on_host
-import fake_cupy
 import numpy as np
 import pytest
 from hypothesis import settings
 
-from xpnet import kernels
+from xpnet import Device
+from xpnet.testing.cuda_stand_in import counts
+
+os.environ.setdefault("CUDA_STAND_IN_DEVICES", "2")  # before CuPy is imported
 
 # No deadline: these machines may be busy. In CI the same examples each time, so that a change is judged by itself.
 # With --hypothesis-profile thorough, ten thousand of each.
@@ -24,19 +24,34 @@ settings.load_profile("xpnet")
 
 
 @pytest.fixture
-def cupy(monkeypatch):
-    """The fake, in the place of CuPy, with the CUDA kernels compiled for the host."""
-    if cuda_on_host.COMPILER is None:
-        pytest.skip("no g++ to compile the CUDA kernels for the host")
-    module = fake_cupy.create()
-    monkeypatch.setitem(sys.modules, "cupy", module)
-    monkeypatch.setitem(sys.modules, "cupyx", SimpleNamespace(empty_pinned=np.empty))
-    for name in ("cuda", "cublaslt"):  # they hold on to the CuPy that they were imported with
-        monkeypatch.delitem(sys.modules, f"xpnet.kernels.{name}", raising=False)
-    kernels.operations._for_cuda.cache_clear()
-    monkeypatch.setattr(importlib.import_module("xpnet.kernels.cublaslt"), "_product", fake_cupy.make_product)
-    yield module
-    kernels.operations._for_cuda.cache_clear()
+def cupy(cuda):
+    """CuPy, where there is a CUDA device."""
+    return cuda.xp
+
+
+@pytest.fixture
+def second(cupy):
+    """The second CUDA device."""
+    if cupy.cuda.runtime.getDeviceCount() < 2:
+        pytest.skip("there is one CUDA device")
+    return Device("cuda:1")
+
+
+@pytest.fixture
+def counted(cuda):
+    """A context that counts what is done on CUDA devices: kernels, copies, synchronizations ... (see `counts`)."""
+    try:
+        counts()
+    except RuntimeError:
+        pytest.skip("only the CUDA stand-in counts")
+
+    @contextlib.contextmanager
+    def count():
+        before, work = counts(), Counter()
+        yield work
+        work.update({kind: number - before[kind] for kind, number in counts().items() if number != before[kind]})
+
+    return count
 
 
 @pytest.fixture(scope="session")

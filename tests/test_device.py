@@ -1,8 +1,9 @@
 import pickle
+import re
 import subprocess
 import sys
+from types import ModuleType, SimpleNamespace
 
-import fake_cupy
 import numpy as np
 import pytest
 
@@ -20,7 +21,7 @@ def test_devices_are_values():
 
 
 def test_cuda_is_the_first_cuda_device(cupy):
-    assert Device("cuda") == Device("cuda:0") != Device("cuda:1")
+    assert Device("cuda") == Device("cuda:0") != Device("cpu")
     assert Device("cuda").name == "cuda:0"
     assert Device("cuda").xp is cupy
 
@@ -34,7 +35,7 @@ def test_unknown_device_names_are_refused(name):
 def test_auto_takes_the_gpu_where_there_is_one_and_says_so(cupy):
     device = Device("auto")
     assert device.name == "cuda:0"
-    assert device.note == "auto: 2 CUDA devices found"
+    assert re.fullmatch(r"auto: \d+ CUDA devices? found", device.note)
     assert Device("cuda").note == ""
 
 
@@ -51,12 +52,34 @@ def test_cuda_without_cupy_names_the_install_command(monkeypatch):
         Device("cuda")
 
 
-def test_cuda_without_a_driver_asks_for_the_driver(cupy, monkeypatch):
-    def no_driver():
-        raise fake_cupy.CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
+@pytest.fixture
+def broken(monkeypatch):
+    """A function that puts in CuPy's place what answers as one does whose driver or devices are missing."""
 
-    monkeypatch.setattr(cupy.cuda.runtime, "driverGetVersion", lambda: 0)
-    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", no_driver)
+    class CUDARuntimeError(RuntimeError):
+        pass
+
+    def put(driver, devices):
+        def count():
+            if isinstance(devices, str):
+                raise CUDARuntimeError(devices)
+            return devices
+
+        runtime = SimpleNamespace(
+            CUDARuntimeError=CUDARuntimeError, driverGetVersion=lambda: driver, getDeviceCount=count
+        )
+        module = ModuleType("cupy")
+        module.__version__, module.cuda = "14.2.0", SimpleNamespace(runtime=runtime)
+        monkeypatch.setitem(sys.modules, "cupy", module)
+
+    return put
+
+
+OLD = "cudaErrorInsufficientDriver: CUDA driver version is insufficient"
+
+
+def test_cuda_without_a_driver_asks_for_the_driver(broken):
+    broken(0, OLD)
     with pytest.raises(DeviceError, match=r"there is no NVIDIA driver; install the driver"):
         Device("cuda")
     assert Device("auto").name == "cpu"
@@ -72,27 +95,23 @@ def test_real_cupy_without_a_driver_asks_for_the_driver():
     assert Device("auto").name == "cpu"
 
 
-def test_cuda_with_an_old_driver_says_which_versions_do_not_fit(cupy, monkeypatch):
-    def old_driver():
-        raise fake_cupy.CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
-
-    monkeypatch.setattr(cupy.cuda.runtime, "driverGetVersion", lambda: 12020)
-    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", old_driver)
+def test_cuda_with_an_old_driver_says_which_versions_do_not_fit(broken):
+    broken(12020, OLD)
     with pytest.raises(DeviceError, match=r"driver \(CUDA 12\.2\) does not work with CuPy 14.*update the driver, or"):
         Device("cuda")
 
 
-def test_a_driver_without_a_gpu_is_no_cuda_device(cupy, monkeypatch):
-    def no_device():
-        raise fake_cupy.CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
-
-    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", no_device)
-    with pytest.raises(DeviceError, match="cuda:0 does not exist: there is no CUDA device"):
-        Device("cuda")
-
-
-def test_a_cuda_device_that_does_not_exist_is_refused_by_number(cupy):
-    with pytest.raises(DeviceError, match="cuda:2 does not exist: there is cuda:0 to cuda:1"):
+@pytest.mark.parametrize(
+    ("devices", "there"),
+    [
+        ("cudaErrorNoDevice: no CUDA-capable device is detected", "no CUDA device"),
+        (1, "only cuda:0"),
+        (2, "cuda:0 to cuda:1"),
+    ],
+)
+def test_a_cuda_device_that_does_not_exist_is_refused_by_number(broken, devices, there):
+    broken(13000, devices)
+    with pytest.raises(DeviceError, match=f"cuda:2 does not exist: there is {there} on this machine"):
         Device("cuda:2")
 
 
@@ -135,13 +154,13 @@ def test_scalars_go_with_either_module(device):
     assert get_array_module() is np
 
 
-def test_work_on_a_second_device_stays_there(cupy):
+def test_work_on_a_second_device_stays_there(second):
     from xpnet.nets import TwoLayerNet
 
-    device = Device("cuda:1")
+    device = second
     net = TwoLayerNet(4, 3, 2, device=device, seed=0)
     x, t = device.asarray(np.ones((2, 4), "float32")), device.asarray(np.array([0, 1]))
-    grads = net.gradient(x, t)  # the fake refuses arrays that are not on the current device
+    grads = net.gradient(x, t)
     assert get_device(grads["W1"]) == device
     assert 0.0 <= net.accuracy(x, t) <= 1.0
 

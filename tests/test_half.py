@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from xpnet import Device, asnumpy
+from xpnet import asnumpy
 from xpnet.layers import Affine, BatchNormalization, Convolution, Dropout, IdentityWithLoss, Pooling, Relu, Residual
 from xpnet.nets import (
     DeepConvNet,
@@ -199,10 +199,10 @@ def test_steps_go_on_from_a_saved_state(device, rng, monkeypatch):
     assert again.state() == first.state() != state
 
 
-def test_graphs_are_the_steps_one_by_one(cupy, rng, monkeypatch):
+def test_graphs_are_the_steps_one_by_one(cuda, rng, monkeypatch):
     monkeypatch.setattr(cuda_graph, "STEPS_PER_EXECUTION", 3)
     monkeypatch.setattr(mixed, "GROWTH_INTERVAL", 4)
-    device = Device("cuda")
+    device = cuda
     x, t = problem(device, rng)
     indices = device.asarray(rng.integers(0, 40, (14, 8)))
     results = []

@@ -377,8 +377,8 @@ def test_a_failed_save_leaves_the_old_file(net, tmp_path, monkeypatch):
     assert [f.name for f in tmp_path.iterdir()] == ["params.npz"]
 
 
-def test_arguments_on_the_wrong_device_are_refused_by_name(cupy):
-    net, other = TwoLayerNet(6, 5, 3, device="cuda"), TwoLayerNet(6, 5, 3)
+def test_arguments_on_the_wrong_device_are_refused_by_name(cuda):
+    net, other = TwoLayerNet(6, 5, 3, device=cuda), TwoLayerNet(6, 5, 3)
     x, t = np.zeros((2, 6), "float32"), np.array([0, 1])
     with pytest.raises(DeviceError, match=r"is on cuda:0, but x is on the host; move it with net.device.asarray\(x\)"):
         net.predict(x)

@@ -24,7 +24,7 @@ class TestDropout:
         layer, x = Dropout(**settings), device.asarray(np.ones((40, 50), "float32"))
         return [asnumpy(layer.forward(x, True)) for _ in range(calls)]
 
-    def test_a_seed_gives_the_same_masks_on_every_device(self, device, cupy):
+    def test_a_seed_gives_the_same_masks_on_every_device(self, device):
         from xpnet import Device
 
         for ours, its in zip(self.masks(device, seed=7), self.masks(Device("cpu"), seed=7), strict=True):

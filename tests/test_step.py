@@ -275,8 +275,8 @@ def test_what_does_not_fit_is_refused(device, rng):
         step.run(x, t, device.asarray(np.arange(4)[None]))
 
 
-def test_data_on_another_device_are_refused(rng, cupy):
-    net = TwoLayerNet(6, 4, 3, device="cuda", seed=0)
+def test_data_on_another_device_are_refused(rng, cuda):
+    net = TwoLayerNet(6, 4, 3, device=cuda, seed=0)
     with pytest.raises(DeviceError, match="but x is on the host"):
         net.compile(SGD(0.1), 4).run(rng.standard_normal((8, 6)), np.zeros(8, int), np.zeros((1, 4), int))
 
@@ -447,8 +447,8 @@ def test_a_copied_step_goes_on_by_itself(rng, way, backend, rule, precision):
     assert not np.array_equal(step.net.params.flat, before)
 
 
-def test_a_copied_step_on_cuda_captures_its_own_graphs(cupy, rng):
-    device = Device("cuda")
+def test_a_copied_step_on_cuda_captures_its_own_graphs(cuda, rng):
+    device = cuda
     x, t = data(device, rng)
     indices = device.asarray(rng.integers(0, 50, (9, 4)))
     step = TwoLayerNet(6, 5, 3, "he", device=device, seed=0).compile(Adam(0.01), 4)

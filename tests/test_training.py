@@ -1,10 +1,9 @@
 import json
 
-import fake_cupy
 import numpy as np
 import pytest
 
-from xpnet import Device, asnumpy
+from xpnet import asnumpy
 from xpnet.functions import one_hot
 from xpnet.nets import TwoLayerNet, evaluation
 from xpnet.training import Callback, Trainer, feed
@@ -63,20 +62,21 @@ def test_the_trainer_takes_the_steps_of_the_books_loop(data, device):
     np.testing.assert_allclose(asnumpy(run.network.params.flat), asnumpy(net.params.flat), rtol=1e-12, atol=1e-15)
 
 
-def test_a_training_step_neither_synchronises_nor_transfers(data, cupy):
-    run = trainer(data, "cuda")
+def test_a_training_step_neither_synchronises_nor_transfers(data, cuda, counted):
+    run = trainer(data, cuda)
     step = run.network.compile(run.optimizer, 20)
-    indices = run.network.device.asarray(np.arange(60).reshape(3, 20))
-    fake_cupy.counts.reset()
-    for _ in range(2):
-        losses = step.run(run.x_train, run.t_train, indices)
-    assert (fake_cupy.counts.synchronizations, fake_cupy.counts.transfers) == (0, 2)  # a learning rate for each step
+    indices = cuda.asarray(np.arange(60).reshape(3, 20))
+    step.run(run.x_train, run.t_train, indices)  # compiles and captures
+    with counted() as work:
+        for _ in range(2):
+            losses = step.run(run.x_train, run.t_train, indices)
+    assert (work["synchronizations"], work["copies_to_device"], work["copies_to_host"]) == (0, 2, 0)  # learning rates
     assert losses.shape == (3,)
-    run = trainer(data, "cuda", steps=100, mini_batch_size=1)
-    fake_cupy.counts.reset()
-    run._run(100)  # 100 steps: their indices and learning rates go there in two transfers, losses come back in one
-    assert fake_cupy.counts.transfers == 3
-    assert fake_cupy.counts.synchronizations == 1
+    run = trainer(data, cuda, steps=300, mini_batch_size=1)
+    run._run(200)
+    with counted() as work:
+        run._run(100)  # indices and learning rates go there in two copies, losses come back in one
+    assert (work["synchronizations"], work["copies_to_device"], work["copies_to_host"]) == (1, 2, 1)
 
 
 @pytest.mark.parametrize("labels", ["class ids", "one-hot"])
@@ -87,7 +87,7 @@ def test_data_that_do_not_fit_a_gpu_go_there_in_parts(data, cupy, monkeypatch, l
     settings = {"epochs": 12, "optimizer": "adam", "optimizer_param": None}
     fitting = trainer((x, t, x_test, t_test), "cuda", **settings)
     fitting.train()
-    monkeypatch.setattr(fake_cupy, "FREE_MEMORY", [x.nbytes])
+    monkeypatch.setattr(cupy.cuda.runtime, "memGetInfo", lambda: (x.nbytes, 80 * 2**30))
     monkeypatch.setattr(feed, "STEPS_PER_EXECUTION", 4)
     monkeypatch.setattr(evaluation, "BATCH", 70)
     streamed = trainer((x, t, x_test, t_test), "cuda", **settings)
@@ -100,8 +100,8 @@ def test_data_that_do_not_fit_a_gpu_go_there_in_parts(data, cupy, monkeypatch, l
     assert streamed.test_acc_list == fitting.test_acc_list
 
 
-def test_training_on_a_second_device_stays_there(data, cupy):
-    run = trainer(data, "cuda:1")  # the fake refuses arrays that are not on the current device
+def test_training_on_a_second_device_stays_there(data, second):
+    run = trainer(data, second)
     run.train()
     assert run.network.params.flat.device.id == 1
 
@@ -280,13 +280,16 @@ class TestRunFolder:
         assert (tmp_path / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_environment_describes_a_gpu(cupy):
+def test_the_environment_describes_a_gpu(cuda):
     from xpnet import environment
 
-    facts = environment.describe(Device("cuda:1"))
-    assert facts["cuda"]["gpu"] == "Fake GPU 1"
-    assert facts["cuda"]["driver_cuda"] == "13.0"
-    assert [name for name, _ in environment.describe_devices()] == ["cpu", "cuda:0", "cuda:1"]
+    runtime = cuda.xp.cuda.runtime
+    facts = environment.describe(cuda)
+    assert facts["cuda"]["gpu"] == runtime.getDeviceProperties(0)["name"].decode()
+    version = runtime.driverGetVersion()
+    assert facts["cuda"]["driver_cuda"] == f"{version // 1000}.{version % 1000 // 10}"
+    numbers = range(runtime.getDeviceCount())
+    assert [name for name, _ in environment.describe_devices()] == ["cpu", *(f"cuda:{n}" for n in numbers)]
 
 
 def test_the_backend_may_be_chosen(data):

@@ -46,8 +46,7 @@ def entered(call):
 def test_a_step_enters_the_files_of_the_page_in_its_order(section, backend, rng, request):
     device = xpnet.Device("cpu")
     if section == "As a CUDA graph":
-        request.getfixturevalue("cupy")
-        device = xpnet.Device("cuda")
+        device = request.getfixturevalue("cuda")
     for name in {"numba": ["numba", "scipy", "threadpoolctl"]}.get(backend, []):
         pytest.importorskip(name, reason=f"{name} is not installed")
     x, t = device.asarray(rng.random((200, 784), dtype="float32")), device.asarray(rng.integers(0, 10, 200))

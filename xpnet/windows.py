@@ -6,7 +6,7 @@ import operator
 from dataclasses import dataclass
 from typing import Any
 
-from xpnet.device import get_array_module
+from xpnet.device import get_array_module, is_on_host
 from xpnet.typing import Array
 
 __all__ = ["Pair", "Windows", "as_pair", "col2im", "im2col", "samples_first", "samples_last"]
@@ -107,9 +107,17 @@ class Windows:
 
     def view(self, padded: Array) -> Array:
         """Return the windows of padded images (C, H, W, N), as a view (C, h, w, rows, columns, N)."""
-        sliding = get_array_module(padded).lib.stride_tricks.sliding_window_view
-        (down, across), (h, w) = self.stride, self.dilation
-        return sliding(padded, self.extent, axis=(1, 2))[:, ::down, ::across, :, ::h, ::w].transpose(0, 4, 5, 1, 2, 3)
+        # Not sliding_window_view: CuPy's copies the window's shape to the device and waits for an answer.
+        C, H, W, N = padded.shape
+        of_image, of_row, of_column, of_sample = padded.strides
+        places = self.places(H - 2 * self.pad[0], W - 2 * self.pad[1])
+        shifts = [n * step for n, step in zip((*self.dilation, *self.stride), (of_row, of_column) * 2, strict=True)]
+        seen = get_array_module(padded).lib.stride_tricks.as_strided(
+            padded, (C, *self.size, *places, N), (of_image, *shifts, of_sample)
+        )
+        if is_on_host(seen):  # CuPy has no read-only arrays
+            seen.flags.writeable = False
+        return seen
 
     def add(self, seen: Array, out: Array, rows: range | None = None) -> None:
         """Add windows (C, h, w, rows, columns, N) to the images `out` (C, H, W, N), each value to its pixel.

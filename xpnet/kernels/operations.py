@@ -197,7 +197,7 @@ def matmul(a: Array, b: Array, out: Array | None = None, bias: Array | None = No
     xp = get_array_module(a)
     if sums is not None:
         b.sum(axis=0, out=sums)
-    y = xp.matmul(a, b, out)
+    y = xp.matmul(a, b, out=out)
     return y if bias is None else xp.add(y, bias, out=out)
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import traceback
 import warnings
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,6 +25,9 @@ from xpnet.steps.step import STEPS_PER_EXECUTION, Minibatches, OneByOne
 from xpnet.typing import Array
 
 __all__ = ["CudaGraph"]
+
+_retired: set[Any] = set()
+"""Pools of graphs that are gone, with arrays that are not: the layers' and the optimizer's, from the warm-up."""
 
 WARM_UP = 2
 """Steps before a capture. They allocate the arrays of the graph, and fill its memory pool."""
@@ -48,6 +53,8 @@ class CudaGraph:
             # A pool for graphs alone: their temporaries are free between launches, and no other code may reuse them.
             self._pool = cuda.MemoryPool()
         self.graphs: dict[tuple[int, ...], _Graph] = {}
+        _give_back()
+        weakref.finalize(self, _retire, self.graphs, self._pool).atexit = False  # at exit the driver takes all back
         self._basis: list[Any] = []
         self._taken: Counter[int] = Counter()  # launches and steps, by the number of samples in a minibatch
         self._possible = True
@@ -84,7 +91,8 @@ class CudaGraph:
         data = batches.x, batches.t, batches.weights
         basis = [*data, self.optimizer.fixed_settings(), *self.optimizer.state.values()]
         if not _same(basis, self._basis):
-            self.graphs, self._basis, self._taken = {}, basis, Counter()
+            self.graphs.clear()
+            self._basis, self._taken = basis, Counter()
         if self._taken[batches.indices.shape[1]] < WARM_UP or not self._possible:
             return None
         if batches.indices.shape not in self.graphs:
@@ -125,20 +133,48 @@ class _Graph:
         xp = steps.gradient.net.device.xp
         self.indices, self.coefficients = batches.indices.copy(), coefficients.copy()
         self.losses = xp.zeros(len(batches), coefficients.dtype)
-        stream.begin_capture()
-        try:
-            steps.take(dataclasses.replace(batches, indices=self.indices), self.losses, self.coefficients)
-        except Exception:
-            with contextlib.suppress(Exception):  # a failed capture may have ended already
-                stream.end_capture()
-            raise
-        self.captured = stream.end_capture()
+        with _without_garbage_collection():
+            stream.begin_capture()
+            try:
+                steps.take(dataclasses.replace(batches, indices=self.indices), self.losses, self.coefficients)
+            except Exception:
+                with contextlib.suppress(Exception):  # a failed capture may have ended already
+                    stream.end_capture()
+                raise
+            self.captured = stream.end_capture()
 
     def launch(self, indices: Array, coefficients: Array, losses: Array) -> None:
         self.indices[...] = indices
         self.coefficients[...] = coefficients
         self.captured.launch()
         losses[...] = self.losses
+
+
+def _retire(graphs: dict[tuple[int, ...], _Graph], pool: Any) -> None:
+    graphs.clear()
+    _retired.add(pool)
+    _give_back()
+
+
+def _give_back() -> None:
+    """Return what is free in the pools of former graphs to the device. CuPy does not, even if a pool is deleted."""
+    for pool in tuple(_retired):
+        pool.free_all_blocks()
+        if not pool.total_bytes():
+            _retired.discard(pool)
+
+
+@contextlib.contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Context of a capture: the memory of arrays that are garbage cannot be freed within it."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _same(now: list[Any], before: list[Any]) -> bool:
