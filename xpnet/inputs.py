@@ -7,7 +7,7 @@ import numpy as np
 from xpnet.device import is_on_host
 from xpnet.typing import Array
 
-__all__ = ["as_array", "as_indices", "check_equally_many"]
+__all__ = ["REAL", "as_array", "as_indices", "check_equally_many"]
 
 REAL = "fiub"
 """Kinds of dtypes of real numbers: floats, integers, booleans."""

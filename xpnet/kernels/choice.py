@@ -8,6 +8,7 @@ import numpy as np
 
 from xpnet.device import Device
 from xpnet.extras import import_extra
+from xpnet.settings import choice
 from xpnet.typing import DTypeLike
 
 __all__ = ["Backend", "Precision", "check_precision", "choose_backend"]
@@ -45,8 +46,8 @@ def choose_backend(name: Backend | None, dtype: DTypeLike, gains: bool = False) 
     ValueError
         If no backend has this name, or the backend does not support the dtype.
     """
-    if name is not None and name not in get_args(Backend):
-        raise ValueError(f"backend must be one of {', '.join(map(repr, get_args(Backend)))}, got {name!r}")
+    if name is not None:
+        choice("backend", name, get_args(Backend))
     known, installed = np.dtype(dtype) in (np.float32, np.float64), importlib.util.find_spec("numba") is not None
     if name is None and not (gains and known and installed):
         return "numpy"
@@ -87,8 +88,7 @@ def check_precision(name: Precision, device: Device, dtype: DTypeLike) -> Precis
     ValueError
         If it is not.
     """
-    if name not in get_args(Precision):
-        raise ValueError(f"precision must be one of {', '.join(map(repr, get_args(Precision)))}, got {name!r}")
+    choice("precision", name, get_args(Precision))
     if name == "float16" and dtype != "float32":
         raise ValueError(
             f"precision 'float16' is for steps of a float32 network, got {dtype}; pass dtype='float32' to it"

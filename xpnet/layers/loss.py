@@ -5,7 +5,9 @@ from typing import Any
 
 from xpnet import functions, kernels
 from xpnet.device import Device, get_array_module
+from xpnet.inputs import as_array
 from xpnet.layers.base import Loss
+from xpnet.settings import number, positive
 from xpnet.typing import Array, DTypeLike
 
 __all__ = ["HingeWithLoss", "HuberWithLoss", "IdentityWithLoss", "SigmoidWithLoss", "SoftmaxWithLoss"]
@@ -34,16 +36,15 @@ class SoftmaxWithLoss(Loss):
     saved = ("y", "t")
 
     def __init__(self, label_smoothing: float = 0.0, class_weight: Array | None = None) -> None:
-        if not 0 <= label_smoothing <= 1:
-            raise ValueError(f"label_smoothing must lie in [0, 1], got {label_smoothing}")
-        self.label_smoothing = float(label_smoothing)
+        self.label_smoothing = number("label_smoothing", label_smoothing, lambda s: 0 <= s <= 1, "lie in [0, 1]")
         self.class_weight = None if class_weight is None else get_array_module(class_weight).asarray(class_weight)
         if self.class_weight is not None and self.class_weight.ndim != 1:
             raise ValueError(f"class_weight must have the shape (C,), got {self.class_weight.shape}")
 
     def forward(self, x: Array, t: Array) -> Array:  # type: ignore[override]
-        xp = get_array_module(x=x, t=t)
-        t = self._targets(x, xp.asarray(t))
+        get_array_module(x=x, t=t)
+        x = functions.as_floating(x)
+        t = self._targets(x, as_array("t", t))
         loss, self.y = kernels.softmax_cross_entropy(x, t, self.out.get("y"))
         self.t = t
         return loss
@@ -55,7 +56,7 @@ class SoftmaxWithLoss(Loss):
         return losses.reshape(len(x), -1).mean(axis=-1)
 
     def backward(self, dout: Array | float = 1.0) -> Array:
-        scale = dout / max(math.prod(self.y.shape[:-1]), 1)
+        scale = self._share(dout, math.prod(self.y.shape[:-1]))
         return kernels.softmax_cross_entropy_gradient(self.y, self.t, scale, self.out.get("dx"))
 
     def to(self, device: Device | str, dtype: DTypeLike | None = None) -> None:
@@ -103,9 +104,9 @@ class _Elementwise(Loss):
     saved = ("x", "t")
 
     def forward(self, x: Array, t: Array) -> Array:  # type: ignore[override]
-        xp = get_array_module(x=x, t=t)
+        get_array_module(x=x, t=t)
         x = functions.as_floating(x)
-        t = self._targets(xp.asarray(t), x.shape).astype(x.dtype, copy=False)
+        t = self._targets(as_array("t", t), x.shape).astype(x.dtype, copy=False)
         loss = self._each(x, t).sum() * functions.inverse_count(self._number(x.shape))
         self.x, self.t = x, t
         return loss
@@ -117,7 +118,7 @@ class _Elementwise(Loss):
 
     def backward(self, dout: Array | float = 1.0) -> Array:
         xp = get_array_module(self.x)
-        scale = dout / max(self._number(self.x.shape), 1)
+        scale = self._share(dout, self._number(self.x.shape))
         return xp.multiply(self._slope(self.x, self.t), scale, out=self.out.get("dx"))
 
     def check_labels(self, t: Array, shape: tuple[int, ...]) -> None:
@@ -209,9 +210,7 @@ class HuberWithLoss(_Elementwise):
     classifies = False
 
     def __init__(self, delta: float = 1.0) -> None:
-        if not 0 < delta < math.inf:
-            raise ValueError(f"delta must be finite and above 0, got {delta}")
-        self.delta = float(delta)
+        self.delta = positive("delta", delta)
 
     def _each(self, x: Array, t: Array) -> Array:
         error = self._slope(x, t)
@@ -241,13 +240,12 @@ class HingeWithLoss(Loss):
     saved = ("share", "near")
 
     def __init__(self, margin: float = 1.0) -> None:
-        if not 0 < margin < math.inf:
-            raise ValueError(f"margin must be finite and above 0, got {margin}")
-        self.margin = float(margin)
+        self.margin = positive("margin", margin)
 
     def forward(self, x: Array, t: Array) -> Array:  # type: ignore[override]
-        xp = get_array_module(x=x, t=t)
-        share, excess = self._compare(x, xp.asarray(t), x)
+        get_array_module(x=x, t=t)
+        x = functions.as_floating(x)
+        share, excess = self._compare(x, as_array("t", t), x)
         near = excess > 0
         loss = (excess * near).sum() * functions.inverse_count(x.size)
         self.share, self.near = share, near
@@ -262,7 +260,7 @@ class HingeWithLoss(Loss):
         xp = get_array_module(self.near)
         near = self.near.astype(self.share.dtype)
         dx = near - self.share * near.sum(axis=-1, keepdims=True)
-        return xp.multiply(dx, dout / max(dx.size, 1), out=self.out.get("dx"))
+        return xp.multiply(dx, self._share(dout, dx.size), out=self.out.get("dx"))
 
     def activation_pattern(self) -> Array:
         return self.near
