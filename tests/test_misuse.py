@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 
 import xpnet
 from xpnet import functions, initializers, layers, nets, optimizers
