@@ -71,7 +71,7 @@ def write_data(folder: Path) -> Path:
 def killed(
     run: tuple[str, str, str, str], kills: int, data: Path, folder: Path, rng: random.Random
 ) -> tuple[int, int, int]:
-    """Kill a run some times, finish it, and compare; return the kills, those before a checkpoint, and the lost steps."""
+    """Kill a run some times, finish it, compare; return the kills, those before a checkpoint, and the lost steps."""
     net, backend, rule, sampling = run
     steps = 1200 if net == "two-layer" else 60
     options = ["--net", net, "--backend", backend, "--optimizer", rule, "--sampling", sampling, "--batch-size", "20"]
@@ -104,7 +104,8 @@ def killed(
 def run_and_kill(command: list[str], lines: int, delay: float) -> int:
     """Kill a command after some lines of output and a delay; return the last step that it printed."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         printed = list(itertools.islice(process.stdout, lines))
         time.sleep(delay)
         process.kill()

@@ -401,12 +401,41 @@ def test_a_reader_of_a_text_that_goes_away_is_no_error():
     assert done.stdout.startswith("xpnet ")
 
 
-def test_without_the_cli_extra_the_command_says_what_to_install(tmp_path):
-    (tmp_path / "typer.py").write_text("raise ModuleNotFoundError(\"No module named 'typer'\", name='typer')")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+@pytest.mark.parametrize(
+    ("raised", "message"),
+    [
+        (
+            "ModuleNotFoundError(\"No module named 'rich'\", name='rich')",
+            "rich is not installed; install it with pip install 'xpnet[cli]'",
+        ),
+        (
+            "AttributeError('no attribute _ARRAY_API')",
+            "rich.progress is installed but cannot be imported (AttributeError: no attribute _ARRAY_API); "
+            "repair it with pip install --force-reinstall 'xpnet[cli]'",
+        ),
+    ],
+)
+def test_without_a_working_cli_extra_the_command_says_what_to_install(tmp_path, raised, message):
+    (tmp_path / "rich.py").write_text(f"raise {raised}")
+    path = os.pathsep.join([str(tmp_path), str(Path(xpnet.__file__).parents[1])])
+    environment = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run([*COMMAND, "info"], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr == "xpnet: the command line needs typer; install it with pip install typer rich threadpoolctl\n"
+    assert (done.returncode, done.stderr) == (1, f"xpnet: error: {message}\n")
+
+
+def test_a_matplotlib_that_cannot_be_imported_is_named_before_the_training(xp, tmp_path, monkeypatch):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "matplotlib.py").write_text("raise RuntimeError('built for another NumPy')")
+    monkeypatch.syspath_prepend(tmp_path / "broken")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    status, _, err = xp("train", "--plot", "--steps", 5)
+    assert status == 1
+    assert err == (
+        "xpnet: error: matplotlib.figure is installed but cannot be imported (RuntimeError: built for another NumPy); "
+        "repair it with pip install --force-reinstall 'xpnet[plot]'\n"
+    )
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_installed_command_is_the_module():

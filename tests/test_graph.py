@@ -303,7 +303,9 @@ class TestErrors:
 
     def test_shapes_that_conflict_name_the_node(self):
         x, y = Input("x", np.ones((2, 3))), Input("y", np.ones(4))
-        with pytest.raises(ValueError, match=r"MulLayer1 of \(x, y\): operands could not be broadcast together"):
+        with pytest.raises(
+            ValueError, match=r"MulLayer1 of \(x, y\): MulLayer expected x and y of shapes that broadcast"
+        ):
             (x * y + 1).forward()
         affine = Affine.from_sizes(4, 2)
         with pytest.raises(ValueError, match=r"Affine1 of \(x\): Affine expected x of shape \(N, 4\)"):

@@ -148,8 +148,8 @@ def test_targets_of_another_shape_are_refused_and_none_is_broadcast(device, loss
             lambda: SoftmaxWithLoss(class_weight=np.ones((2, 2))),
             r"class_weight must have the shape \(C,\), got \(2, 2\)",
         ),
-        (lambda: HuberWithLoss(0), "delta must be finite and above 0, got 0"),
-        (lambda: HingeWithLoss(-1), "margin must be finite and above 0, got -1"),
+        (lambda: HuberWithLoss(0), "delta must be finite and positive, got 0"),
+        (lambda: HingeWithLoss(-1), "margin must be finite and positive, got -1"),
         (
             lambda: SoftmaxWithLoss(class_weight=np.ones(2)).forward(np.zeros((1, 3)), np.array([0])),
             "class_weight has 2 weights, but x has scores for 3 classes",

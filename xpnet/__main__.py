@@ -2,17 +2,19 @@
 
 import sys
 
+from xpnet.extras import import_extra
+
 
 def main() -> None:
     """Run the command line, or print which package it needs."""
     try:
+        for package in ("typer", "rich.progress", "threadpoolctl"):
+            import_extra(package, "cli")
         from xpnet.cli import run
     except KeyboardInterrupt:
         sys.exit(130)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in {"typer", "rich", "threadpoolctl"}:
-            raise
-        sys.exit(f"xpnet: the command line needs {error.name}; install it with pip install typer rich threadpoolctl")
+    except ImportError as error:
+        sys.exit(f"xpnet: error: {error}")
     sys.exit(run())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import sys
 import traceback
@@ -20,6 +19,7 @@ from xpnet.console import Output, escape_characters, fail, lost_output
 from xpnet.datasets import load_mnist
 from xpnet.device import Device
 from xpnet.examples import build as build_example
+from xpnet.extras import import_extra
 from xpnet.files import written_atomically
 from xpnet.gradient import gradient_check
 from xpnet.graph.labels import number_text
@@ -166,7 +166,7 @@ def train(
     options = {field.name: options[field.name] for field in fields(RunSettings)} | {"data": data and str(data)}
     settings = RunSettings.of(**options) if resume is None else _settings_of(resume, context, device)
     if plot:
-        importlib.import_module("matplotlib")  # an error now, not after the training
+        import_extra("matplotlib.figure", "plot")  # an error now, not after the training
     console = Output()
     chosen = _device(settings.device, console)
     settings = replace(settings, device=chosen.name)
@@ -327,9 +327,8 @@ def _run(arguments: list[str]) -> int:  # noqa: PLR0911 - one per kind of error
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         return fail(f"{error.strerror or error}{where}", 1)
-    except ModuleNotFoundError as error:
-        missing = f"{error.name} is not installed; install it with pip install {error.name}"
-        return fail(missing if error.name else str(error), 1)
+    except ImportError as error:
+        return fail(str(error), 1)
     except (ValueError, FloatingPointError, xpnet.DeviceError) as error:
         return fail(str(error), 1)
     except MemoryError as error:

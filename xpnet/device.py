@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.settings import generator
 from xpnet.typing import Array, DTypeLike, Seed
 
 __all__ = [
+    "REAL",
     "Device",
     "DeviceError",
     "as_array",
@@ -88,7 +90,7 @@ class Device:
         note = ""
         if isinstance(name, Device):
             note, name = name.note, name.name
-        elif name == "auto":
+        elif isinstance(name, str) and name == "auto":
             name, note = _choose()
         index = _parse(name)
         if index is not None:
@@ -147,7 +149,7 @@ class Device:
 
         The generator is on the host for every device, so a seed gives the same numbers everywhere.
         """
-        return np.random.default_rng(seed)
+        return generator("seed", seed)
 
     def zeros(self, size: int, dtype: DTypeLike) -> Array:
         """Return a vector of `size` zeros, aligned to ``ALIGNMENT`` (256) bytes."""
@@ -348,10 +350,8 @@ def _import_cupy() -> ModuleType:
 
 def _parse(name: str) -> int | None:
     """Return the index of a CUDA device, or None for the CPU."""
-    if name == "cpu":
-        return None
-    if name == "cuda":
-        return 0
+    if isinstance(name, str) and name in {"cpu", "cuda"}:
+        return None if name == "cpu" else 0
     kind, _, number = str(name).partition(":")
     if kind == "cuda" and number.isascii() and number.isdigit():
         return int(number)

@@ -11,6 +11,7 @@ import numpy as np
 
 import xpnet
 from xpnet.device import Device, DeviceError
+from xpnet.extras import import_extra
 
 __all__ = ["EXTRAS", "Extra", "describe", "describe_cuda", "describe_devices"]
 
@@ -121,11 +122,11 @@ def _blas() -> str:
 
 
 def _threads() -> int | None:
-    """Return BLAS's number of threads, or None without threadpoolctl."""
-    if importlib.util.find_spec("threadpoolctl") is None:
+    """Return BLAS's number of threads, or None without a working threadpoolctl."""
+    try:
+        threadpoolctl = import_extra("threadpoolctl", "cli")
+    except ImportError:
         return None
-    import threadpoolctl
-
     pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
     return max((int(pool["num_threads"]) for pool in pools), default=None)
 

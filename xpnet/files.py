@@ -152,6 +152,8 @@ def stored_arrays(file: str | Path) -> Iterator[dict[str, StoredArray]]:
     OSError
         If the file cannot be read.
     """
+    if not isinstance(file, (str, os.PathLike)):  # open would take a number for an open file
+        raise TypeError(f"file must be a path, got {type(file).__name__}")
     with open(file, "rb") as stream:
         with _damage_named(file):
             archive = zipfile.ZipFile(stream)

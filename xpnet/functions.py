@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from xpnet.device import get_array_module, is_on_host
+from xpnet.device import as_array, get_array_module, is_on_host
+from xpnet.settings import as_dtype, count
 from xpnet.typing import Array, DTypeLike
 from xpnet.windows import col2im, im2col
 
@@ -43,10 +44,14 @@ __all__ = [
 ]
 
 
-def as_floating(x: Array) -> Array:
-    """Return `x` as an array of floats: integers and booleans in float64, floats in their own dtype."""
-    if type(x) is not np.ndarray and is_on_host(x):  # all layers call this: the usual case makes no call
-        x = np.asarray(x)
+def as_floating(x: Array, name: str = "x") -> Array:
+    """Return `x` as an array of floats: integers and booleans in float64, floats in their own dtype.
+
+    Errors call it `name`.
+    """
+    if type(x) is np.ndarray and x.dtype.kind == "f":  # all layers call this: the usual case makes no call
+        return x
+    x = as_array(name, x)
     return x if x.dtype.kind == "f" else x.astype("float64")
 
 
@@ -57,8 +62,7 @@ def identity_function(x: Array) -> Array:
 
 def step_function(x: Array) -> Array:
     """Heaviside step, 1 for x > 0 and 0 for all else (0 and NaN too), as ``int64`` of the shape of `x`."""
-    xp = get_array_module(x)
-    return (xp.asarray(x) > 0).astype("int64")
+    return (as_array("x", x) > 0).astype("int64")
 
 
 def sigmoid(x: Array, out: Array | None = None) -> Array:
@@ -105,6 +109,7 @@ def erf(x: Array) -> Array:
 
 def relu(x: Array) -> Array:
     """Rectified linear unit, max(x, 0), of the shape and dtype of `x`; NaN stays NaN."""
+    x = as_array("x", x)
     return get_array_module(x).maximum(x, 0)
 
 
@@ -114,6 +119,12 @@ def softmax(x: Array, axis: int = -1, out: Array | None = None) -> Array:
     Subtracting the maximum does not change the result; it keeps the exponentials from overflow (section 3.5.2).
     """
     xp, x = get_array_module(x), as_floating(x)
+    if not (isinstance(axis, (int, np.integer)) and -x.ndim <= axis < x.ndim):
+        raise ValueError(
+            f"softmax expected axis to be an integer in [{-x.ndim}, {x.ndim}), got {axis!r}; x is {x.shape}"
+        )
+    if not x.shape[axis]:
+        raise ValueError(f"softmax expected x to hold scores along axis {axis}, got shape {x.shape}")
     e = xp.exp(x - x.max(axis=axis, keepdims=True))
     return xp.divide(e, e.sum(axis=axis, keepdims=True), out=out)
 
@@ -139,8 +150,9 @@ def softmax_cross_entropy(x: Array, t: Array, reduction: Literal["mean", "none"]
     y : (..., C)
         Probabilities.
     """
-    xp = get_array_module(x=x, t=t)
-    ids = class_ids(x, t)
+    get_array_module(x=x, t=t)
+    x, t = as_array("x", x), as_array("t", t)
+    xp, ids = get_array_module(x), class_ids(x, t)
     columns = x.reshape(-1, x.shape[-1]).T.astype(floating(x.dtype), order="C")  # a copy, changed in place
     columns -= columns.max(axis=0)
     if ids is not None:
@@ -172,7 +184,7 @@ def cross_entropy_error(y: Array, t: Array) -> Array:
         Labels.
     """
     xp = get_array_module(y=y, t=t)
-    y, t = as_floating(y), xp.asarray(t)
+    y, t = as_floating(y, "y"), as_array("t", t)
     ids = class_ids(y, t)
     logs = (t * xp.log(y + 1e-7)).sum(axis=-1) if ids is None else xp.log(_pick(_class_first(y), ids) + 1e-7)
     return logs.sum() * -inverse_count(logs.size)
@@ -194,7 +206,7 @@ def mean_squared_error(y: Array, t: Array) -> Array:
         If the shapes differ. Broadcasting would hide a mistake.
     """
     get_array_module(y=y, t=t)
-    y, t = as_floating(y), as_floating(t)
+    y, t = as_floating(y, "y"), as_floating(t, "t")
     if y.shape != t.shape:
         raise ValueError(f"mean_squared_error expected t of y's shape {y.shape}, got {t.shape}")
     batch = len(y) if y.ndim > 1 else 1
@@ -221,14 +233,15 @@ def one_hot(t: Array, num_classes: int | None = None, dtype: DTypeLike = "float3
         If an id lies outside [0, num_classes), or if `t` is empty and `num_classes` is not given.
     """
     xp = get_array_module(t)
-    t = xp.asarray(t)
+    t = as_array("t", t)
     if t.dtype.kind not in "iu":
         raise TypeError(f"one_hot expected integer class ids, got dtype {t.dtype}")
     if num_classes is None:
         if t.size == 0:
             raise ValueError("one_hot cannot count the classes of an empty t; pass num_classes")
         num_classes = int(t.max()) + 1
-    check_ids(t, num_classes)
+    dtype = as_dtype("dtype", dtype)
+    check_ids(t, count("num_classes", num_classes))
     return (t[..., None] == xp.arange(num_classes)).astype(dtype)
 
 

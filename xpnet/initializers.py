@@ -2,9 +2,11 @@
 
 import importlib
 import math
+from typing import Any
 
 import numpy as np
 
+from xpnet.settings import as_dtype, generator, not_negative, sizes
 from xpnet.typing import DTypeLike, Seed
 
 __all__ = ["GAINS", "fans", "initial_weights", "normal", "orthogonal", "scale"]
@@ -45,8 +47,9 @@ def normal(
     shape: tuple[int, ...], std: float | str = 0.01, rng: Seed = None, dtype: DTypeLike = "float32"
 ) -> np.ndarray:
     """Draw weights from the normal distribution with mean 0; see `initial_weights` for the arguments."""
-    weights = np.random.default_rng(rng).standard_normal(shape)
-    return (weights * scale(std, shape)).astype(dtype)
+    shape, rng, dtype = _checked(shape, rng, dtype)
+    deviation = scale(std, shape)  # first: it may be wrong
+    return (rng.standard_normal(shape) * deviation).astype(dtype)
 
 
 def orthogonal(shape: tuple[int, ...], rng: Seed = None, dtype: DTypeLike = "float32") -> np.ndarray:
@@ -56,9 +59,10 @@ def orthogonal(shape: tuple[int, ...], rng: Seed = None, dtype: DTypeLike = "flo
     R's diagonal positive. The filters (F, C, kh, kw) of a convolution are F rows of length C kh kw. See
     `initial_weights` for the arguments.
     """
+    shape, rng, dtype = _checked(shape, rng, dtype)
     rows = shape[0] if shape else 1
     columns = math.prod(shape[1:])
-    matrix = np.random.default_rng(rng).standard_normal((max(rows, columns), min(rows, columns)))
+    matrix = rng.standard_normal((max(rows, columns), min(rows, columns)))
     q, r = np.linalg.qr(matrix)
     q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
     return (q if rows >= columns else q.T).reshape(shape).astype(dtype)
@@ -96,9 +100,16 @@ def scale(std: float | str, shape: tuple[int, ...]) -> float:
                 f"name of an activation, got {std!r}"
             )
         return math.sqrt(GAINS[name] / max(fan_in, 1))
-    if not (math.isfinite(std) and std >= 0):
-        raise ValueError(f"std must be finite and not negative, got {std}")
-    return float(std)
+    return not_negative("std", std)
+
+
+def _checked(
+    shape: tuple[int, ...], rng: Seed, dtype: DTypeLike
+) -> tuple[tuple[int, ...], np.random.Generator, np.dtype[Any]]:
+    floating = as_dtype("dtype", dtype)
+    if floating.kind != "f":
+        raise TypeError(f"dtype must be one of floats, got {floating}")
+    return sizes("shape", shape), generator("rng", rng), floating
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -107,6 +118,7 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     Weights (D, M) give D and M. Filters (F, C, kh, kw) give C kh kw, the size of a filter, and F kh kw. In a grouped
     convolution, C is the number of channels per filter.
     """
+    shape = sizes("shape", shape)
     if len(shape) <= 2:
         return shape[0] if shape else 1, math.prod(shape[1:])
     kernel = math.prod(shape[2:])

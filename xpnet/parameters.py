@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.device import ALIGNMENT, Device, asnumpy
+from xpnet.settings import as_dtype
 from xpnet.typing import Array, DTypeLike
 
 __all__ = ["ParameterVector"]
@@ -60,7 +61,7 @@ class ParameterVector(MutableMapping[str, Array]):
     def __init__(
         self, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike = "float32", device: Device | None = None
     ) -> None:
-        dtype = np.dtype(dtype).newbyteorder("=")
+        dtype = as_dtype("dtype", dtype).newbyteorder("=")
         if dtype.kind != "f":
             raise TypeError(f"parameters must have a floating dtype, got {dtype}")
         self.shapes = dict(shapes)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xpnet.device import get_array_module, is_on_host
+from xpnet.settings import sizes
 from xpnet.typing import Array
 
 __all__ = ["Pair", "Windows", "as_pair", "col2im", "im2col", "samples_first", "samples_last"]
@@ -172,6 +173,8 @@ def im2col(input_data: Array, filter_h: int, filter_w: int, stride: int | Pair =
     """
     windows = _filter_windows("im2col", filter_h, filter_w, stride, pad)
     images = get_array_module(input_data).asarray(input_data)
+    if images.ndim != 4:
+        raise ValueError(f"im2col expected input_data of shape (N, C, H, W), got {images.shape}")
     places = math.prod(windows.places(*images.shape[2:]))
     seen = windows.view(windows.padded(samples_last(images)))
     return seen.transpose(5, 3, 4, 0, 1, 2).reshape(len(images) * places, images.shape[1] * filter_h * filter_w)
@@ -191,8 +194,15 @@ def col2im(
     """
     windows = _filter_windows("col2im", filter_h, filter_w, stride, pad)
     xp = get_array_module(col)
-    N, C, H, W = input_shape
-    seen = xp.asarray(col).reshape(N, *windows.places(H, W), C, filter_h, filter_w)
+    shape = sizes("input_shape", input_shape)
+    if len(shape) != 4:
+        raise ValueError(f"col2im expected input_shape to be (N, C, H, W), got {shape}")
+    N, C, H, W = shape
+    expected = (N * math.prod(windows.places(H, W)), C * filter_h * filter_w)
+    col = xp.asarray(col)
+    if col.shape != expected:
+        raise ValueError(f"col2im expected col of shape {expected}, got {col.shape}")
+    seen = col.reshape(N, *windows.places(H, W), C, filter_h, filter_w)
     images = xp.zeros((C, H, W, N), seen.dtype)
     windows.add(seen.transpose(3, 4, 5, 1, 2, 0), images)
     return xp.ascontiguousarray(samples_first(images))
@@ -210,4 +220,5 @@ def _pixels(windows: Windows, image: Pair, rows: Pair, columns: Pair) -> tuple[P
 
 
 def _filter_windows(owner: str, h: int, w: int, stride: int | Pair, pad: int | Pair) -> Windows:
-    return Windows((h, w), as_pair(owner, "stride", stride, 1), as_pair(owner, "pad", pad, 0))
+    size = as_pair(owner, "filter_h and filter_w", (h, w), 1)
+    return Windows(size, as_pair(owner, "stride", stride, 1), as_pair(owner, "pad", pad, 0))

@@ -1,5 +1,6 @@
 """MNIST, the database of handwritten digits, and data sets in the same four files."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,8 @@ def load_mnist(
     DatasetError
         If a file is missing or damaged, or the four files do not match.
     """
+    if not (root is None or isinstance(root, (str, os.PathLike))):
+        raise TypeError(f"root must be the path of a folder, got {type(root).__name__}")
     root = FILES if root is None else Path(root)
     x_train, t_train = _read_part(root, "train")
     x_test, t_test = _read_part(root, "t10k")

@@ -14,6 +14,7 @@ from xpnet.gradient.differentiable import Differentiable, deterministic_copy
 from xpnet.gradient.directional import DirectionalDerivatives, directional_derivatives
 from xpnet.gradient.numerical import MEMORY, STEP
 from xpnet.parameters import ParameterVector
+from xpnet.settings import choice, count, not_negative, positive
 from xpnet.tables import format_table
 from xpnet.timing import median_seconds
 from xpnet.typing import Array, Seed
@@ -179,13 +180,16 @@ def gradient_check(
     -------
     GradientCheck
     """
-    if method not in (*METHODS, "directional"):
-        raise ValueError(f"method must be 'batched', 'loop' or 'directional', got {method!r}")
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, got {samples}")
+    choice("method", method, (*METHODS, "directional"))
+    h, tolerance = positive("h", h), not_negative("tolerance", tolerance)
+    samples, memory = count("samples", samples), count("memory", memory)
+    if not hasattr(net, "activation_patterns"):
+        raise TypeError(f"net must be a network, got {type(net).__name__}")
     exact = deterministic_copy(net, "float64", sample_weight)
     device = net.device
     x, t = exact.as_input(x), exact.as_array("t", t)
+    if x.size == 0:
+        raise ValueError("x must hold samples, got none: their loss has no gradient")
     backprop = exact.gradient(x, t)
     rounding = rounding_of_differences(exact, x, t, h)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from xpnet.device import get_array_module, is_on_host
+from xpnet.settings import positive
 from xpnet.typing import Array
 
 __all__ = ["MEMORY", "STEP", "central_differences", "numerical_gradient"]
@@ -63,6 +64,8 @@ def numerical_gradient(
     >>> numerical_gradient(lambda stack: (stack**2).sum(axis=1), np.array([3.0, 4.0]), vectorized=True).round(9)
     array([6., 8.])
     """
+    if not callable(f):
+        raise TypeError(f"f must be a function of x, got {type(f).__name__}")
     if vectorized:
         return _stacked_differences(f, x, h)
     return central_differences(f, x, h)[0]
@@ -142,8 +145,7 @@ def _check_differentiable(x: Array, h: float) -> None:
             f"numerical_gradient expected x to hold floats, got dtype {dtype}: adding h = {h} to it would be rounded "
             "away; pass x.astype('float64')"
         )
-    if not h > 0:
-        raise ValueError(f"h must be positive, got {h}")
+    positive("h", h)
     if x.size and not bool((x + h != x - h).all()):
         raise ValueError(f"h = {h} is lost in the rounding of x in {dtype}; use a larger h, or float64")
 

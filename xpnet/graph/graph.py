@@ -40,6 +40,8 @@ class Graph:
     """
 
     def __init__(self, output: Value) -> None:
+        if not isinstance(output, Value):
+            raise TypeError(f"output must be a value of a graph, got {type(output).__name__}")
         self.output = output
         self.values = in_order(output)
         self.names = _unique_names(self.values)

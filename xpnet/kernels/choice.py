@@ -1,11 +1,14 @@
 """Names of backends and precisions, and checks that they are available."""
 
 import importlib.util
+import warnings
 from typing import Literal, get_args
 
 import numpy as np
 
 from xpnet.device import Device
+from xpnet.extras import import_extra
+from xpnet.settings import choice
 from xpnet.typing import DTypeLike
 
 __all__ = ["Backend", "Precision", "check_precision", "choose_backend"]
@@ -27,7 +30,8 @@ def choose_backend(name: Backend | None, dtype: DTypeLike, gains: bool = False) 
     Parameters
     ----------
     name : {"numpy", "numba"}, optional
-        The backend to check. By default Numba if it is installed, supports the dtype and `gains`; else NumPy.
+        The backend to check. By default Numba if it is installed, supports the dtype and `gains`; else NumPy. If Numba
+        is installed but does not work, a RuntimeWarning says so, and the choice is NumPy.
     dtype : dtype
         The dtype to compute in.
     gains : bool, default False
@@ -37,19 +41,43 @@ def choose_backend(name: Backend | None, dtype: DTypeLike, gains: bool = False) 
     ------
     ModuleNotFoundError
         If the backend is not installed.
+    ImportError
+        If the backend is given by name, and installed, but does not work.
     ValueError
         If no backend has this name, or the backend does not support the dtype.
     """
-    if name is not None and name not in get_args(Backend):
-        raise ValueError(f"backend must be one of {', '.join(map(repr, get_args(Backend)))}, got {name!r}")
+    if name is not None:
+        choice("backend", name, get_args(Backend))
     known, installed = np.dtype(dtype) in (np.float32, np.float64), importlib.util.find_spec("numba") is not None
-    if name is None:
-        return "numba" if gains and known and installed else "numpy"
+    if name is None and not (gains and known and installed):
+        return "numpy"
     if name == "numba" and not known:
         raise ValueError(f"the backend 'numba' computes in float32 and float64, got {np.dtype(dtype)}; use 'numpy'")
     if name == "numba" and not installed:
         raise ModuleNotFoundError("the backend 'numba' needs Numba; install it with pip install 'xpnet[numba]'")
-    return name
+    if name != "numpy":
+        try:
+            _check_numba()
+        except ImportError as error:
+            if name is not None:
+                raise ImportError(f"the backend 'numba' does not work: {error}, or use backend='numpy'") from error
+            warnings.warn(
+                f"computing with NumPy, which is slower than Numba here: {error}, or choose backend='numpy'",
+                RuntimeWarning,
+                stacklevel=4,  # the caller of net.compile
+            )
+            return "numpy"
+    return name or "numba"
+
+
+def _check_numba() -> None:
+    """Import what the backend needs; an ImportError says what does not work."""
+    import_extra("xpnet.kernels.numba", "numba")
+    for module in ("scipy.linalg.cython_blas", "threadpoolctl"):  # for products of matrices only
+        if importlib.util.find_spec(module.partition(".")[0]) is not None:
+            import_extra(module, "numba")
+    if import_extra("numba", "numba").config.DISABLE_JIT:
+        raise ImportError("Numba's compiler is disabled; unset NUMBA_DISABLE_JIT")
 
 
 def check_precision(name: Precision, device: Device, dtype: DTypeLike) -> Precision:
@@ -60,8 +88,7 @@ def check_precision(name: Precision, device: Device, dtype: DTypeLike) -> Precis
     ValueError
         If it is not.
     """
-    if name not in get_args(Precision):
-        raise ValueError(f"precision must be one of {', '.join(map(repr, get_args(Precision)))}, got {name!r}")
+    choice("precision", name, get_args(Precision))
     if name == "float16" and dtype != "float32":
         raise ValueError(
             f"precision 'float16' is for steps of a float32 network, got {dtype}; pass dtype='float32' to it"

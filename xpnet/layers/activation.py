@@ -7,6 +7,7 @@ from xpnet import functions, kernels
 from xpnet.device import get_array_module
 from xpnet.layers.base import Formula, Layer
 from xpnet.layers.registry import activation
+from xpnet.settings import choice, not_negative, number
 from xpnet.typing import Array
 
 __all__ = [
@@ -63,9 +64,9 @@ class LeakyRelu(Layer):
     samplewise = True
 
     def __init__(self, negative_slope: float = 0.01) -> None:
-        if not 0 < negative_slope <= 1:
-            raise ValueError(f"negative_slope must lie in (0, 1], got {negative_slope}; a slope of 0 is Relu")
-        self.negative_slope = float(negative_slope)
+        self.negative_slope = number(
+            "negative_slope", negative_slope, lambda a: 0 < a <= 1, "lie in (0, 1] (a slope of 0 is Relu)"
+        )
 
     def forward(self, x: Array, train: bool = True) -> Array:
         xp, x, y = get_array_module(x), functions.as_floating(x), self.out.get("y")
@@ -98,9 +99,7 @@ class Elu(Layer):
     samplewise = True
 
     def __init__(self, alpha: float = 1.0) -> None:
-        if not 0 <= alpha < math.inf:
-            raise ValueError(f"alpha must be finite and not negative, got {alpha}")
-        self.alpha = float(alpha)
+        self.alpha = not_negative("alpha", alpha)
 
     def forward(self, x: Array, train: bool = True) -> Array:
         xp, x, y = get_array_module(x), functions.as_floating(x), self.out.get("y")
@@ -258,9 +257,7 @@ class Gelu(_Gated):
     FLAT = 40.0
 
     def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
-        if approximate not in {"none", "tanh"}:
-            raise ValueError(f"approximate must be 'none' or 'tanh', got {approximate!r}")
-        self.approximate = approximate
+        self.approximate = choice("approximate", approximate, ("none", "tanh"))
 
     def _gate(self, x: Array) -> Array:
         if self.approximate == "none":

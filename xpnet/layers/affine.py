@@ -8,6 +8,7 @@ import numpy as np
 from xpnet import functions, initializers, kernels
 from xpnet.device import get_array_module
 from xpnet.layers.base import Layer
+from xpnet.settings import count
 from xpnet.typing import Array, DTypeLike, Seed
 
 __all__ = ["Affine"]
@@ -69,12 +70,13 @@ class Affine(Layer):
         dtype : dtype, default "float32"
             dtype of W and b.
         """
-        W = initializers.initial_weights((input_size, output_size), std, rng, dtype)
-        return cls(W, np.zeros(output_size, dtype=dtype))
+        shape = count("input_size", input_size), count("output_size", output_size)
+        W = initializers.initial_weights(shape, std, rng, dtype)
+        return cls(W, np.zeros(shape[1], dtype=dtype))
 
     def forward(self, x: Array, train: bool = True) -> Array:
         get_array_module(x=x, W=self.W)
-        rows = functions.as_floating(x)
+        x = rows = functions.as_floating(x)
         if x.shape[1:] != self.W.shape[:1]:
             self.output_shape(x.shape[1:])
             rows = rows.reshape(x.shape[0], self.W.shape[0])

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from xpnet.device import get_array_module
+from xpnet.device import as_array, get_array_module
 from xpnet.functions import sum_to_shape
 from xpnet.layers.base import Layer
 from xpnet.typing import Array
@@ -12,7 +12,31 @@ from xpnet.typing import Array
 __all__ = ["AddLayer", "DivLayer", "MatMulLayer", "MulLayer", "PowLayer", "SubLayer"]
 
 
-class MulLayer(Layer):
+class _Arithmetic(Layer):
+    """A layer of two inputs, scalars or arrays."""
+
+    def _numbers(self, x: Array, y: Array) -> tuple[Array, Array]:
+        get_array_module(x=x, y=y)
+        return (
+            x if isinstance(x, (int, float)) else as_array("x", x),
+            y if isinstance(y, (int, float)) else as_array("y", y),
+        )
+
+    def _operands(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """Check both inputs: on one device, real numbers, of shapes that broadcast."""
+        x, y = self._numbers(x, y)
+        shapes = np.shape(x), np.shape(y)
+        if shapes[0] != shapes[1]:
+            try:
+                np.broadcast_shapes(*shapes)
+            except ValueError:
+                raise ValueError(
+                    f"{self.name} expected x and y of shapes that broadcast, got {shapes[0]} and {shapes[1]}"
+                ) from None
+        return x, y
+
+
+class MulLayer(_Arithmetic):
     """Product of two values, z = x * y (section 5.4.1).
 
     dx = dout * y and dy = dout * x: each input's gradient is scaled by the other input.
@@ -25,7 +49,7 @@ class MulLayer(Layer):
     saved = ("x", "y")
 
     def forward(self, x: Array, y: Array) -> Array:  # type: ignore[override]
-        get_array_module(x=x, y=y)
+        x, y = self._operands(x, y)
         self.x = x
         self.y = y
         return x * y
@@ -37,7 +61,7 @@ class MulLayer(Layer):
         return sum_to_shape(dout * self.y, x_shape), sum_to_shape(dout * self.x, y_shape)
 
 
-class AddLayer(Layer):
+class AddLayer(_Arithmetic):
     """Sum of two values, z = x + y (section 5.4.2).
 
     dx = dy = dout: addition passes the gradient on to both inputs.
@@ -50,7 +74,7 @@ class AddLayer(Layer):
     saved = ("x_shape", "y_shape")
 
     def forward(self, x: Array, y: Array) -> Array:  # type: ignore[override]
-        get_array_module(x=x, y=y)
+        x, y = self._operands(x, y)
         self.x_shape = np.shape(x)
         self.y_shape = np.shape(y)
         return x + y
@@ -61,7 +85,7 @@ class AddLayer(Layer):
         return sum_to_shape(dout * 1, self.x_shape), sum_to_shape(dout * 1, self.y_shape)
 
 
-class SubLayer(Layer):
+class SubLayer(_Arithmetic):
     """Difference of two values, z = x - y.
 
     dx = dout and dy = -dout.
@@ -74,7 +98,7 @@ class SubLayer(Layer):
     saved = ("x_shape", "y_shape")
 
     def forward(self, x: Array, y: Array) -> Array:  # type: ignore[override]
-        get_array_module(x=x, y=y)
+        x, y = self._operands(x, y)
         self.x_shape = np.shape(x)
         self.y_shape = np.shape(y)
         return x - y
@@ -84,7 +108,7 @@ class SubLayer(Layer):
         return sum_to_shape(dout * 1, self.x_shape), sum_to_shape(-dout, self.y_shape)
 
 
-class DivLayer(Layer):
+class DivLayer(_Arithmetic):
     """Quotient of two values, z = x / y.
 
     dx = dout / y and dy = -dout * z / y.
@@ -97,7 +121,7 @@ class DivLayer(Layer):
     saved = ("x_shape", "y", "z")
 
     def forward(self, x: Array, y: Array) -> Array:  # type: ignore[override]
-        get_array_module(x=x, y=y)
+        x, y = self._operands(x, y)
         self.x_shape = np.shape(x)
         z = x / y
         self.y, self.z = y, z
@@ -110,7 +134,7 @@ class DivLayer(Layer):
         return sum_to_shape(dx, self.x_shape), sum_to_shape(-dx * self.z, np.shape(self.y))
 
 
-class PowLayer(Layer):
+class PowLayer(_Arithmetic):
     """Power, z = x ** y.
 
     dx = dout * y * x ** (y - 1), which is 0 for y = 0, and dy = dout * z * log x. At x = 0, dy is 0 (its limit, for
@@ -124,7 +148,7 @@ class PowLayer(Layer):
     saved = ("x", "y", "z")
 
     def forward(self, x: Array, y: Array) -> Array:  # type: ignore[override]
-        get_array_module(x=x, y=y)
+        x, y = self._operands(x, y)
         self.x = x
         z = x**y
         self.y, self.z = y, z
@@ -141,7 +165,7 @@ class PowLayer(Layer):
         return sum_to_shape(dx, np.shape(self.x)), sum_to_shape(dout * self.z * log_x, np.shape(self.y))
 
 
-class MatMulLayer(Layer):
+class MatMulLayer(_Arithmetic):
     """Matrix product, z = x y (section 5.6.1).
 
     dx = dout y^T and dy = x^T dout.
@@ -153,7 +177,7 @@ class MatMulLayer(Layer):
     saved = ("x", "y")
 
     def forward(self, x: Array, y: Array) -> Array:  # type: ignore[override]
-        get_array_module(x=x, y=y)
+        x, y = self._numbers(x, y)
         shapes = np.shape(x), np.shape(y)
         if len(shapes[0]) != 2 or len(shapes[1]) != 2 or shapes[0][1] != shapes[1][0]:
             raise ValueError(

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from xpnet import functions
-from xpnet.device import Device, get_array_module, get_device
+from xpnet.device import REAL, Device, get_array_module, get_device
 from xpnet.typing import Array, DTypeLike
 
 __all__ = ["Formula", "Layer", "Loss", "check_free", "name_by_class", "weight_arguments"]
@@ -251,6 +251,9 @@ class Layer:
         got = getattr(dout, "shape", ())
         if got != shape:
             raise ValueError(f"{self.name}.backward expected dout of its output's shape {shape}, got {got}")
+        if not isinstance(dout, (int, float)) and getattr(getattr(dout, "dtype", None), "kind", "O") not in REAL:
+            found = getattr(dout, "dtype", type(dout).__name__)
+            raise TypeError(f"{self.name}.backward expected dout to hold real numbers, got {found}")
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy belongs to no network. A network's own copy gives its layers their places again.
@@ -332,6 +335,11 @@ class Loss(Layer):
             If the labels do not fit the scores.
         """
         functions.check_labels(t, shape)
+
+    def _share(self, dout: Array | float, number: int) -> Array | float:
+        """Return the part of `dout` per value of a mean over `number` values."""
+        self._expect_dout(dout, ())
+        return dout / max(number, 1)
 
     def backward(self, dout: Array | float = 1.0) -> Array:
         """Return dout * dL/dx."""

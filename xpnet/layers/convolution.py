@@ -9,6 +9,7 @@ import numpy as np
 from xpnet import functions, initializers, kernels
 from xpnet.device import get_array_module
 from xpnet.layers.base import Layer
+from xpnet.settings import count
 from xpnet.typing import Array, DTypeLike, Seed
 from xpnet.windows import Pair, Windows, as_pair, samples_first, samples_last
 
@@ -112,17 +113,19 @@ class Convolution(Layer):
         dtype : dtype, default "float32"
             dtype of W and b.
         """
-        if not isinstance(groups, (int, np.integer)) or groups < 1 or in_channels % groups:
+        shape = count("out_channels", out_channels), count("in_channels", in_channels) // count("groups", groups)
+        if in_channels % groups:
             raise ValueError(f"groups must divide in_channels, {in_channels}, got {groups!r}")
         h, w = as_pair("Convolution", "filter_size", filter_size, 1)
-        W = initializers.initial_weights((out_channels, in_channels // groups, h, w), std, rng, dtype)
+        W = initializers.initial_weights((*shape, h, w), std, rng, dtype)
         return cls(W, np.zeros(out_channels, dtype), stride, pad, dilation, groups)
 
     def forward(self, x: Array, train: bool = True) -> Array:
         xp = get_array_module(x=x, W=self.W)
+        x = functions.as_floating(x)
         F, down, across = self.output_shape(x.shape[1:])
         N = x.shape[0]
-        images = self.windows.padded(samples_last(functions.as_floating(x)), self.out.get("x"))
+        images = self.windows.padded(samples_last(x), self.out.get("x"))
         memory = self.out.get("columns")
         if memory is None:
             row = math.prod(self.W.shape[1:]) * self.groups * across * N
@@ -141,6 +144,7 @@ class Convolution(Layer):
         return samples_first(y)
 
     def backward(self, dout: Array) -> Array:
+        self._expect_dout(dout, (self.x_shape[0], *self.output_shape(self.x_shape[1:])))
         dout = samples_first(samples_last(dout))
         self.backward_parameters(dout)
         xp = get_array_module(dout)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.device import get_array_module
+from xpnet.device import as_array, get_array_module
 from xpnet.functions import as_floating, inverse_count
 from xpnet.layers.base import Layer
 from xpnet.typing import Array
@@ -89,7 +89,8 @@ class SumLayer(_Reduction):
     saved = ("x_shape", "y")
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        y = get_array_module(x).asarray(x).sum(axis=self.axis, keepdims=self.keepdims)
+        x = as_array("x", x)
+        y = x.sum(axis=self.axis, keepdims=self.keepdims)
         self.x_shape, self.y = np.shape(x), y
         return y
 
@@ -122,7 +123,7 @@ class MaxLayer(_Reduction):
     saved = ("x_shape", "y_shape", "mask")
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        x = get_array_module(x).asarray(x)
+        x = as_array("x", x)
         y = x.max(axis=self.axis, keepdims=self.keepdims)
         self.x_shape, self.y_shape, self.mask = x.shape, y.shape, x == self._like_input(y, x.shape)
         return y

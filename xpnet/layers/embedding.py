@@ -4,8 +4,9 @@ import math
 from typing import Self
 
 from xpnet import functions, initializers, kernels
-from xpnet.device import get_array_module
+from xpnet.device import as_array, get_array_module
 from xpnet.layers.base import Layer
+from xpnet.settings import count
 from xpnet.typing import Array, DTypeLike, Seed
 
 __all__ = ["Embedding"]
@@ -59,10 +60,13 @@ class Embedding(Layer):
         dtype : dtype, default "float32"
             dtype of W.
         """
-        return cls(initializers.initial_weights((ids, output_size), std, rng, dtype))
+        return cls(
+            initializers.initial_weights((count("ids", ids), count("output_size", output_size)), std, rng, dtype)
+        )
 
     def forward(self, x: Array, train: bool = True) -> Array:
         xp = get_array_module(x=x, W=self.W)
+        x = as_array("x", x)
         if x.dtype.kind not in "iu":
             raise TypeError(f"{self.name} expected integer ids, got dtype {x.dtype}; see x.astype('int64')")
         ids, valid = functions.valid_ids(x, len(self.W), f"ids for {self.name}")

@@ -2,6 +2,7 @@
 
 import math
 
+from xpnet.device import as_array
 from xpnet.layers.base import Layer
 from xpnet.typing import Array
 
@@ -18,6 +19,9 @@ class Flatten(Layer):
     samplewise = True
 
     def forward(self, x: Array, train: bool = True) -> Array:
+        x = as_array("x", x)
+        if x.ndim == 0:
+            raise ValueError(f"{self.name} expected x of shape (N, ...), got a single number")
         self.x_shape = x.shape
         return x.reshape(len(x), *self.output_shape(x.shape[1:]))
 

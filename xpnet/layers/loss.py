@@ -5,8 +5,9 @@ import operator
 from typing import Any
 
 from xpnet import functions, kernels
-from xpnet.device import Device, get_array_module
+from xpnet.device import Device, as_array, get_array_module
 from xpnet.layers.base import Loss
+from xpnet.settings import number, positive
 from xpnet.typing import Array, DTypeLike
 from xpnet.weights import normalize, sample_weights, weighted_sums
 
@@ -41,17 +42,16 @@ class SoftmaxWithLoss(Loss):
     def __init__(
         self, label_smoothing: float = 0.0, class_weight: Array | None = None, ignore_index: int | None = None
     ) -> None:
-        if not 0 <= label_smoothing <= 1:
-            raise ValueError(f"label_smoothing must lie in [0, 1], got {label_smoothing}")
-        self.label_smoothing = float(label_smoothing)
+        self.label_smoothing = number("label_smoothing", label_smoothing, lambda s: 0 <= s <= 1, "lie in [0, 1]")
         self.class_weight = None if class_weight is None else get_array_module(class_weight).asarray(class_weight)
         if self.class_weight is not None and self.class_weight.ndim != 1:
             raise ValueError(f"class_weight must have the shape (C,), got {self.class_weight.shape}")
         self.ignore_index = None if ignore_index is None else operator.index(ignore_index)
 
     def forward(self, x: Array, t: Array, sample_weight: Array | None = None) -> Array:  # type: ignore[override]
-        xp = get_array_module(x=x, t=t)
-        t, weight = self._targets(x, xp.asarray(t), sample_weight)
+        get_array_module(x=x, t=t)
+        x = functions.as_floating(x)
+        t, weight = self._targets(x, as_array("t", t), sample_weight)
         if weight is None:
             loss, self.y = kernels.softmax_cross_entropy(x, t, self.out.get("y"))
         else:
@@ -67,7 +67,7 @@ class SoftmaxWithLoss(Loss):
         return losses.reshape(len(x), -1).mean(axis=-1) if weight is None else weighted_sums(losses, weight, len(x))
 
     def backward(self, dout: Array | float = 1.0) -> Array:
-        scale = dout / max(math.prod(self.y.shape[:-1]), 1) if self.weight is None else dout
+        scale = self._share(dout, math.prod(self.y.shape[:-1])) if self.weight is None else dout
         dx = kernels.softmax_cross_entropy_gradient(self.y, self.t, scale, self.out.get("dx"))
         if self.weight is not None:
             dx *= self.weight[..., None]
@@ -142,9 +142,9 @@ class _Elementwise(Loss):
     saved = ("x", "t", "weight")
 
     def forward(self, x: Array, t: Array, sample_weight: Array | None = None) -> Array:  # type: ignore[override]
-        xp = get_array_module(x=x, t=t)
+        get_array_module(x=x, t=t)
         x = functions.as_floating(x)
-        t = self._targets(xp.asarray(t), x.shape).astype(x.dtype, copy=False)
+        t = self._targets(as_array("t", t), x.shape).astype(x.dtype, copy=False)
         losses, weight = self._each(x, t), self._weight(x, sample_weight)
         if weight is None:
             loss = losses.sum() * functions.inverse_count(self._number(x.shape))
@@ -163,7 +163,7 @@ class _Elementwise(Loss):
 
     def backward(self, dout: Array | float = 1.0) -> Array:
         xp = get_array_module(self.x)
-        scale = dout / max(self._number(self.x.shape), 1) if self.weight is None else self.weight * dout
+        scale = self._share(dout, self._number(self.x.shape)) if self.weight is None else self.weight * dout
         return xp.multiply(self._slope(self.x, self.t), scale, out=self.out.get("dx"))
 
     def check_labels(self, t: Array, shape: tuple[int, ...]) -> None:
@@ -264,9 +264,7 @@ class HuberWithLoss(_Elementwise):
     classifies = False
 
     def __init__(self, delta: float = 1.0) -> None:
-        if not 0 < delta < math.inf:
-            raise ValueError(f"delta must be finite and above 0, got {delta}")
-        self.delta = float(delta)
+        self.delta = positive("delta", delta)
 
     def _each(self, x: Array, t: Array) -> Array:
         error = self._slope(x, t)
@@ -296,13 +294,12 @@ class HingeWithLoss(Loss):
     saved = ("share", "near", "weight")
 
     def __init__(self, margin: float = 1.0) -> None:
-        if not 0 < margin < math.inf:
-            raise ValueError(f"margin must be finite and above 0, got {margin}")
-        self.margin = float(margin)
+        self.margin = positive("margin", margin)
 
     def forward(self, x: Array, t: Array, sample_weight: Array | None = None) -> Array:  # type: ignore[override]
-        xp = get_array_module(x=x, t=t)
-        share, excess = self._compare(x, xp.asarray(t), x)
+        get_array_module(x=x, t=t)
+        x = functions.as_floating(x)
+        share, excess = self._compare(x, as_array("t", t), x)
         near, weight = excess > 0, self._weight(x, sample_weight)
         losses = excess * near
         loss = losses.sum() * functions.inverse_count(x.size) if weight is None else weighted_sums(losses, weight, 1)[0]
@@ -321,7 +318,7 @@ class HingeWithLoss(Loss):
         xp = get_array_module(self.near)
         near = self.near.astype(self.share.dtype)
         dx = near - self.share * near.sum(axis=-1, keepdims=True)
-        scale = dout / max(dx.size, 1) if self.weight is None else self.weight * dout
+        scale = self._share(dout, dx.size) if self.weight is None else self.weight * dout
         return xp.multiply(dx, scale, out=self.out.get("dx"))
 
     def _weight(self, x: Array, sample_weight: Array | None) -> Array | None:

@@ -5,6 +5,7 @@ import math
 from xpnet import functions
 from xpnet.device import get_array_module
 from xpnet.layers.base import Layer
+from xpnet.settings import not_negative, number
 from xpnet.typing import Array
 
 __all__ = ["BatchNormalization", "LayerNorm"]
@@ -56,12 +57,10 @@ class BatchNormalization(Layer):
         if getattr(gamma, "ndim", None) != 1 or getattr(beta, "shape", None) != gamma.shape:
             got = [getattr(array, "shape", type(array).__name__) for array in (gamma, beta)]
             raise ValueError(f"BatchNormalization expected gamma and beta of one shape (D,), got {got[0]} and {got[1]}")
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"momentum must lie in [0, 1], got {momentum}")
         self.gamma = gamma
         self.beta = beta
-        self.momentum = float(momentum)
-        self.eps = float(eps)
+        self.momentum = number("momentum", momentum, lambda m: 0 <= m <= 1, "lie in [0, 1]")
+        self.eps = not_negative("eps", eps)
         # Copies, since forward changes them in place.
         self.running_mean = xp.zeros_like(gamma) if running_mean is None else running_mean.copy()
         self.running_var = xp.zeros_like(gamma) + 1.0 if running_var is None else running_var.copy()
@@ -71,8 +70,9 @@ class BatchNormalization(Layer):
 
     def forward(self, x: Array, train: bool = True) -> Array:
         xp = get_array_module(x=x, gamma=self.gamma)
+        x = functions.as_floating(x)
         self.output_shape(x.shape[1:])
-        values = self._by_feature(functions.as_floating(x))
+        values = self._by_feature(x)
         axes = self._axes(values)
         n = math.prod(values.shape[axis] for axis in axes)
         over_batch = train and n > 0
@@ -154,12 +154,13 @@ class LayerNorm(Layer):
             raise ValueError(f"LayerNorm expected gamma and beta of one shape (..., D), got {got[0]} and {got[1]}")
         self.gamma = gamma
         self.beta = beta
-        self.eps = float(eps)
+        self.eps = not_negative("eps", eps)
 
     def forward(self, x: Array, train: bool = True) -> Array:
         xp = get_array_module(x=x, gamma=self.gamma)
+        x = functions.as_floating(x)
         self.output_shape(x.shape[1:])
-        axes, x = self._axes(), functions.as_floating(x)
+        axes = self._axes()
         centred = x - x.mean(axis=axes, keepdims=True)
         inverse = 1.0 / xp.sqrt(xp.square(centred).mean(axis=axes, keepdims=True) + self.eps)
         xn = centred * inverse

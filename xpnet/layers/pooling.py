@@ -70,8 +70,9 @@ class Pooling(_Pooling):
     saved = ("index", "x_shape")
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        shape, x_shape = (len(x), *self.output_shape(x.shape[1:])), x.shape
-        x = samples_last(functions.as_floating(x))
+        x = functions.as_floating(x)
+        shape, x_shape = (*x.shape[:1], *self.output_shape(x.shape[1:])), x.shape
+        x = samples_last(x)
         y = self._buffer("y", shape, x.dtype, x)
         number = "uint8" if math.prod(self.windows.size) <= np.iinfo("uint8").max else "int32"
         index = self._buffer("index", shape, number, x)
@@ -108,8 +109,9 @@ class AveragePooling(_Pooling):
     saved = ("x_shape",)
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        shape, x_shape = (len(x), *self.output_shape(x.shape[1:])), x.shape
-        x = samples_last(functions.as_floating(x))
+        x = functions.as_floating(x)
+        shape, x_shape = (*x.shape[:1], *self.output_shape(x.shape[1:])), x.shape
+        x = samples_last(x)
         y = self._buffer("y", shape, x.dtype, x)
         y[...] = 0.0
         for _, places, pixels in self.windows.pixels(*x.shape[1:3]):
@@ -140,9 +142,10 @@ class GlobalAveragePooling(Layer):
     samplewise = True
 
     def forward(self, x: Array, train: bool = True) -> Array:
+        x = functions.as_floating(x)
         self.output_shape(x.shape[1:])
         self.x_shape = x.shape
-        return functions.as_floating(x).mean(axis=(2, 3))
+        return x.mean(axis=(2, 3))
 
     def backward(self, dout: Array) -> Array:
         self._expect_dout(dout, self.x_shape[:2])

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from xpnet import initializers
 from xpnet.layers.base import Layer
+from xpnet.settings import choice
 
 __all__ = ["ACTIVATIONS", "activation", "activation_layer"]
 
@@ -46,6 +47,4 @@ def activation_layer(name: str) -> Layer:
     ValueError
         If there is no such activation.
     """
-    if name not in ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(map(repr, ACTIVATIONS))}, got {name!r}")
-    return ACTIVATIONS[name]()
+    return ACTIVATIONS[choice("activation", name, ACTIVATIONS)]()

@@ -2,11 +2,10 @@
 
 import math
 
-import numpy as np
-
 from xpnet import functions
 from xpnet.device import get_array_module, get_device
 from xpnet.layers.base import Layer
+from xpnet.settings import fraction, generator
 from xpnet.typing import Array, Seed
 
 __all__ = ["Dropout"]
@@ -42,11 +41,9 @@ class Dropout(Layer):
     buffer_names = ("state",)
 
     def __init__(self, dropout_ratio: float = 0.5, *, scale_at_test: bool = False, seed: Seed = None) -> None:
-        if not 0 <= dropout_ratio < 1:
-            raise ValueError(f"dropout_ratio must lie in [0, 1), got {dropout_ratio}")
-        self.dropout_ratio = float(dropout_ratio)
+        self.dropout_ratio = fraction("dropout_ratio", dropout_ratio)
         self.scale_at_test = bool(scale_at_test)
-        self.state: Array = np.random.default_rng(seed).integers(2**64, size=1, dtype="uint64")
+        self.state: Array = generator("seed", seed).integers(2**64, size=1, dtype="uint64")
 
     def forward(self, x: Array, train: bool = True) -> Array:
         xp, x = get_array_module(x), functions.as_floating(x)

@@ -4,7 +4,7 @@ import copy
 import math
 from typing import Self
 
-from xpnet.device import get_array_module
+from xpnet.device import as_array, get_array_module
 from xpnet.kernels import call
 from xpnet.layers.base import Layer, check_free, name_by_class
 from xpnet.typing import Array
@@ -52,7 +52,7 @@ class Residual(Layer):
         self.__setstate__({"parts": parts, "samplewise": all(layer.samplewise for layer in layers)})
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        y = x
+        y = x = as_array("x", x)
         for layer in self.parts.values():
             y = call(layer, "forward", y, train)
         self._expect_same_shape(x.shape, y.shape)

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from xpnet.device import Device
 from xpnet.layers import Affine, Convolution, Dropout, Layer, Pooling, Relu
 from xpnet.nets.sequential import Sequential
+from xpnet.settings import count, sizes
 from xpnet.typing import DTypeLike, Seed
 
 __all__ = ["DeepConvNet", "LeNet5", "SimpleConvNet"]
@@ -66,6 +67,8 @@ class SimpleConvNet(Sequential):
         dtype: DTypeLike = "float32",
         seed: Seed = None,
     ) -> None:
+        if not isinstance(conv_param, Mapping):
+            raise TypeError(f"conv_param must be a mapping, got {type(conv_param).__name__}")
         if unknown := conv_param.keys() - CONV_PARAM.keys():
             raise ValueError(f"conv_param may hold {', '.join(CONV_PARAM)}, got {', '.join(sorted(unknown))}")
         conv = CONV_PARAM | conv_param
@@ -75,14 +78,14 @@ class SimpleConvNet(Sequential):
         affine = partial(Affine.from_sizes, std=weight_init_std, rng=rng, dtype=dtype)
         layers: dict[str, Layer] = {
             "Conv1": convolution(
-                input_dim[0], conv["filter_num"], conv["filter_size"], stride=conv["stride"], pad=conv["pad"]
+                channels_of(input_dim), conv["filter_num"], conv["filter_size"], stride=conv["stride"], pad=conv["pad"]
             ),
             "Relu1": Relu(),
             "Pool1": Pooling(2, 2),
         }
-        layers["Affine1"] = affine(values_behind(layers, input_dim), hidden_size)
+        layers["Affine1"] = affine(values_behind(layers, input_dim), count("hidden_size", hidden_size))
         layers["Relu2"] = Relu()
-        layers["Affine2"] = affine(hidden_size, output_size)
+        layers["Affine2"] = affine(hidden_size, count("output_size", output_size))
         super().__init__(layers, input_shape=input_dim, device=device)
 
 
@@ -121,7 +124,7 @@ class LeNet5(Sequential):
         convolution = partial(Convolution.from_sizes, std=weight_init_std, rng=rng, dtype=dtype)
         affine = partial(Affine.from_sizes, std=weight_init_std, rng=rng, dtype=dtype)
         layers: dict[str, Layer] = {
-            "Conv1": convolution(input_dim[0], 6, 5, pad=2),
+            "Conv1": convolution(channels_of(input_dim), 6, 5, pad=2),
             "Relu1": Relu(),
             "Pool1": Pooling(2, 2),
             "Conv2": convolution(6, 16, 5),
@@ -132,7 +135,7 @@ class LeNet5(Sequential):
         layers["Relu3"] = Relu()
         layers["Affine2"] = affine(120, 84)
         layers["Relu4"] = Relu()
-        layers["Affine3"] = affine(84, output_size)
+        layers["Affine3"] = affine(84, count("output_size", output_size))
         super().__init__(layers, input_shape=input_dim, device=device)
 
 
@@ -174,7 +177,7 @@ class DeepConvNet(Sequential):
         rng = device.rng(seed)
         affine = partial(Affine.from_sizes, std=weight_init_std, rng=rng, dtype=dtype)
         layers: dict[str, Layer] = {}
-        channels = input_dim[0]
+        channels = channels_of(input_dim)
         for i, (filters, pad) in enumerate([(16, 1), (16, 1), (32, 1), (32, 2), (64, 1), (64, 1)], start=1):
             layers[f"Conv{i}"] = Convolution.from_sizes(
                 channels, filters, 3, pad=pad, std=weight_init_std, rng=rng, dtype=dtype
@@ -183,12 +186,20 @@ class DeepConvNet(Sequential):
             if i % 2 == 0:
                 layers[f"Pool{i // 2}"] = Pooling(2, 2)
             channels = filters
-        layers["Affine1"] = affine(values_behind(layers, input_dim), hidden_size)
+        layers["Affine1"] = affine(values_behind(layers, input_dim), count("hidden_size", hidden_size))
         layers["Relu7"] = Relu()
         layers["Dropout1"] = Dropout(0.5, seed=rng)
-        layers["Affine2"] = affine(hidden_size, output_size)
+        layers["Affine2"] = affine(hidden_size, count("output_size", output_size))
         layers["Dropout2"] = Dropout(0.5, seed=rng)
         super().__init__(layers, input_shape=input_dim, device=device)
+
+
+def channels_of(input_dim: ImageShape) -> int:
+    """Return the number of channels of images of this shape, after a check."""
+    shape = sizes("input_dim", input_dim)
+    if len(shape) != 3:
+        raise ValueError(f"input_dim must be (channels, height, width), got {shape}")
+    return shape[0]
 
 
 def values_behind(layers: Mapping[str, Layer], shape: tuple[int, ...]) -> int:

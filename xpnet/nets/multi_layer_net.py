@@ -9,6 +9,7 @@ import numpy as np
 from xpnet.device import Device
 from xpnet.layers import Affine, BatchNormalization, Dropout, Layer
 from xpnet.nets.sequential import Sequential, perceptron
+from xpnet.settings import count, not_negative, sizes
 from xpnet.typing import DTypeLike, Seed
 
 __all__ = ["MultiLayerNet", "MultiLayerNetExtend"]
@@ -64,14 +65,14 @@ class MultiLayerNet(Sequential):
         dtype: DTypeLike = "float32",
         seed: Seed = None,
     ) -> None:
-        if not (np.isfinite(weight_decay_lambda) and weight_decay_lambda >= 0):
-            raise ValueError(f"weight_decay_lambda must be finite and not negative, got {weight_decay_lambda}")
+        strength = not_negative("weight_decay_lambda", weight_decay_lambda)
         device = Device(device)  # before any weight is drawn: a missing GPU is reported first
         rng = device.rng(seed)
-        sizes = [input_size, *hidden_size_list, output_size]
-        layers = perceptron(sizes, activation, weight_init_std, rng, dtype)
+        hidden = sizes("hidden_size_list", hidden_size_list)
+        row = [count("input_size", input_size), *hidden, count("output_size", output_size)]
+        layers = perceptron(row, activation, weight_init_std, rng, dtype)
         super().__init__(self._extended(layers, rng), device=device)
-        self.weight_decay_lambda = float(weight_decay_lambda)
+        self.weight_decay_lambda = strength
 
     def _extended(self, layers: list[Layer], rng: np.random.Generator) -> list[Layer]:
         """Return the layers, with further layers of a subclass between them."""

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from xpnet import settings
 from xpnet.device import Device
 from xpnet.layers import Affine, Layer, Loss, SoftmaxWithLoss
 from xpnet.layers.base import name_by_class
@@ -63,11 +64,13 @@ class Sequential(Network):
         device: Device | str | None = None,
         dtype: DTypeLike | None = None,
     ) -> None:
+        if not isinstance(layers, Iterable):
+            raise TypeError(f"layers must be layers in order, or layers by name, got {type(layers).__name__}")
         named = dict(layers) if isinstance(layers, Mapping) else name_by_class(layers)
         if not named:
             raise ValueError("a Sequential needs at least one layer")
-        self.input_shape = None if input_shape is None else tuple(input_shape)
-        super().__init__(named, loss or SoftmaxWithLoss(), device=device, dtype=dtype)
+        self.input_shape = None if input_shape is None else settings.sizes("input_shape", input_shape)
+        super().__init__(named, SoftmaxWithLoss() if loss is None else loss, device=device, dtype=dtype)
 
     @staticmethod
     def mlp(
@@ -155,9 +158,10 @@ def perceptron(
     sizes: Sequence[int], activation: str, std: float | str, rng: np.random.Generator, dtype: DTypeLike
 ) -> list[Layer]:
     """Return affine layers with activations between them; see `Sequential.mlp` for the arguments."""
-    if len(sizes) < 2 or not all(isinstance(size, (int, np.integer)) and size > 0 for size in sizes):
+    sizes = settings.sizes("sizes", sizes)
+    if len(sizes) < 2 or 0 in sizes:
         raise ValueError(
-            f"sizes must be two or more positive integers, of input, hidden layers and output, got {sizes}"
+            f"sizes must be two or more positive integers, of input, hidden layers and output, got {list(sizes)}"
         )
     layers: list[Layer] = []
     for inputs, outputs in pairwise(sizes):

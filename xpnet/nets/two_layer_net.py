@@ -1,9 +1,8 @@
 """The book's network of two affine layers (sections 4.5 and 5.7)."""
 
-import numpy as np
-
 from xpnet.device import Device
 from xpnet.nets.sequential import Sequential, perceptron
+from xpnet.settings import count
 from xpnet.typing import DTypeLike, Seed
 
 __all__ = ["TwoLayerNet"]
@@ -57,9 +56,7 @@ class TwoLayerNet(Sequential):
         dtype: DTypeLike = "float32",
         seed: Seed = None,
     ) -> None:
-        for name, size in [("input_size", input_size), ("hidden_size", hidden_size), ("output_size", output_size)]:
-            if not isinstance(size, (int, np.integer)) or size < 1:
-                raise ValueError(f"{name} must be a positive integer, got {size!r}")
         device = Device(device)  # before any weight is drawn: a missing GPU is reported first
-        sizes = [input_size, hidden_size, output_size]
+        named = {"input_size": input_size, "hidden_size": hidden_size, "output_size": output_size}
+        sizes = [count(name, size) for name, size in named.items()]
         super().__init__(perceptron(sizes, activation, weight_init_std, device.rng(seed), dtype), device=device)

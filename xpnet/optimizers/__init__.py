@@ -9,6 +9,7 @@ from xpnet.optimizers.base import Optimizer
 from xpnet.optimizers.lion import *
 from xpnet.optimizers.schedules import CosineAnnealing, OneCycle, StepLR, Warmup, get_schedule
 from xpnet.optimizers.sgd import *
+from xpnet.settings import choice
 
 __all__ = [
     "CosineAnnealing",
@@ -48,9 +49,7 @@ def get_optimizer(name: str | Optimizer, **settings: Any) -> Optimizer:
         if settings:
             raise ValueError("settings go with an optimizer's name; set them on the optimizer itself")
         return name
-    cls = OPTIMIZERS.get(str(name).lower())
-    if cls is None:
-        raise ValueError(f"optimizer must be one of {', '.join(map(repr, OPTIMIZERS))}, got {name!r}")
+    cls = OPTIMIZERS[choice("optimizer", name.lower() if isinstance(name, str) else name, OPTIMIZERS)]
     known = {**inspect.signature(cls).parameters, **inspect.signature(Optimizer).parameters}
     known.pop("clipping", None)
     unknown = ", ".join(repr(setting) for setting in settings if setting not in known)

@@ -10,8 +10,8 @@ import numpy as np
 from xpnet import kernels
 from xpnet.device import Device, get_array_module, get_device, is_on_host
 from xpnet.optimizers.schedules import LearningRate, rate_at
-from xpnet.optimizers.settings import not_negative, positive
 from xpnet.parameters import ParameterVector
+from xpnet.settings import not_negative, positive
 from xpnet.typing import Array
 
 __all__ = ["Clipping", "Optimizer"]
@@ -225,12 +225,14 @@ class Optimizer:
         """Pair each gradient with its blocks of parameters: the flat vectors if there are any, else each array."""
         if isinstance(params, ParameterVector) and params.layout == getattr(grads, "layout", None):
             return [(grads.flat, self._blocks_of(params))]  # type: ignore[attr-defined]
+        _expect_mapping("grads", grads)
         missing = params.keys() - grads.keys()
         if missing:
             raise KeyError(f"no gradient for {', '.join(sorted(missing))}; grads has {', '.join(grads)}")
         for name, p in params.items():
-            if p.shape != grads[name].shape:
-                raise ValueError(f"{name!r} has shape {p.shape}, its gradient {grads[name].shape}")
+            shape = getattr(grads[name], "shape", type(grads[name]).__name__)
+            if p.shape != shape:
+                raise ValueError(f"{name!r} has shape {p.shape}, its gradient {shape}")
             get_array_module(**{f"params[{name!r}]": p, f"grads[{name!r}]": grads[name]})
         kept = [self.remembered(quantity, params) for quantity in self.state_names]
         return [
@@ -315,12 +317,18 @@ def _device(params: Mapping[str, Array]) -> Device:
     """Check that the parameters can be changed in place, and return their device."""
     if isinstance(params, ParameterVector):
         return params.device
+    _expect_mapping("params", params)
     for name, p in params.items():
         dtype = getattr(p, "dtype", None)
         if isinstance(p, np.generic) or dtype is None or dtype.kind != "f":
             found = type(p).__name__ if dtype is None else f"{type(p).__name__} of {dtype}"
             raise TypeError(f"params[{name!r}] is changed in place, so it must be an array of floats, got {found}")
     return get_device(next(iter(params.values()), None))
+
+
+def _expect_mapping(name: str, arrays: object) -> None:
+    if not isinstance(arrays, Mapping):
+        raise TypeError(f"{name} must be a mapping of names to arrays, got {type(arrays).__name__}")
 
 
 def _is_laid_out_as(kept: Mapping[str, Array], params: Mapping[str, Array]) -> bool:

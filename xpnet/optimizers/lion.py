@@ -7,7 +7,7 @@ from xpnet import kernels
 from xpnet.device import get_array_module
 from xpnet.optimizers.base import Clipping, Optimizer
 from xpnet.optimizers.schedules import LearningRate
-from xpnet.optimizers.settings import fraction
+from xpnet.settings import fraction
 from xpnet.typing import Array
 
 __all__ = ["Lion"]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from xpnet.optimizers.settings import count, fraction, not_negative, positive
+from xpnet.settings import choice, count, fraction, not_negative, positive
 
 __all__ = ["CosineAnnealing", "LearningRate", "OneCycle", "StepLR", "Warmup", "get_schedule", "rate_at"]
 
@@ -200,9 +200,8 @@ def get_schedule(name: str, lr: float, steps: int) -> LearningRate:
         "cosine": lambda: CosineAnnealing(lr, steps),
         "one-cycle": lambda: OneCycle(lr, steps),
     }
-    if name not in schedules:
-        raise ValueError(f"schedule must be one of {', '.join(map(repr, schedules))}, got {name!r}")
-    return schedules[name]()
+    steps, lr = count("steps", steps), not_negative("lr", lr)
+    return schedules[choice("schedule", name, schedules)]()
 
 
 def _along_cosine(start: float, end: float, part: float) -> float:

@@ -6,7 +6,7 @@ from typing import Unpack
 from xpnet import kernels
 from xpnet.optimizers.base import Clipping, Optimizer
 from xpnet.optimizers.schedules import LearningRate
-from xpnet.optimizers.settings import fraction
+from xpnet.settings import fraction
 from xpnet.typing import Array
 
 __all__ = ["SGD", "Momentum", "Nesterov"]

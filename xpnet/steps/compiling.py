@@ -7,6 +7,7 @@ from xpnet.layers import Convolution, Pooling
 from xpnet.nets import Network
 from xpnet.optimizers import Optimizer
 from xpnet.parameters import ParameterVector
+from xpnet.settings import count
 from xpnet.steps.cuda_graph import CudaGraph
 from xpnet.steps.mixed import MixedPrecision
 from xpnet.steps.step import Evaluator, FullPrecision, Gradient, OneByOne, Runner, TrainingStep
@@ -70,8 +71,9 @@ def compile_step(
     >>> bool(losses[-1] < 0.2 * losses[0])
     True
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    batch_size = count("batch_size", batch_size)
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer must be an xpnet.optimizers.Optimizer, got {type(optimizer).__name__}")
     _check_own_passes(net)
     optimizer.claim(net.params)
     precision = kernels.check_precision(precision, net.device, net.dtype)

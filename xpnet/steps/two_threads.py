@@ -120,11 +120,18 @@ class TwoThreads:
         from xpnet.kernels.numba import rows
 
         own = [getattr(getattr(self.net, name), "__func__", None) for name in ("accuracy", "evaluate")]
-        if own != [Network.accuracy, Network.evaluate] or len(x) != len(t) or not self._takes(x, t) or self._ignored is not None:
+        if (
+            own != [Network.accuracy, Network.evaluate]
+            or len(x) != len(t)
+            or not self._takes(x, t)
+            or self._ignored is not None
+        ):
             return {}
-        ids = self._class_ids(t, np.arange(len(t)))
-        if ids is None:
+        everything = np.arange(len(t))[None]
+        labels = self._labels(Minibatches(x, t, everything), everything)
+        if labels is None:
             return {}
+        ids = labels[0][0]
         samples, middle = self._samples(x), len(x) // 2
         perceptron, buffers = self.perceptron(PREDICTED), self._room(PREDICTED)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from xpnet.extras import import_extra
 from xpnet.files import written_atomically
 from xpnet.training.history import History
 
@@ -22,9 +23,8 @@ STYLES = {
 
 def plot_learning_curves(history: History, file: str | Path) -> None:
     """Plot the loss of each step, and accuracy or RMSE of each epoch, into a PNG file. Needs ``xpnet[plot]``."""
-    from matplotlib.figure import Figure  # the object interface: no global state, no window
-
-    figure = Figure(figsize=(10, 3.8))
+    # Of the object interface: no global state, no window.
+    figure = import_extra("matplotlib.figure", "plot").Figure(figsize=(10, 3.8))
     figure.subplots_adjust(left=0.07, right=0.99, bottom=0.13, top=0.97, wspace=0.18)
     loss_axes, metric_axes = figure.subplots(1, 2)
 

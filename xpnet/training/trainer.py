@@ -126,6 +126,10 @@ class Trainer:
             if value is not None and (not isinstance(value, (int, np.integer)) or value < 1):
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
         self.network = network
+        if not isinstance(network, Network):
+            raise TypeError(f"network must be an xpnet.nets.Network, got {type(network).__name__}")
+        if not (optimizer_param is None or isinstance(optimizer_param, Mapping)):
+            raise TypeError(f"optimizer_param must be a mapping of settings, got {type(optimizer_param).__name__}")
         self.optimizer = get_optimizer(optimizer, **(optimizer_param or {}))
         self.mini_batch_size = mini_batch_size
         self.evaluate_sample_num_per_epoch = evaluate_sample_num_per_epoch
