@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoint", "has_checkpoint", "load_checkpoint", "save_checkpoint"]
 
-ARRAY = "array"
+ARRAY = "__array__"
 """Key of the JSON object that stands for an array."""
 
 SHARE = 0.01
