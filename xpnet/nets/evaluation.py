@@ -59,9 +59,9 @@ def evaluate(net: Network, x: Array, t: Array) -> dict[str, float]:
 
 def _errors(squares: np.ndarray, t: np.ndarray) -> dict[str, float]:
     """Return RMSE and R^2 of a regression from the sums of squared errors by output."""
-    squares, targets = squares.reshape(-1), t.reshape(len(t), -1).astype("float64")
     if not len(t):
         return {"rmse": math.nan, "r2": math.nan}
+    squares, targets = squares.reshape(-1), t.reshape(len(t), -1).astype("float64")
     total = np.square(targets - targets.mean(axis=0)).sum(axis=0)
     # Constant targets: 1 if they are met, else 0, as in scikit-learn.
     r2 = np.where(total > 0, 1.0 - squares / np.where(total > 0, total, 1.0), np.where(squares > 0, 0.0, 1.0))

@@ -161,15 +161,17 @@ class BatchSource:
                         )
                 fetched, before = pool.submit(self._fetch), step.steps
                 x, t, *weight = self._ahead[0]
+                step.batch_size = max(step.batch_size, len(x))
                 try:
                     step.run(x, t, self.device.xp.arange(len(x))[None], losses[i : i + 1], *weight)
                 finally:
-                    self._ahead += fetched.result()
                     if step.steps > before:
                         self._ahead.pop(0)
                         self.place += 1
-                if not self._ahead:
-                    self.passes, self.place = self.passes + 1, 0
+                    self._ahead += fetched.result()
+                    if not self._ahead:
+                        self.passes, self.place = self.passes + 1, 0
+                if self.place == 0:
                     return
 
     def state(self) -> dict[str, Any]:
