@@ -180,7 +180,7 @@ def test_an_unknown_method_is_refused(rng):
     net = TwoLayerNet(2, 2, 2)
     with pytest.raises(ValueError, match="method must be one of 'batched', 'loop', got 'fast'"):
         net.numerical_gradient(rng.standard_normal((1, 2)), [0], method="fast")
-    with pytest.raises(ValueError, match="method must be 'batched', 'loop' or 'directional', got 'fast'"):
+    with pytest.raises(ValueError, match="method must be one of 'batched', 'loop', 'directional', got 'fast'"):
         gradient_check(net, rng.standard_normal((1, 2)), [0], method="fast")
 
 

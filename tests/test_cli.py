@@ -18,6 +18,7 @@ from test_datasets import idx
 import xpnet
 from xpnet.cli import run
 from xpnet.nets import TwoLayerNet
+from xpnet.training import run_settings
 
 COMMAND = [sys.executable, "-m", "xpnet"]
 
@@ -89,6 +90,7 @@ def test_train_takes_every_setting(xp, tmp_path):
         "activation": "sigmoid",
         "backend": None,
         "batch_size": 20,
+        "sampling": "random",
         "data": None,
         "device": "cpu",
         "dtype": "float64",
@@ -97,10 +99,7 @@ def test_train_takes_every_setting(xp, tmp_path):
         "momentum": 0.8,
         "net": "two-layer",
         "optimizer": "nesterov",
-        "out": "elsewhere",
-        "plot": False,
         "precision": "float32",
-        "profile": False,
         "schedule": "one-cycle",
         "seed": 3,
         "steps": 30,
@@ -176,9 +175,10 @@ def test_train_draws_learning_curves_when_asked(xp, tmp_path, monkeypatch):
     (picture,) = (tmp_path / "runs").glob("*/learning_curves.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "matplotlib.figure")
     status, out, err = xp("train", "--plot")
     assert (status, out) == (1, "")
-    assert err == "xpnet: error: matplotlib is not installed; install it with pip install matplotlib\n"
+    assert err == "xpnet: error: matplotlib is not installed; install it with pip install 'xpnet[plot]'\n"
 
 
 @pytest.mark.slow
@@ -316,15 +316,15 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(xp, tmp_path, monkeypat
     monkeypatch.setattr(os, "fsync", disk_full)
     status, _, err = xp("train", "--steps", 5)
     assert status == 1
-    assert re.fullmatch(r"xpnet: error: No space left on device: runs/\S+/params\.npz\n", err)
-    assert list((tmp_path / "runs").glob("*/*")) == []
+    assert re.fullmatch(r"xpnet: error: No space left on device: runs/\S+/settings\.json\n", err)
+    assert [file.name for file in (tmp_path / "runs").glob("*/*")] == [".lock"]
 
 
 def test_an_unexpected_error_is_one_line_with_its_place(xp, monkeypatch):
     def broken(*_args, **_kwargs):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(xpnet.cli, "load_mnist", broken)
+    monkeypatch.setattr(run_settings, "load_mnist", broken)
     status, _, err = xp("train")
     assert status == 1
     assert re.fullmatch(r"xpnet: error: unexpected ZeroDivisionError at \S+:\d+: a bug; please report this\n", err)
@@ -346,7 +346,7 @@ def test_ctrl_c_before_the_training_is_one_line(xp, monkeypatch):
     def interrupted(*_args, **_kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(xpnet.cli, "load_mnist", interrupted)
+    monkeypatch.setattr(run_settings, "load_mnist", interrupted)
     assert xp("train") == (130, "", "xpnet: error: interrupted\n")
 
 

@@ -122,7 +122,7 @@ def test_the_directions_come_from_the_seed_and_the_network_is_left_alone(device,
 
 
 def test_no_direction_is_refused(rng):
-    with pytest.raises(ValueError, match="samples must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="samples must be a positive integer, got 0"):
         gradient_check(TwoLayerNet(2, 2, 2), rng.standard_normal((1, 2)), [0], method="directional", samples=0)
 
 

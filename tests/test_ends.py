@@ -24,6 +24,7 @@ from test_datasets import idx
 
 from xpnet.datasets import load_mnist
 from xpnet.nets import TwoLayerNet
+from xpnet.training import load_checkpoint
 
 COMMAND = [sys.executable, "-m", "xpnet", "train", "--steps", "1000000", "--batch-size", "20"]
 ENDS = {"SIGINT": {130}, "SIGTERM": {143}, "SIGHUP": {129}, "SIGTERM SIGHUP": {143, 129}, "closed": {1}}
@@ -44,11 +45,18 @@ def data(tmp_path):
     return write_data(tmp_path / "data")
 
 
+def report_of(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
 def read_saved(runs):
     """Check the files of the only run, and return its report."""
     (folder,) = runs.iterdir()
-    assert {file.name for file in folder.iterdir()} == {"params.npz", "history.json", "run.json"}
-    facts = json.loads((folder / "run.json").read_text())
+    results = {"params.npz", "history.json", "run.json"}
+    to_go_on = {"settings.json", "checkpoint.safetensors", "checkpoint-before.safetensors", ".lock"}
+    assert results <= {file.name for file in folder.iterdir()} <= results | to_go_on
+    assert load_checkpoint(folder / "checkpoint.safetensors")["current_iter"] == report_of(folder)["steps"]
+    facts = report_of(folder)
     assert len(json.loads((folder / "history.json").read_text())["losses"]) == facts["steps"]
     net = TwoLayerNet(784, 50, 10)
     net.load_params(folder / "params.npz")
@@ -154,9 +162,12 @@ def test_a_full_disk_at_the_end_names_the_file_that_is_missing(data, tmp_path):
     done = train(data, tmp_path, preexec_fn=limit)
     assert done.returncode == 1
     (folder,) = (tmp_path / "runs").iterdir()
-    message = f"xpnet: error: {os.strerror(errno.EFBIG)}: runs/{folder.name}/params.npz\n"
-    assert done.stderr.decode() == message
-    assert list(folder.iterdir()) == []
+    name, reason = f"runs/{folder.name}", os.strerror(errno.EFBIG)
+    assert done.stderr.decode().splitlines() == [
+        f"xpnet: warning: no checkpoint is written: [Errno {errno.EFBIG}] {reason}: '{name}/checkpoint.safetensors'",
+        f"xpnet: error: {reason}: {name}/params.npz",
+    ]
+    assert sorted(file.name for file in folder.iterdir()) == [".lock", "settings.json"]
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ class TestDropout:
 
     @pytest.mark.parametrize("ratio", [-0.1, 1.0, np.nan])
     def test_a_ratio_that_leaves_nothing_is_refused(self, ratio):
-        with pytest.raises(ValueError, match=r"dropout_ratio must lie in \[0, 1\)"):
+        with pytest.raises(ValueError, match=r"dropout_ratio must be in \[0, 1\)"):
             Dropout(ratio)
 
     def test_training_steps_draw_new_masks_and_the_same_seed_the_same_ones(self, device, rng):

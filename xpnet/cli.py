@@ -15,7 +15,7 @@ import typer
 
 import xpnet
 from xpnet import environment
-from xpnet.console import Output, escape_characters, fail, lost_output
+from xpnet.console import Output, escape_characters, fail, lost_output, plain_warnings
 from xpnet.datasets import load_mnist
 from xpnet.device import Device
 from xpnet.examples import build as build_example
@@ -307,6 +307,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status. Every error is one line on standard error."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     escape_characters()
+    plain_warnings()
     status = _run(arguments)
     lost = lost_output()
     return status if lost is None else status or fail(f"{lost.strerror}: standard output", 1)

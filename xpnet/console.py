@@ -4,12 +4,13 @@ import errno
 import io
 import os
 import sys
+import warnings
 from collections.abc import Mapping
 from typing import Any, TextIO
 
 from rich.console import Console
 
-__all__ = ["Output", "escape_characters", "fail", "lost_output"]
+__all__ = ["Output", "escape_characters", "fail", "lost_output", "plain_warnings"]
 
 
 class Output(Console):
@@ -48,6 +49,11 @@ def escape_characters() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def plain_warnings() -> None:
+    """Print each warning in one line, as errors are."""
+    warnings.formatwarning = lambda message, *_, **__: f"xpnet: warning: {' '.join(str(message).split())}\n"
 
 
 def fail(message: str, status: int) -> int:

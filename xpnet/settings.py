@@ -1,5 +1,7 @@
 """Checks of settings, at the boundary. Each returns a value of Python's or NumPy's own type."""
 
+from __future__ import annotations
+
 import math
 import operator
 from collections.abc import Callable, Iterable

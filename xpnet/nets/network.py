@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from xpnet import kernels
-from xpnet.device import Device, as_array, asnumpy, check_equally_many, get_device
-from xpnet.files import save_arrays
+from xpnet.device import Device, as_array, check_equally_many
 from xpnet.kernels import call
 from xpnet.layers import Layer, Loss
-from xpnet.layers.base import check_free, weight_arguments
+from xpnet.layers.base import weight_arguments
 from xpnet.nets import assembly, evaluation
+from xpnet.nets.container import Container
 from xpnet.optimizers import Optimizer
 from xpnet.parameters import ParameterVector
 from xpnet.typing import Array, DTypeLike
@@ -28,8 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Network"]
 
 
-class Network:
-    """Layers with their parameters in one vector, ended by a loss.
+class Network(Container):
+    """Layers with their parameters in one vector, ended by a loss: passes, gradients, evaluation.
 
     Each layer's output is the next layer's input. A subclass that connects layers in another way overrides `predict`
     and `backward`.
@@ -61,7 +59,6 @@ class Network:
         Required shape of one sample; None if any shape may fit.
     """
 
-    params: ParameterVector
     input_shape: tuple[int, ...] | None = None
     weight_decay_lambda: float = 0.0
     """Strength of the L2 penalty, L + lambda / 2 * sum of W^2, over all parameters ``W...`` (section 6.4.2)."""
@@ -74,26 +71,9 @@ class Network:
         device: Device | str | None = None,
         dtype: DTypeLike | None = None,
     ) -> None:
-        self.layers = dict(layers)
-        self.last_layer = loss
-        check_free(self.layers.items())
-        if not isinstance(loss, Loss):
-            raise TypeError(f"loss must be an xpnet.layers.Loss, got {type(loss).__name__}")
-        check_free([("loss", loss)])
-        self._check_connections()
-        self.slots = assembly.number_parameters(self.modules().values())
-        arrays = {slot.name: getattr(slot.layer, slot.attribute) for slot in self.slots}
-        if device is None:
-            device = get_device(next(iter(arrays.values()))) if arrays else Device("cpu")
-        if dtype is None:
-            dtype = assembly.common_dtype(arrays)
-        self.params = ParameterVector({name: array.shape for name, array in arrays.items()}, dtype, Device(device))
-        self.params.update(arrays)
-        for layer in (*self.layers.values(), loss):
-            layer.to(self.device, self.dtype)
+        super().__init__(layers, loss, device, dtype)
         self._given = self._order = assembly.Order(self.layers.values())
         self._fastest = self._given.fastest()
-        self._bind()
 
     @property
     def device(self) -> Device:
@@ -263,69 +243,6 @@ class Network:
 
         return compile_step(self, optimizer, batch_size, backend, precision)
 
-    def to(self, device: Device | str | None = None, dtype: DTypeLike | None = None) -> Self:
-        """Move the network to another device or dtype, in place, and return it."""
-        target = self.device if device is None else Device(device)
-        self.params = self.params.to(target, dtype)
-        for layer in (*self.layers.values(), self.last_layer):
-            layer.to(target, dtype)
-        self._bind()
-        return self
-
-    def copy(self) -> Self:
-        """Return an independent copy of the network."""
-        return copy.deepcopy(self)
-
-    def modules(self) -> dict[str, Layer]:
-        """Return the layers and their parts by name: ``"Residual1"``, ``"Residual1.Affine1"`` ..."""
-        return {key: part for name, layer in self.layers.items() for key, part in layer.modules(name).items()}
-
-    def buffers(self) -> dict[str, Array]:
-        """Return the layers' buffers (`Layer.buffer_names`), such as ``"BatchNormalization1.running_mean"``."""
-        return {f"{name}.{key}": b for name, layer in self.layers.items() for key, b in layer.buffers().items()}
-
-    def share_buffers(self, owner: Network) -> None:
-        """Use the buffers of `owner`, without a copy. This network must be a copy of `owner`."""
-        for layer, its in zip(self.modules().values(), owner.modules().values(), strict=True):
-            vars(layer).update({name: getattr(its, name) for name in its.buffer_names})
-        self._bind()
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Return copies of parameters and buffers by name, on the host."""
-        return {name: np.array(asnumpy(array)) for name, array in {**self.params, **self.buffers()}.items()}
-
-    def load_state(self, state: Mapping[str, Array]) -> None:
-        """Restore the result of `state`, from arrays of any device.
-
-        Raises
-        ------
-        ValueError
-            If names or shapes differ from this network's. Nothing is changed then.
-        """
-        arrays = {**self.params, **self.buffers()}
-        shapes, wanted = ({name: np.shape(a) for name, a in found.items()} for found in (state, arrays))
-        if shapes != wanted:
-            raise ValueError(f"the state has arrays {shapes}, this network has {wanted}")
-        with self.device.activate():
-            for name, array in arrays.items():
-                array[...] = self.device.asarray(state[name], array.dtype)
-
-    def save_params(self, file: str | Path) -> None:
-        """Write parameters and buffers to `file` in NumPy's ``.npz`` format, atomically."""
-        save_arrays(file, self.state())
-
-    def load_params(self, file: str | Path) -> None:
-        """Read parameters written by `save_params`, by earlier versions too. All are checked before any is changed.
-
-        Raises
-        ------
-        ValueError
-            If `file` has another format, other names or shapes than this network's, or values that are not finite real
-            numbers in its dtype.
-        """
-        wanted = {**self.params, **self.buffers()}
-        self.load_state(assembly.read_parameters(file, wanted, self.slots, self.device))
-
     @property
     def row(self) -> list[Layer] | None:
         """The layers in the order of execution; None if a subclass overrides `predict` or `backward`."""
@@ -421,9 +338,6 @@ class Network:
         check_equally_many(x=x, t=t)
         return x, t
 
-    def _check_connections(self) -> None:
-        """Raise a ValueError if the layers do not fit together, before any layer is changed."""
-
     def _weights(self, sample_weight: Array | None) -> dict[str, Array]:
         """Return weights as a keyword argument; none for None, so that an overridden method need not take it."""
         return {} if sample_weight is None else {"sample_weight": self.as_array("sample_weight", sample_weight)}
@@ -435,15 +349,3 @@ class Network:
     def _first_layers(self) -> list[Layer]:
         """Return the layers that take the samples."""
         return self._order.forward[:1]
-
-    def _bind(self) -> None:
-        """Make the layers' parameters views of the vector, and set the layers' places."""
-        for name, layer in (*self.modules().items(), (type(self.last_layer).__name__, self.last_layer)):
-            layer.place = name
-        for slot in self.slots:
-            vars(slot.layer)[slot.attribute] = self.params[slot.name]
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        # Copying and unpickling turn the layers' views into arrays; make them views of the new vector.
-        self.__dict__.update(state)
-        self._bind()

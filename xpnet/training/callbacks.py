@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xpnet.extras import import_extra
 from xpnet.files import written_atomically
 from xpnet.training.history import Evaluation
 
@@ -243,9 +244,7 @@ class TensorBoard(Callback):
     """
 
     def __init__(self, folder: str | Path) -> None:
-        from tensorboardX import SummaryWriter
-
-        self._writer = SummaryWriter(str(folder))
+        self._writer = import_extra("tensorboardX", "tensorboard").SummaryWriter(str(folder))
 
     def on_evaluation(self, trainer: Trainer) -> None:
         evaluation = trainer.history.evaluations[-1]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xpnet.extras import import_extra
 from xpnet.files import written_atomically
 from xpnet.training.callbacks import Callback
 
@@ -98,8 +99,7 @@ def save_checkpoint(file: str | Path, state: Mapping[str, Any]) -> None:
         Numbers, texts and NumPy arrays, in mappings and lists. The arrays are the file's tensors; all else is JSON in
         its metadata, with a checksum (SHA-256) of both.
     """
-    from safetensors.numpy import save
-
+    save = import_extra("safetensors.numpy", "cli").save
     arrays: dict[str, np.ndarray] = {}
     text = json.dumps(_without_arrays(state, "", arrays))
     content = save(arrays, {"state": text, "sha256": _checksum(text, arrays)})
@@ -140,13 +140,12 @@ def load_checkpoint(file: str | Path) -> dict[str, Any]:
 
 
 def _read(file: str | Path) -> dict[str, Any]:
-    from safetensors import SafetensorError, safe_open
-
+    safetensors = import_extra("safetensors", "cli")
     try:
-        with safe_open(file, framework="np") as stored:
+        with safetensors.safe_open(file, framework="np") as stored:
             metadata = stored.metadata() or {}
             arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - no mapping
-    except SafetensorError as error:
+    except safetensors.SafetensorError as error:
         raise ValueError(f"{file} is not a whole checkpoint: {error}") from None
     text = metadata.get("state", "")
     if metadata.get("sha256") != _checksum(text, arrays):

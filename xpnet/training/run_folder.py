@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnet import environment
+from xpnet.extras import import_extra
 from xpnet.files import written_atomically
 from xpnet.training.checkpoint import Checkpoint, has_checkpoint, load_checkpoint
 from xpnet.training.plots import plot_learning_curves
@@ -45,12 +46,11 @@ def only_process(folder: Path) -> Iterator[None]:
     ValueError
         If another process trains there.
     """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / ".lock")
+    filelock = import_extra("filelock", "cli")
+    lock = filelock.FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
-    except Timeout:
+    except filelock.Timeout:
         raise ValueError(f"another process trains in {folder}") from None
     with lock:
         yield
