@@ -68,6 +68,16 @@ def test_the_readme_sets_a_rule_a_schedule_and_clipping(rng, capsys):
     assert capsys.readouterr().out.count("\n") == 17
 
 
+def test_the_readme_stops_early_and_writes_a_checkpoint(rng, tmp_path, monkeypatch):
+    pytest.importorskip("safetensors", reason="the extra xpnet[cli] is not installed")
+    monkeypatch.chdir(tmp_path)
+    x, t = rng.random((100, 6), dtype="float32"), rng.integers(0, 3, 100)
+    names = {"net": xpnet.nets.TwoLayerNet(6, 4, 3, seed=0), "x_train": x, "t_train": t, "x_valid": x, "t_valid": t}
+    exec(python_blocks("README.md")[4], names)
+    trainer = names["trainer"]
+    assert trainer.current_iter == len(trainer.history.losses) > 0
+
+
 def test_the_layer_of_the_architecture_page_is_right(device, rng):
     names = {"Layer": xpnet.layers.Layer, "get_array_module": xpnet.get_array_module}
     exec(python_blocks("docs/architecture.md")[0], names)
