@@ -183,7 +183,7 @@ def train(
             try:
                 with progress:
                     trainer.train()
-            except Exception as error:  # whatever it is, what was learned is saved first
+            except Exception as error:  # noqa: BLE001 - whatever it is, what was learned is saved first
                 trouble = error
             undisturbed.enter_context(HeldInterrupts())
         except Ended:
@@ -334,7 +334,7 @@ def _run(arguments: list[str]) -> int:  # noqa: PLR0911 - one per kind of error
         return fail(str(error), 1)
     except MemoryError as error:
         return fail(f"out of memory: {error}", 1)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a fault of xpnet, in one line
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{place.filename}:{place.lineno}"
         return fail(f"unexpected {type(error).__name__} at {where}: {error}; please report this", 1)

@@ -399,9 +399,10 @@ def class_ids_for_shape(t: Array, scores: tuple[int, ...]) -> Array | None:
     """Return `class_ids` for scores of the given shape."""
     if t.shape == scores:
         return None
-    has_ids = t.shape in (scores[:-1], (*scores[:-1], 1))
+    samples = scores[:-1]
+    has_ids = t.shape in (samples, (*samples, 1))
     if has_ids and t.dtype.kind in "iu":
-        return t.reshape(scores[:-1])
+        return t if t.shape == samples else t.reshape(samples)
     hint = "; class ids must be integers, see t.astype('int64')" if has_ids else ""
     raise ValueError(
         f"labels t must be one-hot of shape {scores} or integer class ids of shape {scores[:-1]}, "

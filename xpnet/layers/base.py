@@ -248,11 +248,11 @@ class Layer:
         ]
 
     def _expect_dout(self, dout: Array, shape: tuple[int, ...]) -> None:
-        got = getattr(dout, "shape", ())
+        got, dtype = getattr(dout, "shape", ()), getattr(dout, "dtype", None)
         if got != shape:
             raise ValueError(f"{self.name}.backward expected dout of its output's shape {shape}, got {got}")
-        if not isinstance(dout, (int, float)) and getattr(getattr(dout, "dtype", None), "kind", "O") not in REAL:
-            found = getattr(dout, "dtype", type(dout).__name__)
+        if not (isinstance(dout, (int, float)) if dtype is None else dtype.kind in REAL):
+            found = dtype or type(dout).__name__
             raise TypeError(f"{self.name}.backward expected dout to hold real numbers, got {found}")
 
     def __getstate__(self) -> dict[str, Any]:

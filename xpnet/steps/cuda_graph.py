@@ -98,7 +98,7 @@ class CudaGraph:
         if batches.indices.shape not in self.graphs:
             try:
                 self.graphs[batches.indices.shape] = _Graph(self.steps, self._stream, batches, coefficients)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever a layer raises in a capture
                 self._possible = False
                 warnings.warn(
                     f"training goes on step by step, without a CUDA graph: {_culprit(error)} cannot be captured "
