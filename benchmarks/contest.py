@@ -262,7 +262,7 @@ class Contest:
         """Keep a party's exception for when its outcome is asked for; the others go on."""
         try:
             yield
-        except Exception as failure:  # raised again by `outcome`
+        except Exception as failure:  # noqa: BLE001 - raised again by `outcome`
             self._failures[name] = failure
 
 
