@@ -247,7 +247,7 @@ def outcome(call, argument, value):
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             call.function(**{**copy.deepcopy(call.arguments), argument: value})
-    except Exception as error:  # noqa: BLE001 - the test is about whatever is raised
+    except Exception as error:
         trace = error.__traceback__
         while trace.tb_next is not None:
             trace = trace.tb_next
