@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -205,3 +206,66 @@ def test_the_books_loop_gives_the_gradient_of_the_input(rng):
         h[place] = 1e-5
         slope = (net.loss(x + h, t) - net.loss(x - h, t)) / 2e-5
         assert dx[place] == pytest.approx(slope, rel=1e-5, abs=1e-9)
+
+
+def test_a_network_of_a_cuda_device_is_unpickled_where_there_is_none(cuda, tmp_path, rng):
+    net = Sequential([Residual(Affine.from_sizes(6, 6, rng=0), Relu()), Affine.from_sizes(6, 3, rng=1)], device=cuda)
+    x = rng.standard_normal((4, 6)).astype("float32")
+    expected = asnumpy(net.predict(cuda.asarray(x)))  # the layers have saved arrays now
+    (tmp_path / "net.pickle").write_bytes(pickle.dumps(net))
+    np.save(tmp_path / "x.npy", x)
+    code = """if True:
+        import pickle, sys, numpy, xpnet
+        sys.modules["cupy"] = None
+        stored = open("net.pickle", "rb").read()
+        try:
+            pickle.loads(stored)
+        except xpnet.DeviceError as error:
+            print(error)
+        with xpnet.map_location("cpu"):
+            net = pickle.loads(stored)
+        numpy.save("y.npy", net.predict(numpy.load("x.npy")))
+    """
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("this is a pickle of cuda:0: CuPy is not installed; install it")
+    assert done.stdout.endswith("load it within `with xpnet.map_location('cpu'):`\n")
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, rtol=1e-5, atol=1e-6)
+    again = pickle.loads(pickle.dumps(net))
+    assert again.device == cuda
+    np.testing.assert_array_equal(asnumpy(again.predict(cuda.asarray(x))), expected)
+
+
+def test_training_threads_outlive_the_main_thread_and_forks_find_no_lock():
+    pytest.importorskip("numba")
+    code = """if True:
+        import os, threading, numpy as np
+        from xpnet.nets import TwoLayerNet
+        from xpnet.optimizers import SGD
+        x = np.random.default_rng(0).standard_normal((200, 20)).astype("f4")
+        t, indices = (x[:, 0] > 0).astype(int), np.random.default_rng(0).integers(0, 200, (4000, 20))
+        started, ended = threading.Event(), threading.Event()
+
+        def compiled():
+            return TwoLayerNet(20, 10, 2, "he", seed=0).compile(SGD(0.1), 20, "numba")
+
+        def train():
+            step = compiled()
+            while not ended.is_set():
+                step.run(x, t, indices[:50])
+                started.set()
+            losses = step.run(x, t, indices)  # the main thread has ended by now, or does soon
+            print("trained", bool(np.isfinite(losses).all()), flush=True)
+
+        threading.Thread(target=train).start()
+        started.wait()
+        for _ in range(5):
+            child = os.fork()
+            if child == 0:
+                compiled().run(x, t, indices[:50])
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+        ended.set()
+    """
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "trained True\n", "")

@@ -19,7 +19,7 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from xpnet.device import Device, DeviceError, asnumpy, get_array_module, get_device
+from xpnet.device import Device, DeviceError, asnumpy, get_array_module, get_device, map_location
 from xpnet.parameters import ParameterVector
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ __all__ = [
     "gradient",
     "initializers",
     "layers",
+    "map_location",
     "nets",
     "optimizers",
     "training",

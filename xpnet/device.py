@@ -1,19 +1,20 @@
 """Devices: where arrays live, which module computes on them, transfers; and arguments from outside, read as arrays.
 
-CuPy is imported here, in ``kernels/cuda.py`` and in ``kernels/cublaslt.py``; ``training/feed.py`` imports ``cupyx``.
-Each import waits for the first use of a CUDA device or a CuPy array.
+Arrays of CUDA devices are CuPy's, which is imported at the first use of such a device (``availability.py``).
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import sys
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from xpnet.availability import DeviceError, import_cupy, require_cuda
 from xpnet.settings import generator
 from xpnet.typing import Array, DTypeLike, Seed
 
@@ -28,6 +29,7 @@ __all__ = [
     "get_array_module",
     "get_device",
     "is_on_host",
+    "map_location",
 ]
 
 ALIGNMENT = 256
@@ -41,9 +43,7 @@ CUDA = 2
 
 _HOST = contextlib.nullcontext()
 
-
-class DeviceError(RuntimeError):
-    """The device is not available on this machine, or arrays of different devices were mixed."""
+_location: ContextVar[Device | None] = ContextVar("location", default=None)
 
 
 class Device:
@@ -94,7 +94,7 @@ class Device:
             name, note = _choose()
         index = _parse(name)
         if index is not None:
-            _require_cuda(index)
+            require_cuda(index)
         object.__setattr__(self, "name", "cpu" if index is None else f"cuda:{index}")
         object.__setattr__(self, "note", note)
         object.__setattr__(self, "_index", index)
@@ -102,7 +102,7 @@ class Device:
     @property
     def xp(self) -> ModuleType:
         """Array module of this device: ``numpy`` or ``cupy``."""
-        return np if self._index is None else _import_cupy()
+        return np if self._index is None else import_cupy()
 
     def activate(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context in which CuPy uses this device. On the CPU it does nothing."""
@@ -163,8 +163,8 @@ class Device:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Device cannot be changed; create another one instead of setting {name!r}")
 
-    def __reduce__(self) -> tuple[type[Device], tuple[str]]:
-        return Device, (self.name,)
+    def __reduce__(self) -> tuple[Callable[[str], Device], tuple[str]]:
+        return _unpickled, (self.name,)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Device) and self.name == other.name
@@ -177,6 +177,53 @@ class Device:
 
     def __repr__(self) -> str:
         return f"Device({self.name!r})"
+
+
+@contextlib.contextmanager
+def map_location(device: Device | str) -> Iterator[None]:
+    """Context in which pickles are loaded onto a device, whatever device they were written on.
+
+    Examples
+    --------
+    >>> import pickle
+    >>> with map_location("cpu"):
+    ...     device = pickle.loads(pickle.dumps(Device("cpu")))
+    >>> device
+    Device('cpu')
+    """
+    token = _location.set(Device(device))
+    try:
+        yield
+    finally:
+        _location.reset(token)
+
+
+def _unpickled(name: str) -> Device:
+    target = _location.get()
+    if target is not None:
+        return target
+    try:
+        return Device(name)
+    except DeviceError as error:
+        raise DeviceError(
+            f"this is a pickle of {name}: {error}; load it within `with xpnet.map_location('cpu'):`"
+        ) from error
+
+
+class StoredArray(NamedTuple):
+    """An array of a CUDA device in a pickle: its values on the host, and the device."""
+
+    values: np.ndarray
+    device: Device
+
+    @staticmethod
+    def of(x: Any) -> Any:
+        """Return what stands for `x` in a pickle: `x` itself if it is not on a CUDA device."""
+        return x if _kind(x) != "cuda" else StoredArray(asnumpy(x), get_device(x))
+
+    def restored(self) -> Array:
+        """Return the array on its device, or on that of `map_location`."""
+        return self.device.asarray(self.values)
 
 
 def get_device(x: Array) -> Device:
@@ -219,12 +266,12 @@ def get_array_module(*arrays: Any, **named_arrays: Any) -> ModuleType:
             f"arrays of different devices cannot be mixed: {places}; "
             "move them to one device with Device.asarray(x), or to the host with xpnet.asnumpy(x)"
         )
-    return _import_cupy()
+    return import_cupy()
 
 
 def asnumpy(x: Any) -> np.ndarray:
     """Return `x` as a NumPy array: copied from a CUDA device, or by ``numpy.asarray``."""
-    return _import_cupy().asnumpy(x) if _kind(x) == "cuda" else np.asarray(x)
+    return import_cupy().asnumpy(x) if _kind(x) == "cuda" else np.asarray(x)
 
 
 def is_on_host(x: Array) -> bool:
@@ -259,7 +306,7 @@ def as_array(name: str, x: Any) -> Array:
     if hasattr(x, "toarray"):
         raise TypeError(f"{name} must be a dense array, got a sparse {type(x).__name__}; see {name}.toarray()")
     if is_on_host(x):
-        x = _import_cupy().from_dlpack(x) if _is_on_cuda(x) else _on_host(name, x)
+        x = import_cupy().from_dlpack(x) if _is_on_cuda(x) else _on_host(name, x)
     if x.dtype.kind not in REAL:
         raise TypeError(f"{name} must hold real numbers, got dtype {x.dtype}")
     return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
@@ -339,15 +386,6 @@ def _describe(x: Any) -> str:
     return f"on the host ({type(x).__module__.partition('.')[0]}.{type(x).__name__})"
 
 
-def _import_cupy() -> ModuleType:
-    loaded = sys.modules.get("cupy")  # saves the microsecond that the import statement costs each time
-    if loaded is not None:
-        return loaded
-    import cupy
-
-    return cupy  # type: ignore[no-any-return]
-
-
 def _parse(name: str) -> int | None:
     """Return the index of a CUDA device, or None for the CPU."""
     if isinstance(name, str) and name in {"cpu", "cuda"}:
@@ -360,48 +398,7 @@ def _parse(name: str) -> int | None:
 
 def _choose() -> tuple[str, str]:
     try:
-        count = _require_cuda(0)
+        count = require_cuda(0)
     except DeviceError as error:
         return "cpu", f"auto: {error}"
     return "cuda:0", f"auto: {count} CUDA device{'s' if count > 1 else ''} found"
-
-
-def _require_cuda(index: int) -> int:
-    """Check that CUDA device `index` exists, and return the number of devices."""
-    try:
-        cupy = _import_cupy()
-    except ImportError as error:
-        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
-            raise DeviceError(
-                "CuPy is not installed; install it with pip install 'cupy-cuda13x[ctk]>=14,<15' "
-                "(NVIDIA driver 580 or newer) or pip install 'cupy-cuda12x[ctk]>=14,<15' (older drivers), or use 'cpu'"
-            ) from None
-        raise DeviceError(f"CuPy is installed but cannot be imported: {_first_line(error)}; reinstall it") from error
-    runtime = cupy.cuda.runtime
-    driver = runtime.driverGetVersion()
-    if driver == 0:
-        raise DeviceError(
-            f"CuPy {cupy.__version__} is installed but there is no NVIDIA driver; install the driver for your GPU "
-            "(the command nvidia-smi must list it), or use 'cpu'"
-        )
-    try:
-        count = int(runtime.getDeviceCount())
-    except runtime.CUDARuntimeError as error:
-        if "NoDevice" not in str(error):
-            raise DeviceError(
-                f"the NVIDIA driver (CUDA {driver // 1000}.{driver % 1000 // 10}) does not work with "
-                f"CuPy {cupy.__version__}: {_first_line(error)}; update the driver, or install the CuPy for it "
-                "(cupy-cuda12x or cupy-cuda13x)"
-            ) from error
-        count = 0
-    if index >= count:
-        there = {0: "no CUDA device", 1: "only cuda:0"}.get(count, f"cuda:0 to cuda:{count - 1}")
-        raise DeviceError(
-            f"cuda:{index} does not exist: there is {there} on this machine "
-            "(CUDA_VISIBLE_DEVICES hides devices that it does not list); choose another, or use 'cpu'"
-        )
-    return count
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -6,12 +6,12 @@ import inspect
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
 from xpnet import functions
-from xpnet.device import REAL, Device, get_array_module, get_device
+from xpnet.device import REAL, Device, StoredArray, get_array_module, get_device
 from xpnet.typing import Array, DTypeLike
 
 __all__ = ["Formula", "Layer", "Loss", "check_free", "name_by_class", "weight_arguments"]
@@ -255,12 +255,19 @@ class Layer:
             found = dtype or type(dout).__name__
             raise TypeError(f"{self.name}.backward expected dout to hold real numbers, got {found}")
 
+    def __copy__(self) -> Self:
+        """Return a copy that shares all arrays. It belongs to no network."""
+        made = object.__new__(type(self))
+        vars(made).update({name: value for name, value in vars(self).items() if name not in {"place", "out"}})
+        return made
+
     def __getstate__(self) -> dict[str, Any]:
         # A copy belongs to no network. A network's own copy gives its layers their places again.
-        return {name: value for name, value in vars(self).items() if name not in {"place", "out"}}
+        return {name: StoredArray.of(value) for name, value in vars(self).items() if name not in {"place", "out"}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        for name, value in state.items():
+            vars(self)[name] = value.restored() if isinstance(value, StoredArray) else value
         for name, part in self.parts.items():
             part.place = name
 

@@ -95,7 +95,6 @@ class Residual(Layer):
 
     def __copy__(self) -> Self:
         """Return a copy that shares the parameters; it has its own state, and so have its sublayers."""
-        made = object.__new__(type(self))
-        parts = {name: copy.copy(layer) for name, layer in self.parts.items()}
-        made.__setstate__({**self.__getstate__(), "parts": parts})
+        made = super().__copy__()
+        made.__setstate__({"parts": {name: copy.copy(layer) for name, layer in self.parts.items()}})
         return made
