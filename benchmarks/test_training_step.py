@@ -6,6 +6,7 @@ updates the parameters. All parties start from the same weights, and must have t
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 
@@ -34,6 +35,12 @@ IMAGE_PARTIES = ("xpnet", "xpnet, Numba", peers.BOOK, "PyTorch eager", "PyTorch 
 
 CHECKED_STEPS = 10
 
+STEPS_ON_CUDA = 200
+"""Steps in a timed call on a CUDA device, at least: a shorter one would never launch xpnet's graph of fifty steps."""
+
+BLOCKS = 20
+"""Calls with minibatches of their own."""
+
 PARTS = ("forward", "forward and backward", "training step")
 
 
@@ -59,6 +66,7 @@ def test_training_step_on_images(record, device, work, party):
 
 def contest_of(parties, work, device):
     """Return the group of a training step's contestants."""
+    work = for_device(work, device)
 
     def contestants():
         builds = {name: functools.partial(enter, name, work, device) for name in parties}
@@ -70,6 +78,8 @@ def contest_of(parties, work, device):
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("work", WORKS, ids=str)
 def test_parts_of_a_training_step(record, device, work, part):
+    work = for_device(work, device)
+
     def contestants():
         calls = divide_step(work, device)
         return [
@@ -80,10 +90,15 @@ def test_parts_of_a_training_step(record, device, work, part):
     record(Group("step", "training step", f"parts of {work}", work.facts(), contestants), part)
 
 
+def for_device(work, device):
+    """Return the work with the number of steps in a call that suits a device."""
+    return work if device.name == "cpu" else dataclasses.replace(work, steps=max(work.steps, STEPS_ON_CUDA))
+
+
 def enter(name, work, device):
     """Return a party's entry: ten steps to be compared, and blocks of steps to be timed."""
     party = peers.enter(name, work, device)
-    batches = work.minibatches(100 * work.steps).reshape(100, work.steps, work.batch)
+    batches = work.minibatches(BLOCKS * work.steps).reshape(BLOCKS, work.steps, work.batch)
     blocks = itertools.cycle(batches)
 
     def result():

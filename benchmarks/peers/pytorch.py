@@ -36,6 +36,7 @@ class PyTorchEager(Party):
         if device.name != "cpu" and not torch.cuda.is_available():
             raise Missing(f"PyTorch {torch.__version__} finds no CUDA device")
         torch.set_float32_matmul_precision(PRECISIONS[work.precision])
+        torch.backends.cudnn.allow_tf32 = work.precision == "tf32"  # convolutions have a switch of their own
         self.device = torch.device(device.name)
         self.lr = work.lr
         (self.x, self.t), (self.x_test, self.t_test) = (map(self._on_device, part) for part in work.data())
@@ -86,6 +87,7 @@ class PyTorchCompiled(PyTorchEager):
     def run(self, indices):
         with warnings.catch_warnings(), torch.no_grad():
             warnings.filterwarnings("ignore", "dynamo_pgo force disabled", UserWarning)  # said once, of the caches
+            warnings.filterwarnings("ignore", "TensorFloat32 tensor cores .* not enabled", UserWarning)  # on purpose
             for index in self._on_device(indices):
                 if self.device.type == "cuda":
                     torch.compiler.cudagraph_mark_step_begin()  # the loss before may be overwritten
@@ -130,7 +132,7 @@ class PyTorchCudaGraph(PyTorchEager):
         self.network.load_state_dict(initial)
         self.optimizer.zero_grad(set_to_none=True)  # so that backward, captured, writes its gradients and adds none
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        with torch.cuda.graph(self.graph, stream=stream):  # another one than the warm-up's is warned of
             self.loss = self._loss(self.index)
             self.loss.backward()
             self.optimizer.step()
