@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from xpnet.datasets import load_mnist
+from xpnet.files import TEMPORARY
 from xpnet.training.checkpoint import has_checkpoint, load_checkpoint
 from xpnet.training.run_folder import CHECKPOINT
 
@@ -83,7 +84,7 @@ def killed(
     command += ["--out", str(folder / "killed")]
     for _ in range(kills):
         printed = run_and_kill(command, rng.randrange(max(steps // 6, 2)), rng.random() * 0.02)
-        found = [path.parent for path in (folder / "killed").glob("*/settings.json")]
+        found = run_folders(folder / "killed")
         if not found:  # killed before it had a folder of its own
             early += 1
             continue
@@ -95,10 +96,17 @@ def killed(
             lost = max(lost, printed)
         assert lost < INTERVAL, f"{run}: a kill lost {lost} steps, with checkpoints every {INTERVAL}"
     subprocess.run(command, check=True, capture_output=True)
-    (resumed,) = (folder / "killed").iterdir()
+    (resumed,) = run_folders(folder / "killed")
     for file in ("params.npz", "history.json"):
         assert contents(resumed / file) == contents(whole / file), f"{run}: {file} differs from an uninterrupted run's"
     return kills, early, lost
+
+
+def run_folders(root: Path) -> list[Path]:
+    """Return the folders of runs. One without its name yet, of a run killed before, is none; all others go on."""
+    folders = [path for path in root.glob("*") if not path.name.startswith(TEMPORARY)]
+    assert all((folder / "settings.json").exists() for folder in folders)
+    return folders
 
 
 def run_and_kill(command: list[str], lines: int, delay: float) -> int:

@@ -8,6 +8,7 @@ from xpnet.functions import one_hot
 from xpnet.nets import TwoLayerNet, evaluation
 from xpnet.training import Callback, Trainer, feed
 from xpnet.training.run_folder import create_run_folder, save_run
+from xpnet.training.run_settings import RunSettings
 
 
 @pytest.fixture(scope="module")
@@ -238,8 +239,10 @@ class TestRunFolder:
     def test_holds_everything_a_run_was_and_did(self, data, device, tmp_path):
         run = trainer(data, device)
         run.train()
-        folder = create_run_folder(tmp_path / "new" / "runs", "test")
-        assert set(save_run(folder, run, {"lr": 0.5})) == {f.name for f in folder.iterdir()}
+        settings = RunSettings.of("mlp", lr=0.5)
+        folder = create_run_folder(tmp_path / "new" / "runs", settings)
+        assert RunSettings.load(folder) == settings
+        assert {*save_run(folder, run, {"lr": 0.5}), "settings.json"} == {f.name for f in folder.iterdir()}
         report = json.loads((folder / "run.json").read_text())
         assert report["settings"] == {"lr": 0.5}
         assert report["steps"] == 30
@@ -257,12 +260,12 @@ class TestRunFolder:
         np.testing.assert_array_equal(twin.params["W1"], asnumpy(run.network.params["W1"]))
 
     def test_folders_are_never_shared(self, tmp_path):
-        assert len({create_run_folder(tmp_path, "test") for _ in range(5)}) == 5
+        assert len({create_run_folder(tmp_path, RunSettings.of("mlp")) for _ in range(5)}) == 5
 
     def test_a_file_in_the_way_is_an_error(self, tmp_path):
         (tmp_path / "runs").write_text("a file")
         with pytest.raises(OSError, match=r"(Not a directory|File exists)"):
-            create_run_folder(tmp_path / "runs", "test")
+            create_run_folder(tmp_path / "runs", RunSettings.of("mlp"))
 
     def test_what_is_not_finite_is_null_in_json(self, data, tmp_path):
         run = trainer(data, optimizer_param={"lr": 1e30})

@@ -175,9 +175,9 @@ def train(
     trouble: BaseException | None = None
     with EndingSignals() as signals, contextlib.ExitStack() as undisturbed:
         console.print(_title(trainer))
-        folder = resume or create_run_folder(out, settings.net)  # an error now, not after the training
+        folder = resume or create_run_folder(out, settings)  # an error now, not after the training
         undisturbed.enter_context(only_process(folder))
-        if start_run(folder, trainer, settings, Checkpoint(folder / CHECKPOINT, checkpoint_seconds, checkpoint_steps)):
+        if start_run(trainer, Checkpoint(folder / CHECKPOINT, checkpoint_seconds, checkpoint_steps)):
             console.print(f"going on from step {trainer.current_iter:,}")
         try:
             try:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-__all__ = ["StoredArray", "save_arrays", "stored_arrays", "written_atomically"]
+__all__ = ["TEMPORARY", "StoredArray", "save_arrays", "stored_arrays", "written_atomically"]
 
 TEMPORARY = ".xpnet-"
 """How the names of temporary files begin. The file's own name may have the greatest length already."""

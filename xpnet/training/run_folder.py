@@ -1,6 +1,10 @@
 """Folder with the results of a training run."""
 
+import errno
+import itertools
 import json
+import shutil
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -9,7 +13,7 @@ from typing import Any
 
 from xpnet import environment
 from xpnet.extras import import_extra
-from xpnet.files import written_atomically
+from xpnet.files import TEMPORARY, written_atomically
 from xpnet.training.checkpoint import Checkpoint, has_checkpoint, load_checkpoint
 from xpnet.training.plots import plot_learning_curves
 from xpnet.training.run_settings import RunSettings
@@ -20,21 +24,34 @@ __all__ = ["CHECKPOINT", "create_run_folder", "only_process", "save_run", "start
 CHECKPOINT = "checkpoint.safetensors"
 """Name of the checkpoint in a run folder."""
 
+TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
+"""Errors of a new name that a folder or file has already."""
 
-def create_run_folder(root: str | Path, name: str) -> Path:
-    """Create a new folder ``root/<date>-<time>-<name>``, with a number appended if it exists, and return it."""
-    stem = f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
-    number = 1
-    while True:
-        folder = Path(root) / (stem if number == 1 else f"{stem}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            if not Path(root).is_dir():
-                raise
-            number += 1
-        else:
-            return folder
+
+def create_run_folder(root: str | Path, settings: RunSettings) -> Path:
+    """Create a new folder ``root/<date>-<time>-<network>`` with the settings, and return it.
+
+    If the folder exists, a number is appended. It gets its name when the settings are in it: a run that is killed at
+    any moment leaves no folder without them.
+    """
+    stem = f"{datetime.now():%Y%m%d-%H%M%S}-{settings.net}"
+    Path(root).mkdir(parents=True, exist_ok=True)
+    made = Path(root, TEMPORARY + uuid.uuid4().hex)
+    try:
+        made.mkdir()
+        settings.save(made)
+        for number in itertools.count(1):
+            try:
+                return made.rename(Path(root, stem if number == 1 else f"{stem}-{number}"))
+            except OSError as error:
+                if error.errno not in TAKEN:
+                    raise
+        raise AssertionError("there is always a next number")
+    except OSError as error:
+        error.filename = str(root)
+        raise
+    finally:
+        shutil.rmtree(made, ignore_errors=True)  # not there any more if all went well
 
 
 @contextmanager
@@ -56,10 +73,8 @@ def only_process(folder: Path) -> Iterator[None]:
         yield
 
 
-def start_run(folder: Path, trainer: Trainer, settings: RunSettings, checkpoint: Checkpoint) -> bool:
-    """Write the settings into a new folder, or load the checkpoint in that of a run that goes on.
-
-    The trainer gets `checkpoint` as a callback.
+def start_run(trainer: Trainer, checkpoint: Checkpoint) -> bool:
+    """Load the checkpoint in the folder of a run that goes on, and give the trainer `checkpoint` as a callback.
 
     Returns
     -------
@@ -69,8 +84,6 @@ def start_run(folder: Path, trainer: Trainer, settings: RunSettings, checkpoint:
     going_on = has_checkpoint(checkpoint.file)
     if going_on:
         trainer.load_state(load_checkpoint(checkpoint.file))
-    else:
-        settings.save(folder)
     trainer.callbacks.append(checkpoint)
     return going_on
 
