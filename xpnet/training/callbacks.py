@@ -79,19 +79,7 @@ class PrintProgress(Callback):
 
 
 class _Watching(Callback):
-    """Base of callbacks that watch a metric for improvements.
-
-    Parameters
-    ----------
-    monitor : str, optional
-        The metric (`Evaluation.metrics`, or ``"loss"``). Losses and RMSE should fall, all others rise. By default
-        ``"validation_loss"`` if there are validation data, else ``"test_loss"`` if there is a test set, else
-        ``"loss"``.
-    patience : int
-        Evaluations without improvement before something happens.
-    min_delta : float, default 0
-        Smallest change that counts as an improvement.
-    """
+    """Base of callbacks that watch a metric for improvements; `EarlyStopping` documents the parameters."""
 
     def __init__(self, monitor: str | None, patience: int, min_delta: float) -> None:
         if not isinstance(patience, (int, np.integer)) or patience < 0:
