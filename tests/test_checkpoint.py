@@ -123,6 +123,22 @@ def test_callbacks_go_on_with_what_they_know(data, tmp_path):
         np.testing.assert_array_equal(value, kept[name])
 
 
+def test_a_run_that_was_stopped_early_stays_stopped(data, tmp_path):
+    file = tmp_path / "c.safetensors"
+
+    def run():
+        callbacks = [EarlyStopping("test_accuracy", patience=1, min_delta=0.5), Checkpoint(file, steps=1)]
+        return make(data, callbacks=callbacks)
+
+    stopped = run()
+    stopped.train()
+    assert stopped.current_iter == 20
+    resumed = run()
+    resumed.load_state(load_checkpoint(file))
+    resumed.train()
+    same(resumed, stopped)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -233,6 +233,7 @@ class Trainer:
         return {
             "settings": self._settings(),
             "current_iter": self.current_iter,
+            "stop_training": self.stop_training,
             "seconds": self._seconds,
             "network": self.network.state(),
             "optimizer": {"steps": optimizer.steps, "state": kept},
@@ -263,6 +264,7 @@ class Trainer:
         self._step.load_state(state["step"])
         self.source.load_state(state["source"])
         self.current_iter, self._seconds = state["current_iter"], state["seconds"]
+        self.stop_training = state["stop_training"]
         self.history.losses[:] = np.asarray(state["losses"]).tolist()
         self.history.evaluations[:] = [Evaluation.of_columns(columns) for columns in state["evaluations"]]
         for name, callback in self._callbacks_by_name():
