@@ -22,6 +22,9 @@ from xpnet.typing import Array, Seed
 
 __all__ = ["Trainer"]
 
+STATE_VERSION = 1
+"""Version of the entries of `Trainer.state`."""
+
 
 class Trainer:
     """Trains a network on minibatches, and evaluates it once an epoch.
@@ -231,6 +234,7 @@ class Trainer:
         optimizer = self.optimizer
         kept = {quantity: {name: asnumpy(a) for name, a in kept.items()} for quantity, kept in optimizer.state.items()}
         return {
+            "version": STATE_VERSION,
             "settings": self._settings(),
             "current_iter": self.current_iter,
             "stop_training": self.stop_training,
@@ -250,8 +254,13 @@ class Trainer:
         Raises
         ------
         ValueError
-            If the state is from other settings, or of another network.
+            If the state is from other settings, of another network, or from another version of xpnet.
         """
+        if state.get("version") != STATE_VERSION:
+            raise ValueError(
+                f"the state has version {state.get('version')}, this xpnet reads version {STATE_VERSION}; go on with the "
+                "xpnet that wrote it"
+            )
         found, expected = dict(state["settings"]), self._settings()
         for name in expected.keys() | found.keys():
             if found.get(name) != expected.get(name):
