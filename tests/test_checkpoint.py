@@ -125,7 +125,7 @@ def test_callbacks_go_on_with_what_they_know(data, tmp_path):
 
 def test_a_state_of_another_version_is_refused(data):
     for state in ({}, {**make(data, 20).state(), "version": 0}):
-        with pytest.raises(ValueError, match=r"the state has version (None|0), this xpnet reads version 1; go on with"):
+        with pytest.raises(ValueError, match=r"the state has version (None|0), this xpnet reads 1; go on with"):
             make(data, 20).load_state(state)
 
 

@@ -258,7 +258,7 @@ class Trainer:
         """
         if state.get("version") != STATE_VERSION:
             raise ValueError(
-                f"the state has version {state.get('version')}, this xpnet reads version {STATE_VERSION}; go on with the "
+                f"the state has version {state.get('version')}, this xpnet reads {STATE_VERSION}; go on with the "
                 "xpnet that wrote it"
             )
         found, expected = dict(state["settings"]), self._settings()
