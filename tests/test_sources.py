@@ -2,6 +2,9 @@
 
 import csv
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -323,3 +326,21 @@ def test_no_memory_names_the_size_of_the_minibatch(data, monkeypatch):
     monkeypatch.setattr(run.source, "run", full)
     with pytest.raises(MemoryError, match=r"cpu has no memory for minibatches of 20 samples; lower mini_batch_size"):
         run.train()
+
+
+def test_a_gpu_without_memory_names_the_size_of_the_minibatch(counted, cuda):
+    """On the stand-in for CUDA, whose memory can be set."""
+    code = """if True:
+        import numpy as np
+        from xpnet.nets import TwoLayerNet
+        from xpnet.training import Trainer
+        x, t = np.zeros((100, 50), "float32"), np.zeros(100, int)
+        run = Trainer(TwoLayerNet(50, 2000, 10, device="cuda", seed=0), x, t, mini_batch_size=4000, verbose=False)
+        try:
+            run.train()
+        except MemoryError as error:
+            print(error)
+    """
+    environment = os.environ | {"CUDA_STAND_IN_MEMORY": str(48 * 2**20)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("cuda:0 has no memory for minibatches of 4000 samples; lower mini_batch_size (Out of")
