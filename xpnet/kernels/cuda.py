@@ -14,6 +14,7 @@ import cupy
 import numpy as np
 
 from xpnet.kernels import cublaslt
+from xpnet.kernels.memory import share_memory_order
 from xpnet.kernels.operations import precision
 from xpnet.typing import Array
 from xpnet.windows import Windows
@@ -79,14 +80,20 @@ def gather(x: Array, index: Array, out: Array) -> Any:
 
 
 def relu(x: Array, mask: Array | None = None, out: Array | None = None) -> Any:
-    if not _fit(x):
-        return NotImplemented
-    mask = cupy.empty(x.shape, bool) if mask is None else mask
+    mask = cupy.empty_like(x, dtype=bool) if mask is None else mask
     out = cupy.empty_like(x) if out is None else out
-    if not (_fit(mask, types=("bool",)) and _fit(out, types=(str(x.dtype),))):
+    if not _elementwise(x, out, mask):
         return NotImplemented
     _launch("relu", x, x.size, x, out, mask, x.size)
     return out, mask
+
+
+def relu_gradient(dout: Array, mask: Array, out: Array | None = None) -> Any:
+    dx = cupy.empty_like(dout) if out is None else out
+    if not _elementwise(dout, dx, mask):
+        return NotImplemented
+    _launch("relu_gradient", dout, dout.size, dout, mask, dx, dout.size)
+    return dx
 
 
 def softmax_cross_entropy(x: Array, t: Array, out: Array | None = None) -> Any:
@@ -164,6 +171,12 @@ def _sizes(windows: Windows, images: Array) -> tuple[int, ...]:
 def _fit(*arrays: Array, types: Collection[str] = TYPES) -> bool:
     """Whether all arrays are in C order and have one dtype, which is among `types`."""
     return all(x.dtype == arrays[0].dtype and str(x.dtype) in types and x.flags.c_contiguous for x in arrays)
+
+
+def _elementwise(x: Array, y: Array, mask: Array) -> bool:
+    """Whether a kernel can run through the elements of floats x and y and of a mask in the order of memory."""
+    dtypes = str(x.dtype) in TYPES and x.dtype == y.dtype and mask.dtype == bool
+    return dtypes and x.shape == y.shape == mask.shape and share_memory_order(x, y, mask)
 
 
 def _scores_with_ids(x: Array, t: Array) -> bool:

@@ -38,6 +38,14 @@ __device__ void relu(const T* x, T* y, bool* mask, Index size) {
     }
 }
 
+// dx = dout where the mask is true, else 0 (NaN stays NaN).
+template <typename T>
+__device__ void relu_gradient(const T* dout, const bool* mask, T* dx, Index size) {
+    FOR_ELEMENTS(i, size) {
+        dx[i] = dout[i] * T(mask[i]);
+    }
+}
+
 // Softmax of each row, and the mean cross entropy, by one block. Each thread computes whole rows. The order in which
 // the losses are added depends only on the size of the block.
 template <typename T, typename Label>
@@ -213,6 +221,9 @@ __device__ void max_pool_gradient(const T* dout, const uint8* index, T* dx, Wind
     }                                                                                                           \
     FOR_ROWS(T, nan(""))                                                                                        \
     extern "C" __global__ void relu_##T(const T* x, T* y, bool* mask, Index size) { relu(x, y, mask, size); }   \
+    extern "C" __global__ void relu_gradient_##T(const T* dout, const bool* mask, T* dx, Index size) {          \
+        relu_gradient(dout, mask, dx, size);                                                                    \
+    }                                                                                                           \
     extern "C" __global__ void sgd_update_##T(                                                                  \
         T* p, const T* direction, const T* lr_at, double lr, Index size) {                                      \
         sgd_update(p, direction, Number<T>{lr_at, lr}, size);                                                   \

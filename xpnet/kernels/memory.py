@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from xpnet.device import is_on_host
 from xpnet.typing import Array
 
-__all__ = ["in_memory_order", "may_hold", "scratch_size", "slabs"]
+__all__ = ["in_memory_order", "may_hold", "scratch_size", "share_memory_order", "slabs"]
 
 SLAB = 2**20
 """Bytes per slab on the host: the slab stays in a core's cache from one operation to the next."""
@@ -36,13 +36,15 @@ def in_memory_order(*arrays: Array) -> list[Array] | None:
 
     None if the arrays have different memory orders, or gaps.
     """
+    return [x.ravel(order="K") for x in arrays] if share_memory_order(*arrays) else None
+
+
+def share_memory_order(*arrays: Array) -> bool:
+    """Whether arrays of one shape have their elements in the same order in memory, without gaps."""
     first = arrays[0]
     steps = [stride // first.itemsize for stride in first.strides]
-    if sum((n - 1) * step for n, step in zip(first.shape, steps, strict=True)) + 1 != first.size:
-        return None
-    if any([stride // x.itemsize for stride in x.strides] != steps for x in arrays):
-        return None
-    return [x.ravel(order="K") for x in arrays]
+    dense = sum((n - 1) * step for n, step in zip(first.shape, steps, strict=True)) + 1 == first.size
+    return dense and all([stride // x.itemsize for stride in x.strides] == steps for x in arrays)
 
 
 def may_hold(mask: Array) -> bool:
