@@ -83,6 +83,21 @@ class TestKernels:
                 np.testing.assert_array_equal(asnumpy(fast), asnumpy(slow))
 
     @DTYPES
+    @pytest.mark.parametrize("shape", [(700, 3), (1,), (0, 3), (2, 3, 4, 5)])
+    def test_random_masks(self, device, monkeypatch, dtype, shape):
+        x = device.asarray(np.zeros(shape), dtype)
+        for state in (0, 1, 2**64 - 1, 0x123456789ABCDEF0):
+            for least, factor in ((0, 1.0), (2**31, 1 / 3), (2**32, 5.0)):
+                given = device.asarray(np.array([state], "uint64"))
+
+                def call(given=given, least=least, factor=factor):
+                    return asnumpy(kernels.random_mask(x, given, least, factor))
+
+                fast, slow = both(monkeypatch, call)
+                np.testing.assert_array_equal(fast, slow)
+                assert fast.dtype == dtype
+
+    @DTYPES
     @pytest.mark.parametrize("labels", ["uint8", "int32", "int64"])
     @pytest.mark.parametrize(("n", "classes"), [(1, 1), (5, 3), (300, 10), (4, 100)])
     def test_softmax_and_cross_entropy(self, device, monkeypatch, rng, dtype, labels, n, classes):

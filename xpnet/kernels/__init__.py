@@ -9,6 +9,7 @@ NotImplemented for arguments that it does not support; the definition then compu
 """
 
 from xpnet.kernels.choice import Backend, Precision, check_precision, choose_backend
+from xpnet.kernels.hashing import advance, random_mask
 from xpnet.kernels.images import add_windows, batched_matmul, batched_matmul_transposed, max_pool, max_pool_gradient
 from xpnet.kernels.memory import in_memory_order, scratch_size, slabs
 from xpnet.kernels.operations import (
@@ -40,6 +41,7 @@ __all__ = [
     "Precision",
     "adam_update",
     "add_windows",
+    "advance",
     "as_floats",
     "batched_matmul",
     "batched_matmul_transposed",
@@ -54,6 +56,7 @@ __all__ = [
     "momentum_update",
     "observing",
     "precision",
+    "random_mask",
     "relu",
     "relu_gradient",
     "scaled_update",

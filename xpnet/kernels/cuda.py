@@ -96,6 +96,14 @@ def relu_gradient(dout: Array, mask: Array, out: Array | None = None) -> Any:
     return dx
 
 
+def random_mask(x: Array, state: Array, least: int, factor: float, out: Array | None = None) -> Any:
+    mask = cupy.empty(x.shape, x.dtype) if out is None else out
+    if not _fit(mask) or mask.dtype != x.dtype or mask.shape != x.shape:
+        return NotImplemented
+    _launch("random_mask", mask, mask.size, mask, state, least, factor, mask.size)
+    return mask
+
+
 def softmax_cross_entropy(x: Array, t: Array, out: Array | None = None) -> Any:
     if not _scores_with_ids(x, t) or len(x) > ROWS:
         return NotImplemented

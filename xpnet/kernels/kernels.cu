@@ -7,6 +7,7 @@
 typedef unsigned char uint8;
 typedef int int32;
 typedef long long int64;
+typedef unsigned long long uint64;
 typedef int64 Index;
 
 template <typename T>
@@ -43,6 +44,23 @@ template <typename T>
 __device__ void relu_gradient(const T* dout, const bool* mask, T* dx, Index size) {
     FOR_ELEMENTS(i, size) {
         dx[i] = dout[i] * T(mask[i]);
+    }
+}
+
+// The hash of xpnet/kernels/hashing.py.
+__device__ uint64 mixed(uint64 z) {
+    z = (z ^ z >> 27) * 0x3C79AC492BA7B653;
+    z = (z ^ z >> 33) * 0x1C69B3F74AC4AE35;
+    return z ^ z >> 27;
+}
+
+// mask = factor where the hash of state and index is at least `least`, else 0.
+template <typename T>
+__device__ void random_mask(T* mask, const uint64* state, Index least, T factor, Index size) {
+    const uint64 stream = mixed(*state);
+    FOR_ELEMENTS(i, size) {
+        const bool is_one = mixed(uint64(i) * 0x61C8864680B583EB + stream) >> 32 >= uint64(least);
+        mask[i] = is_one ? factor : T(0);
     }
 }
 
@@ -221,6 +239,10 @@ __device__ void max_pool_gradient(const T* dout, const uint8* index, T* dx, Wind
     }                                                                                                           \
     FOR_ROWS(T, nan(""))                                                                                        \
     extern "C" __global__ void relu_##T(const T* x, T* y, bool* mask, Index size) { relu(x, y, mask, size); }   \
+    extern "C" __global__ void random_mask_##T(                                                                 \
+        T* mask, const uint64* state, Index least, double factor, Index size) {                                 \
+        random_mask(mask, state, least, T(factor), size);                                                       \
+    }                                                                                                           \
     extern "C" __global__ void relu_gradient_##T(const T* dout, const bool* mask, T* dx, Index size) {          \
         relu_gradient(dout, mask, dx, size);                                                                    \
     }                                                                                                           \

@@ -2,17 +2,13 @@
 
 import math
 
-from xpnet import functions
-from xpnet.device import get_array_module, get_device
+from xpnet import functions, kernels
+from xpnet.device import Device, get_array_module, get_device
 from xpnet.layers.base import Layer
 from xpnet.settings import fraction, generator
 from xpnet.typing import Array, Seed
 
 __all__ = ["Dropout"]
-
-# The multipliers of Pelle Evensen's mixer "moremur" (2019), and the negative of SplitMix64's golden-ratio step. All are
-# odd, and below 2**63: NumPy and CuPy then take them as unsigned 64-bit integers.
-_STEP, _MULTIPLIERS = 0x61C8864680B583EB, ((27, 0x3C79AC492BA7B653), (33, 0x1C69B3F74AC4AE35))
 
 
 class Dropout(Layer):
@@ -51,9 +47,10 @@ class Dropout(Layer):
         if not train:
             self.mask = None
             return x * kept if self.scale_at_test else x
-        mask = self._random(x) >= math.ceil(self.dropout_ratio * 2**32)
-        factor = 1.0 if self.scale_at_test else 1.0 / kept
-        mask = xp.multiply(mask, factor, out=self.out.get("mask"), dtype=x.dtype)
+        state, least = self._state_on(get_device(x)), math.ceil(self.dropout_ratio * 2**32)
+        mask = kernels.random_mask(x, state, least, 1.0 if self.scale_at_test else 1.0 / kept, self.out.get("mask"))
+        if not self.fixed_buffers:
+            kernels.advance(state)
         self.mask = mask
         return xp.multiply(x, mask, out=self.out.get("y"))
 
@@ -64,24 +61,8 @@ class Dropout(Layer):
         self._expect_dout(dout, self.mask.shape)
         return xp.multiply(dout, self.mask, out=self.out.get("dx"))
 
-    def _random(self, x: Array) -> Array:
-        """Return random integers in [0, 2**32) of the shape of x, new in each call unless buffers are fixed."""
-        device = get_device(x)
-        if not device.holds(self.state):  # in a layer that works alone; a network moves it
+    def _state_on(self, device: Device) -> Array:
+        """Return the state on the device of x: in a layer that works alone it may be on another one."""
+        if not device.holds(self.state):
             self.state = device.asarray(self.state)
-        stream = _mix(self.state.copy())
-        if not self.fixed_buffers:
-            self.state += _STEP
-        elements = device.xp.arange(x.size, dtype="uint64")
-        elements *= _STEP
-        elements += stream
-        return (_mix(elements) >> 32).reshape(x.shape)
-
-
-def _mix(z: Array) -> Array:
-    """Hash unsigned 64-bit integers in place and return them: each input bit flips about half of the output bits."""
-    for shift, multiplier in _MULTIPLIERS:
-        z ^= z >> shift
-        z *= multiplier
-    z ^= z >> 27
-    return z
+        return self.state
