@@ -226,3 +226,11 @@ template <class T, class U> static inline T atomicXor(T* at, U v) { return stand
 template <class T, class U, class V> static inline T atomicCAS(T* at, U expected, V v) {
     return stand_in_replace(at, [&](T x) { return x == T(expected) ? T(v) : x; });
 }
+
+// Nearly all of CuPy's kernels include these: compiled with this header, once, they take no time.
+#if __has_include(<cupy/carray.cuh>)
+#include <cupy/complex.cuh>
+#include <cupy/carray.cuh>
+#include <cupy/atomics.cuh>
+#include <cupy/math_constants.h>
+#endif
