@@ -268,7 +268,7 @@ def test_what_does_not_fit_is_refused(device, rng):
     step = net.compile(SGD(0.1), 4)
     with pytest.raises(ValueError, match=r"indices must have the shape \(S, 4\), got \(4,\)"):
         step.run(x, t, device.asarray(np.arange(4)))
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="batch_size must be a positive integer, got 0"):
         net.compile(SGD(0.1), 0)
     net.to(dtype="float64")
     with pytest.raises(RuntimeError, match="compile its step again"):

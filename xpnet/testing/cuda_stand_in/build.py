@@ -187,8 +187,8 @@ def _change_cupy(site: pathlib.Path) -> None:
     shutil.copy(HERE / "compiler.py", package / "__init__.py")
     shutil.copy(HERE / "device.h", package)
     include = site / "cupy" / "_core" / "include"
-    folders = [include, *(include / "cupy" / "_cccl" / part for part in ("cub", "thrust", "libcudacxx")), _include(site)]
-    found = [f"-I{folder}" for folder in folders]
+    parts = (include / "cupy" / "_cccl" / part for part in ("cub", "thrust", "libcudacxx"))
+    found = [f"-I{folder}" for folder in (include, *parts, _include(site))]
     _run(["g++", "-x", "c++-header", "-w", *FLAGS, *found, "-o", package / "device.h.gch", package / "device.h"])
     for module in REPLACED:
         for library in (site / module).parent.glob(f"{pathlib.Path(module).name}.*.so"):
