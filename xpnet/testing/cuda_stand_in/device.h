@@ -1,7 +1,6 @@
 // What CUDA's own words mean on the host. Blocks run one after another. The threads of a block run one after another
 // too, or, if they meet at barriers, as fibers that change at each barrier.
 #pragma once
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -11,7 +10,6 @@
 #include <limits>
 #include <type_traits>
 #include <utility>
-#include <vector>
 #if !defined(__x86_64__)
 #include <ucontext.h>
 #endif
@@ -72,7 +70,8 @@ static void begin(Context* context, char* stack) {
 #endif
 
 struct Fiber { Context context; State state; char* stack; uint64_t passed; };
-static std::vector<Fiber> fibers;
+static Fiber fibers[1024];  // no std::vector: its templates would be compiled with each kernel
+static unsigned made;
 static Context scheduler;
 static void (*body)(void**);
 static void** arguments;
@@ -109,7 +108,7 @@ static bool release(unsigned first, unsigned last, State barrier) {
 }
 
 static void run_fibers(unsigned threads) {
-    while (fibers.size() < threads) fibers.push_back({{}, DONE, (char*)malloc(STACK), 0});
+    for (; made < threads; ++made) fibers[made].stack = (char*)malloc(STACK);
     for (unsigned t = 0; t < threads; ++t) {
         begin(&fibers[t].context, fibers[t].stack);
         fibers[t].state = READY;
@@ -122,7 +121,7 @@ static void run_fibers(unsigned threads) {
                 change(&scheduler, &fibers[t].context);
                 moves = true;
             }
-        for (unsigned t = 0; t < threads; t += 32) moves |= release(t, std::min(t + 32, threads), AT_WARP_BARRIER);
+        for (unsigned t = 0; t < threads; t += 32) moves |= release(t, t + 32 < threads ? t + 32 : threads, AT_WARP_BARRIER);
         moves |= release(0, threads, AT_BLOCK_BARRIER);
     }
     for (unsigned t = 0; t < threads; ++t)
