@@ -20,8 +20,8 @@ test: $(VENV)/.dev
 # make test-cuda ARGS="tests/test_cuda_graph.py"
 test-cuda: $(VENV)/.dev
 	$(BIN)/python -m xpnet.testing.cuda_stand_in build $(STAND_IN)
-	$(STAND_IN)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,plot,test]'
-	$(STAND_IN)/bin/python -m pytest --device cuda -k cuda $(ARGS)
+	$(STAND_IN)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,plot,test]' pytest-xdist
+	$(STAND_IN)/bin/python -m pytest --device cuda -k cuda -n auto --dist worksteal $(ARGS)
 
 # What CI checks besides the tests.
 lint: $(VENV)/.dev

@@ -4,7 +4,7 @@ Whatever asks for `device` runs on each that is there: the CPU and a CUDA device
 (`xpnet.testing.cuda_stand_in`) is a CUDA device too.
 
 `--device cuda` (or `cpu`) runs on that device only and fails where it is missing; with `-k cuda`, tests that use no
-CUDA device are left out. `--no-skips` makes every skipped test a failure, for the jobs that promise to run them all.
+CUDA device are left out. A line at the end says for each reason how many tests were skipped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from xpnet import Device, DeviceError
 
 def pytest_addoption(parser):
     parser.addoption("--device", help="run on this device only (cpu, cuda), and require it")
-    parser.addoption("--no-skips", action="store_true", help="a skipped test is a failure")
 
 
 def pytest_generate_tests(metafunc):
@@ -47,15 +46,6 @@ def cuda(request):
         if chosen:
             pytest.fail(str(error))
         pytest.skip(f"no CUDA device: {error}")
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item, call):
-    report = yield
-    if report.skipped and not hasattr(report, "wasxfail") and item.config.getoption("--no-skips"):
-        report.outcome = "failed"
-        report.longrepr = f"skipped, which --no-skips forbids: {report.longrepr[-1]}"
-    return report
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -1,6 +1,7 @@
 """What every benchmark needs: equal threads and precision for all, contests held once, and the facts for the JSON.
 
 `--rounds N`   turns of each party (and seeds, for the time to accuracy); the slow groups take 3 at most
+`--parties P`  peers to compare with, with commas between; by default all, with '' none
 `--threads N`  threads of each library, by default as many as there are cores to use; see `threads.pin`
 
 TF32 is off for all, unless the work asks for it: each module of `peers` sees to its library, and CuPy's own switch, for
@@ -25,12 +26,16 @@ from contest import Contest, Group, Missing, replay
 
 from xpnet import environment
 
+OTHERS = [name for name in peers.PARTIES if not name.startswith("xpnet")]
+"""Parties that `--parties` can leave out."""
+
 TABLE = {"--benchmark-columns": ["min", "median", "max", "iqr", "rounds"], "--benchmark-sort": "median"}
 """How the table is drawn, unless the command line says otherwise: what fits a terminal and can be compared."""
 
 
 def pytest_addoption(parser):
     parser.addoption("--rounds", type=int, default=5, help="turns of each party of a benchmark")
+    parser.addoption("--parties", help="peers to compare with, with commas between; by default all")
     parser.addoption("--threads", type=int, default=threads.available(), help="threads of each library")
 
 
@@ -39,11 +44,19 @@ def pytest_configure(config):
         value = config.getoption(option)
         if value < 1 or (most is not None and value > most):
             raise pytest.UsageError(f"{option} must be 1 to {most or 'any number'}, got {value}")
+    if unknown := chosen_parties(config) - set(OTHERS):
+        raise pytest.UsageError(f"--parties must name some of {', '.join(OTHERS)}; got {', '.join(unknown)}")
     for option, value in TABLE.items():
         if not any(argument.startswith(option) for argument in config.invocation_params.args):
             setattr(config.option, option.removeprefix("--").replace("-", "_"), value)
     threads.pin(config.getoption("--threads"))
     os.environ["CUPY_TF32"] = "0"
+
+
+def chosen_parties(config) -> set[str]:
+    """Return the names of those that take part beside xpnet."""
+    names = config.getoption("--parties")
+    return set(OTHERS) if names is None else {name.strip() for name in names.split(",") if name.strip()}
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -80,8 +93,12 @@ def record(request, device, contests):
         title = f"{group.title}: {group.work} on {device}"
         if title not in contests:
             rounds = request.config.getoption("--rounds")
-            contests[title] = Contest(group.contestants(), min(rounds, group.most_rounds or rounds), group.tolerance)
+            chosen = chosen_parties(request.config)
+            entered = [one for one in group.contestants() if one.role == "xpnet" or one.name in chosen]
+            contests[title] = Contest(entered, min(rounds, group.most_rounds or rounds), group.tolerance)
         contest = contests[title]
+        if name not in contest.contestants:
+            pytest.skip(f"{name} is not among --parties")
         try:
             seconds, facts = contest.outcome(name)
         except Missing as missing:

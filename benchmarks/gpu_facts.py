@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -130,25 +131,26 @@ def measure_steps(device: Device) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, print, and write JSON."""
+    """Measure, print, and write JSON, part by part."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="where to write the figures as JSON")
     arguments = parser.parse_args()
     device = Device("cuda")
-    with device.activate():
-        result = {
-            "benchmark": "gpu facts",
-            "unit": "microseconds",
-            "kernel": measure_kernels(device),
-            "products": {precision: measure_products(device, precision) for precision in ("float32", "tf32")},
-            "refused": list_refused(device),
-            "step of 784-50-10, batch 100": measure_steps(device),
-            "environment": environment.describe(device),
-        }
-    print(json.dumps(result, indent=1))
-    if arguments.out:
-        with written_atomically(arguments.out) as stream:
-            stream.write(json.dumps(result, indent=1).encode())
+    result = {"benchmark": "gpu facts", "unit": "microseconds", "environment": environment.describe(device)}
+    parts = {
+        "kernel": measure_kernels,
+        "products in float32": partial(measure_products, precision="float32"),
+        "products in tf32": partial(measure_products, precision="tf32"),
+        "step of 784-50-10, batch 100": measure_steps,
+        "refused": list_refused,
+    }
+    for name, measure_part in parts.items():
+        with device.activate():
+            result[name] = measure_part(device)
+        print(json.dumps({name: result[name]}, indent=1), flush=True)
+        if arguments.out:  # after each part: time may run out
+            with written_atomically(arguments.out) as stream:
+                stream.write(json.dumps(result, indent=1).encode())
 
 
 if __name__ == "__main__":

@@ -1,21 +1,34 @@
 #!/usr/bin/env bash
-# Everything that needs an NVIDIA GPU, in parts; all of them by default, or those that are named:
+# What needs an NVIDIA GPU, in parts; all of them by default, or those that are named:
 #
-#   facts       what launches, products and steps take (benchmarks/gpu_facts.py)
-#   tests       the whole suite with CUDA required: skips are failures; without the graph's page (a browser)
-#   benchmarks  each module of benchmarks/ on the GPU with its peers, and the report of all
+#     scripts/gpu_check.sh [--parties NAMES] [PART ...]
+#
+#   facts       what launches, products and steps take (benchmarks/gpu_facts.py), written as it is measured
+#   tests       the whole suite with CUDA required, but for the graph's page (a browser). What is skipped is listed at
+#               the end: what only the stand-in for CUDA can count, or a second GPU, or a package that is not there
+#   benchmarks  each module of benchmarks/ on the GPU with its peers, and the report of all; --parties '' leaves the
+#               peers out, --parties 'PyTorch compiled,JAX jit' all others
 #   full-run    `xpnet train` against the book's loop
 #   sanitizer   the kernels and captured steps under compute-sanitizer, where that is there
 #
 # What matters most comes first, and each part writes its own files, so that what was measured before time ran out stays.
-# Writes text and JSON, with the GPU's facts, to the folder OUT, by default benchmarks/results/<name of the GPU>.
+# Writes text and JSON, with the GPU's facts, to the folder OUT, by default benchmarks/results/<name of the GPU>, and after
+# each part all of it as one archive, OUT.tar.gz.
 #
-# Needs, in the Python it is given (PYTHON, by default .venv/bin/python): what xpnet[cli,plot,test,bench,oracle] installs,
-# CuPy, and of the peers (torch, jax, scikit-learn) those that are to be compared with.
+# Runs from a bare checkout, without a network: xpnet need not be installed. Needs, in the Python it is given (PYTHON, by
+# default .venv/bin/python): for `facts` CuPy; for `tests` pytest, and hypothesis for most of them; for `benchmarks`
+# pytest-benchmark, threadpoolctl, matplotlib and the peers (torch, jax, scikit-learn) that are to be compared with; for
+# `full-run` what xpnet[cli,plot] installs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-.venv/bin/python}
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 all=(facts tests benchmarks full-run sanitizer)
+parties=()
+if [ "${1:-}" = --parties ]; then
+    parties=("--parties=${2?gpu_check.sh: error: --parties needs names, or '' for none}")
+    shift 2
+fi
 parts=("${@:-${all[@]}}")
 
 facts() {
@@ -23,7 +36,7 @@ facts() {
 }
 
 tests() {
-    "$PYTHON" -m pytest --device cuda --no-skips -m 'not driverless' \
+    "$PYTHON" -m pytest --device cuda -m 'not driverless' --durations=10 \
         --ignore tests/test_graph_page.py 2>&1 | tee "$OUT/tests.txt"
 }
 
@@ -32,8 +45,8 @@ benchmarks() {
     for module in $(printf '%s\n' benchmarks/test_*.py | sort -r); do # training steps first
         name=$(basename "$module" .py)
         name=${name#test_}
-        "$PYTHON" -m pytest "$module" --device cuda -p no:cacheprovider --benchmark-json="$OUT/$name.json" 2>&1 |
-            tee "$OUT/$name.txt" || status=1
+        "$PYTHON" -m pytest "$module" --device cuda "${parties[@]}" -p no:cacheprovider \
+            --benchmark-json="$OUT/$name.json" 2>&1 | tee "$OUT/$name.txt" || status=1
         [ ! -s "$OUT/$name.json" ] || results+=("$OUT/$name.json")
     done
     "$PYTHON" scripts/benchmark_report.py "${results[@]}" --markdown "$OUT/benchmarks.md" || status=1
@@ -60,11 +73,12 @@ for part in "${parts[@]}"; do
     fi
 done
 
-info=$("$PYTHON" -m xpnet info --device cuda)
+info=$("$PYTHON" -c 'import json; from xpnet import Device, environment as e
+print(json.dumps(e.describe(Device("cuda")), indent=1))')
 name=$("$PYTHON" -c 'from xpnet import Device, environment as e; print(e.describe_cuda(Device("cuda"))["gpu"])')
 OUT=${OUT:-benchmarks/results/$(tr -cs 'A-Za-z0-9\n' '-' <<<"$name")}
 mkdir -p "$OUT"
-tee "$OUT/info.txt" <<<"$info"
+tee "$OUT/info.json" <<<"$info"
 
 status=0
 for part in "${parts[@]}"; do
@@ -73,5 +87,6 @@ for part in "${parts[@]}"; do
         echo "== $part failed"
         status=1
     }
+    tar -czf "$OUT.tar.gz" -C "$(dirname "$OUT")" "$(basename "$OUT")"
 done
 exit "$status"

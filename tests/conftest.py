@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
 
 from xpnet import Device
 from xpnet.testing.cuda_stand_in import counts
 
 os.environ.setdefault("CUDA_STAND_IN_DEVICES", "2")  # before CuPy is imported
 
-# No deadline: these machines may be busy. In CI the same examples each time, so that a change is judged by itself.
-# With --hypothesis-profile thorough, ten thousand of each.
-settings.register_profile("xpnet", deadline=None, derandomize=bool(os.environ.get("CI")))
-settings.register_profile("thorough", deadline=None, max_examples=10_000)
-settings.load_profile("xpnet")
+if importlib.util.find_spec("hypothesis"):
+    from hypothesis import settings
+
+    # No deadline: these machines may be busy. In CI the same examples each time, so that a change is judged by itself.
+    # With --hypothesis-profile thorough, ten thousand of each.
+    settings.register_profile("xpnet", deadline=None, derandomize=bool(os.environ.get("CI")))
+    settings.register_profile("thorough", deadline=None, max_examples=10_000)
+    settings.load_profile("xpnet")
+    collect_ignore = []
+else:  # a machine with a GPU, perhaps, and no network: the other modules can be tested
+    modules = sorted(Path(__file__).parent.glob("test_*.py"))
+    collect_ignore = [path.name for path in modules if "hypothesis" in path.read_text(encoding="utf-8")]
+
+
+def pytest_report_header():
+    """Say what is left out for want of hypothesis."""
+    return f"not run, without hypothesis: {', '.join(collect_ignore)}" if collect_ignore else None
 
 
 @pytest.fixture

@@ -185,7 +185,7 @@ def test_products(dtype, rng):
     a, b = rng.standard_normal((2, 5, 7)), rng.standard_normal((2, 7, 6))
     a, b = a.astype(dtype), b.astype(dtype)
     tolerance = {"float16": 1e-2, "float32": 1e-5, "float64": 1e-13}[dtype]
-    for left, right in ((a, b), (a[0], b[0]), (a[0], b[0, :, 0])):
+    for left, right in ((a, b), (a[0], b[0]), (a[0], b[0, :, 0]), (a, b[0])):
         found = cupy.matmul(cupy.asarray(left), cupy.asarray(right)).get()
         np.testing.assert_allclose(found, left.astype("d") @ right.astype("d"), rtol=tolerance, atol=tolerance)
     found = cupy.matmul(cupy.asarray(b[0]).T, cupy.asarray(a[0]).T).get()

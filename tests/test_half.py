@@ -97,7 +97,7 @@ def test_training_in_mixed_precision_follows_float32(device, rng, rule):
     assert (step.precision, step.backend, step.steps) == ("float16", "numpy", 60)
     assert found.dtype == half.dtype == half.params.flat.dtype == "float32"
     assert expected[-10:].mean() < 0.8 * expected[:10].mean()
-    np.testing.assert_allclose(found[:8], expected[:8], rtol=0.02)
+    np.testing.assert_allclose(found[:8], expected[:8], rtol=0.03)
     assert found[-10:].mean() == pytest.approx(expected[-10:].mean(), rel=0.1)
     assert step.state()["loss_scale"] == 2**10
     for name, buffer in single.buffers().items():

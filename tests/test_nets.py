@@ -543,7 +543,9 @@ def test_training_steps_run_max_pooling_before_relu_which_changes_nothing(device
         net.params["W1"] = W
         t = device.asarray(np.arange(4) % net.predict(x).shape[1])
         net.compile(SGD(0.1), 4, backend=None).run(x, t, indices)
-    np.testing.assert_array_equal(asnumpy(first.params.flat), asnumpy(second.params.flat))
+    # The scores lie in memory in another order, and so CuPy may add their exponentials in another.
+    rtol = 0 if str(device) == "cpu" else 1e-12
+    np.testing.assert_allclose(asnumpy(first.params.flat), asnumpy(second.params.flat), rtol=rtol)
     assert list(first.layers) == ["Convolution1", "Relu1", "Pooling1", "Flatten1"]
     sizes = [net.layers[name].mask.size for net, name in ((first, "Relu1"), (second, "OwnRelu1"))]
     assert sizes[0] < sizes[1] or pool.windows.stride == (1, 1)

@@ -186,7 +186,10 @@ def _change_cupy(site: pathlib.Path) -> None:
     package.mkdir(exist_ok=True)
     shutil.copy(HERE / "compiler.py", package / "__init__.py")
     shutil.copy(HERE / "device.h", package)
-    _run(["g++", "-x", "c++-header", "-w", *FLAGS, "-o", package / "device.h.gch", package / "device.h"])
+    include = site / "cupy" / "_core" / "include"
+    parts = (include / "cupy" / "_cccl" / part for part in ("cub", "thrust", "libcudacxx"))
+    found = [f"-I{folder}" for folder in (include, *parts, _include(site))]
+    _run(["g++", "-x", "c++-header", "-w", *FLAGS, *found, "-o", package / "device.h.gch", package / "device.h"])
     for module in REPLACED:
         for library in (site / module).parent.glob(f"{pathlib.Path(module).name}.*.so"):
             library.unlink()

@@ -1,19 +1,19 @@
 // One product in the arithmetic of REAL, which product.c includes for float and for double.
 
-static void NAME(pack)(const Product *p, const Matrix *x, long rows, long columns, long g, REAL *to) {
+static void NAME(pack)(const Product *p, const Matrix *x, long rows, long columns, REAL *to) {
     for (long j = 0; j < columns; ++j)
         for (long i = 0; i < rows; ++i) {
-            long at = g * x->batch + (x->transposed ? i * x->stride + j : j * x->stride + i);
+            long at = x->transposed ? i * x->stride + j : j * x->stride + i;
             REAL value = (REAL)read_element(x->data, x->type, at);
             to[j * rows + i] = p->tf32 ? (REAL)round_to_tf32((float)value) : value;
         }
 }
 
-static void NAME(multiply)(const Product *p, long g, REAL alpha, REAL beta) {
+static void NAME(multiply)(const Product *p, REAL alpha, REAL beta) {
     long m = p->m, n = p->n, k = p->k, width;
     REAL *a = malloc((m * k + 1) * sizeof *a), *b = malloc((k * n + 1) * sizeof *b), *sum = malloc((4 * m + 1) * sizeof *sum);
-    NAME(pack)(p, &p->a, m, k, g, a);
-    NAME(pack)(p, &p->b, k, n, g, b);
+    NAME(pack)(p, &p->a, m, k, a);
+    NAME(pack)(p, &p->b, k, n, b);
     for (long j = 0; j < n; j += width) {
         width = n - j < 4 ? 1 : 4;
         memset(sum, 0, 4 * m * sizeof *sum);
@@ -32,7 +32,7 @@ static void NAME(multiply)(const Product *p, long g, REAL alpha, REAL beta) {
         }
         for (long w = 0; w < width; ++w)
             for (long i = 0; i < m; ++i) {
-                long at = g * p->c.batch + (j + w) * p->c.stride + i;
+                long at = (j + w) * p->c.stride + i;
                 REAL value = alpha * sum[w * m + i];
                 if (beta != 0) value += beta * (REAL)read_element(p->c.data, p->c.type, at);
                 if (p->bias) value += (REAL)read_element(p->bias, p->c.type, i);

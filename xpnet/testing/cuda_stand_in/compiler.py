@@ -58,7 +58,7 @@ def compile_for_host(
     if not library.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         built = CACHE / f"{key}.{os.getpid()}.so"
-        _gxx(code, source, [*FLAGS, "-shared", "-include", str(HEADER), *flags], built)
+        _gxx(code, source, [*FLAGS, "-shared", "-nodefaultlibs", "-include", str(HEADER), *flags], built)
         built.replace(library)
     return b"STAND-IN:" + str(library).encode() + b"\0", names
 

@@ -82,6 +82,27 @@ int cublasDgemm_v2(Handle *handle, int ta, int tb, int m, int n, int k, const do
     return cublasGemmEx(handle, ta, tb, m, n, k, alpha, a, FLOAT64, lda, b, FLOAT64, ldb, beta, c, FLOAT64, ldc, COMPUTE_64F, 0);
 }
 
+// The matrices of a stack begin where lists on the device say.
+static int gemm_batched(Handle *handle, enum type type, int ta, int tb, int m, int n, int k, const void *alpha,
+                        const void *const *a, int lda, const void *const *b, int ldb, const void *beta, void *const *c, int ldc,
+                        int count) {
+    Product product = {
+        .m = m, .n = n, .k = k, .count = count,
+        .a = {NULL, type, lda, ta, 0, a}, .b = {NULL, type, ldb, tb, 0, b}, .c = {NULL, type, ldc, 0, 0, (const void *const *)c},
+    };
+    return submit(handle, product, alpha, beta);
+}
+
+int cublasSgemmBatched(Handle *handle, int ta, int tb, int m, int n, int k, const float *alpha, const void *const *a, int lda,
+                       const void *const *b, int ldb, const float *beta, void *const *c, int ldc, int count) {
+    return gemm_batched(handle, FLOAT32, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc, count);
+}
+
+int cublasDgemmBatched(Handle *handle, int ta, int tb, int m, int n, int k, const double *alpha, const void *const *a, int lda,
+                       const void *const *b, int ldb, const double *beta, void *const *c, int ldc, int count) {
+    return gemm_batched(handle, FLOAT64, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc, count);
+}
+
 // A vector with steps is a matrix of one row, so y' = x' op(A)'.
 static int gemv(Handle *handle, enum type type, int transposed, int m, int n, const void *alpha, const void *a, int lda,
                 const void *x, int step_x, const void *beta, void *y, int step_y) {

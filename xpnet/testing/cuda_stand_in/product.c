@@ -34,6 +34,10 @@ static inline float round_to_tf32(float value) {
 #define NAME(name) name##_double
 #include "columns.h"
 
+static const void *find(const Matrix *stack, long g) {
+    return stack->list ? stack->list[g] : (const char *)stack->data + g * stack->batch * type_size(stack->type);
+}
+
 static void run(void *data) {
     Product *p = data;
     int is_double = p->c.type == FLOAT64;
@@ -41,13 +45,16 @@ static void run(void *data) {
     double alpha = p->alpha_at ? read_element(p->alpha_at, scale, 0) : p->alpha;
     double beta = p->beta_at ? read_element(p->beta_at, scale, 0) : p->beta;
     for (long g = 0; g < p->count; ++g) {
-        if (is_double) multiply_double(p, g, alpha, beta);
-        else multiply_float(p, g, (float)alpha, (float)beta);
+        Product one = *p;
+        one.a.data = find(&p->a, g), one.b.data = find(&p->b, g), one.c.data = find(&p->c, g);
+        if (is_double) multiply_double(&one, alpha, beta);
+        else multiply_float(&one, (float)alpha, (float)beta);
     }
 }
 
 static int reachable(const Product *p, const Matrix *x, long rows, long columns) {
     if (!rows || !columns) return 1;
+    if (x->list) return !stand_in_check_access(x->list, p->count * sizeof *x->list, 1);
     long down = x->transposed ? columns : rows, right = x->transposed ? rows : columns;
     size_t elements = (p->count - 1) * x->batch + (right - 1) * x->stride + down;
     return !stand_in_check_access(x->data, elements * type_size(x->type), 1);

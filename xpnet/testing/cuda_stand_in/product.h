@@ -13,6 +13,7 @@ typedef struct {
     long stride;     // elements from one column to the next
     int transposed;
     long batch;      // elements from one matrix of a stack to the next
+    const void *const *list;  // on the device: where each matrix of a stack begins, instead of `data`; or NULL
 } Matrix;
 
 typedef struct {
