@@ -111,7 +111,7 @@ class MLPClassifier(Classifier, MLP):
             raise ValueError("classes must be passed on the first call to partial_fit: the labels of all calls")
         if known is not None and classes is not None and not np.array_equal(known, np.unique(classes)):
             raise ValueError(f"classes is {classes}, but the first call had {known.tolist()}")
-        return self._fit(X, y, sample_weight, 0, classes)
+        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
     def _begin(self, y: np.ndarray, first: bool, classes: Any) -> None:
         if first:
@@ -126,8 +126,8 @@ class MLPClassifier(Classifier, MLP):
             return SoftmaxWithLoss(), len(self.classes_), "softmax"
         return SigmoidWithLoss(), 1, "logistic"
 
-    def _score_of(self, y: np.ndarray, scores: np.ndarray) -> float:
-        return float(accuracy_score(y, self._labels(self._probabilities(scores))))
+    def _score_of(self, y: np.ndarray, scores: np.ndarray, weight: np.ndarray | None) -> float:
+        return float(accuracy_score(y, self._labels(self._probabilities(scores)), sample_weight=weight))
 
 
 class MLPRegressor(Regressor, MLP):
@@ -192,7 +192,7 @@ class MLPRegressor(Regressor, MLP):
     @available_if(lambda self: self.solver != "lbfgs")  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train for one pass, and keep what was learnt before. The arguments are those of `fit`."""
-        return self._fit(X, y, sample_weight, 0)
+        return self._fit(X, y, sample_weight, incremental=True)
 
     def _begin(self, y: np.ndarray, first: bool, classes: Any) -> None:
         settings.choice("loss", self.loss, ("squared_error",))
@@ -203,5 +203,5 @@ class MLPRegressor(Regressor, MLP):
     def _targets(self, y: np.ndarray, outputs: int) -> np.ndarray:
         return y.reshape(len(y), -1).astype(self.net_.dtype)
 
-    def _score_of(self, y: np.ndarray, scores: np.ndarray) -> float:
-        return float(r2_score(y, self._outputs(scores)))
+    def _score_of(self, y: np.ndarray, scores: np.ndarray, weight: np.ndarray | None) -> float:
+        return float(r2_score(y, self._outputs(scores), sample_weight=weight))

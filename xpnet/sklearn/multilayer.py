@@ -25,11 +25,12 @@ __all__ = ["MLP"]
 
 
 class _Samples(NamedTuple):
-    """Samples, what they are labelled with, and the network's targets."""
+    """Samples, what they are labelled with, the network's targets, and weights."""
 
     X: Any
     y: np.ndarray
     t: np.ndarray
+    weight: np.ndarray | None = None
 
 
 class MLP(NetworkEstimator):
@@ -50,11 +51,10 @@ class MLP(NetworkEstimator):
 
         A sample of weight 0 is as if absent. With ``warm_start=True``, training goes on from the last fit.
         """
-        return self._fit(X, y, sample_weight, self.max_iter)
+        return self._fit(X, y, sample_weight, incremental=False)
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, epochs: int, classes: Any = None) -> Self:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool, classes: Any = None) -> Self:
         self._check_settings()
-        incremental = epochs == 0
         if incremental and self.early_stopping:
             raise ValueError("partial_fit has no early stopping: it does one pass; use early_stopping=False")
         first = not (hasattr(self, "net_") and (self.warm_start or incremental))
@@ -63,18 +63,17 @@ class MLP(NetworkEstimator):
         self._begin(y, first, classes)
         X, y, weight = self._counted(X, y, sample_weight, getattr(self, "class_weight", None))
         self._prepare(X, y, first, rng)
-        train = _Samples(X, y, self._targets(y, self.n_outputs_))
         weight = None if weight is None else weight.astype(self.net_.dtype)
-        valid = None
+        train, valid = _Samples(X, y, self._targets(y, self.n_outputs_), weight), None
         if self.validation_data is not None:
             X_valid, y_valid = self._read_pair(*self.validation_data)
             valid = _Samples(X_valid, y_valid, self._targets(y_valid, self.n_outputs_))
         elif self.early_stopping and self.solver != "lbfgs":
-            train, valid, weight = self._split(train, weight, rng)
+            train, valid = self._split(train, rng)
         if self.solver == "lbfgs":
-            self._fit_at_once(train, weight)
+            self._fit_at_once(train)
         else:
-            self._fit_by_minibatches(train, weight, valid, incremental, rng)
+            self._fit_by_minibatches(train, valid, incremental, rng)
         return self
 
     def _check_settings(self) -> None:
@@ -123,25 +122,25 @@ class MLP(NetworkEstimator):
                 "warm_start=False to begin again"
             )
 
-    def _split(
-        self, train: _Samples, weight: np.ndarray | None, rng: np.random.RandomState
-    ) -> tuple[_Samples, _Samples, np.ndarray | None]:
+    def _split(self, train: _Samples, rng: np.random.RandomState) -> tuple[_Samples, _Samples]:
         """Set samples for early stopping aside."""
         binary = hasattr(self, "classes_") and self.n_outputs_ == 1
-        arrays = [array for array in (*train, weight) if array is not None]
         parts = train_test_split(
-            *arrays, random_state=rng, test_size=self.validation_fraction, stratify=train.y if binary else None
+            *(array for array in train if array is not None),
+            random_state=rng,
+            test_size=self.validation_fraction,
+            stratify=train.y if binary else None,
         )
-        kept, valid = parts[::2], parts[1::2]
-        if valid[0].shape[0] < 2:
+        kept, valid = _Samples(*parts[::2]), _Samples(*parts[1::2])
+        if valid.X.shape[0] < 2:
             raise ValueError(
                 "the validation set has fewer than 2 samples; raise validation_fraction, or pass validation_data"
             )
-        return _Samples(*kept[:3]), _Samples(*valid[:3]), kept[3] if weight is not None else None
+        return kept, valid
 
-    def _fit_at_once(self, train: _Samples, weight: np.ndarray | None) -> None:
-        self.net_.penalize(self.alpha, weight, train.X.shape[0])
-        found = minimize(self.net_, train.X, train.t, weight, self.tol, self.max_iter, self.max_fun)
+    def _fit_at_once(self, train: _Samples) -> None:
+        self.net_.penalize(self.alpha, train.weight, train.X.shape[0])
+        found = minimize(self.net_, train.X, train.t, train.weight, self.tol, self.max_iter, self.max_fun)
         self.loss_, self.n_iter_ = float(found.fun), min(int(found.nit), self.max_iter)
         if not found.success:
             warnings.warn(
@@ -152,19 +151,14 @@ class MLP(NetworkEstimator):
             )
 
     def _fit_by_minibatches(
-        self,
-        train: _Samples,
-        weight: np.ndarray | None,
-        valid: _Samples | None,
-        incremental: bool,
-        rng: np.random.RandomState,
+        self, train: _Samples, valid: _Samples | None, incremental: bool, rng: np.random.RandomState
     ) -> None:
         n = train.X.shape[0]
         size = min(200, n) if self.batch_size == "auto" else self.batch_size
         if size > n:
             warnings.warn(f"batch_size is {size}, but there are {n} samples: a minibatch has them all", stacklevel=4)
             size = n
-        self.net_.penalize(self.alpha, weight, size)
+        self.net_.penalize(self.alpha, train.weight, size)
         self.optimizer_ = self._optimizer()
         counts = [part.stop - part.start for part in gen_batches(n, size)]
         seed = int(rng.randint(2**31 - 1)) if self.shuffle else None
@@ -174,7 +168,7 @@ class MLP(NetworkEstimator):
         self.n_iter_ = 0
         after_epoch = partial(self._after_epoch, counts, valid)
         epochs = 1 if incremental else self.max_iter
-        trainer = self._trainer(train.X, train.t, weight, size, seed, epochs=epochs, callbacks=[after_epoch])
+        trainer = self._trainer(train.X, train.t, train.weight, size, seed, epochs=epochs, callbacks=[after_epoch])
         try:
             trainer.train()
         except KeyboardInterrupt:
@@ -241,7 +235,7 @@ class MLP(NetworkEstimator):
     def _validate(self, valid: _Samples) -> None:
         scores, device = self._scores(valid.X), self.net_.device
         loss = float(self.net_.last_layer.forward(device.asarray(scores), device.asarray(valid.t)))
-        score = self._score_of(valid.y, scores)
+        score = self._score_of(valid.y, scores, valid.weight)
         self.validation_loss_curve_.append(loss)
         self.validation_scores_.append(score)
         if self.verbose:

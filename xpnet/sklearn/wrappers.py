@@ -21,7 +21,7 @@ __all__ = ["NetClassifier", "NetRegressor"]
 class _NetEstimator(NetworkEstimator):
     """Base of both estimators: copies the network at fit, and trains the copy."""
 
-    reading: ClassVar[dict[str, Any]] = {"ensure_2d": False, "allow_nd": True}
+    reading: ClassVar[dict[str, Any]] = {"allow_nd": True}
 
     net: Any
     epochs: int
