@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("sklearn", reason="the extra xpnet[sklearn] is not installed")
 
 import numpy as np
+from joblib import cpu_count
 from scipy.sparse import csr_matrix
 from sklearn import neural_network
 from sklearn.base import clone
@@ -42,15 +43,22 @@ def regression_net(features, targets):
     return Sequential.mlp([features, 20, targets], loss=IdentityWithLoss(), dtype="float64", seed=0)
 
 
+def blas_threads(model, X, y):
+    from xpnet.blas import blas
+
+    with blas as threads:
+        return float(threads)
+
+
 @quiet
 @parametrize_with_checks(
     [
         MLPClassifier(max_iter=100),
         MLPRegressor(max_iter=100),
-        MLPClassifier(max_iter=100, solver="lbfgs"),
-        MLPRegressor(max_iter=100, solver="lbfgs"),
-        NetClassifier(perceptron, epochs=100, optimizer_param={"lr": 0.01}),
-        NetRegressor(regression_net, epochs=100, optimizer_param={"lr": 0.01}),
+        MLPClassifier((20,), max_iter=30, solver="lbfgs"),
+        MLPRegressor(hidden_layer_sizes=(20,), max_iter=30, solver="lbfgs"),
+        NetClassifier(perceptron, epochs=50, optimizer_param={"lr": 0.01}),
+        NetRegressor(regression_net, epochs=50, optimizer_param={"lr": 0.01}),
     ]
 )
 def test_scikit_learns_checks(estimator, check):
@@ -158,6 +166,7 @@ class TestLikeScikitLearn:
 
 
 class TestTools:
+    @pytest.mark.slow
     def test_the_document_runs(self, capsys):
         names = {}
         for block in re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL):
@@ -175,6 +184,19 @@ class TestTools:
         search = GridSearchCV(pipeline, grid, cv=2, n_jobs=jobs, error_score="raise").fit(X, y)
         assert search.best_score_ > 0.9
         assert search.predict_proba(X).shape == (len(y), 2)
+
+    @quiet
+    def test_processes_of_joblib_share_the_cores(self, digits):
+        pytest.importorskip("numba", reason="the extra xpnet[numba] is not installed")
+        search = GridSearchCV(
+            MLPClassifier((10,), alpha=0.0, max_iter=2),  # steps by two threads
+            {"tol": [1e-4, 1e-3]},
+            cv=2,
+            n_jobs=2,
+            scoring=blas_threads,
+            refit=False,
+        )
+        assert max(search.fit(*digits).cv_results_["mean_test_score"]) <= max(cpu_count() // 2, 1)
 
     @quiet
     def test_cross_validation_and_calibration(self, cancer):
@@ -376,7 +398,7 @@ class TestBeyond:
         before = net.params.flat.copy()
         model = NetClassifier(net, epochs=10, random_state=0).fit(X, y)
         np.testing.assert_array_equal(net.params.flat, before)
-        assert model.score(X, y) > 0.95
+        assert model.score(X, y) > 0.9
         again = clone(model).fit(X, y)
         np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
         assert len(model.history_.evaluations) == 10

@@ -141,6 +141,8 @@ class NetClassifier(Classifier, _NetEstimator):
 
     def _learn(self, y: np.ndarray) -> int:
         self._learn_classes(y)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y has only one class, {self.classes_.tolist()[0]!r}; a NetClassifier needs two or more")
         return len(self.classes_)
 
     def _check_outputs(self, scores: np.ndarray) -> int:
