@@ -4,6 +4,7 @@ import doctest
 import importlib
 import pkgutil
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from xpnet.optimizers import OPTIMIZERS
 ROOT = Path(__file__).parent.parent
 WITHOUT = ("cli", "__main__", "kernels.cuda", "kernels.cublaslt")  # the latter two import CuPy
 MODULES = [m.name for m in pkgutil.walk_packages(xpnet.__path__, "xpnet.") if not m.name.endswith(WITHOUT)]
+if find_spec("sklearn") is None:
+    MODULES = [name for name in MODULES if not name.startswith("xpnet.sklearn")]
 
 
 def python_blocks(document):

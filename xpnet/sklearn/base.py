@@ -1,0 +1,195 @@
+"""What all estimators share: reading of data, labels and weights; training; scores, labels and probabilities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy import special
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import check_array, check_consistent_length, column_or_1d, gen_batches
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets, unique_labels
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from xpnet.device import asnumpy
+from xpnet.nets import Network
+from xpnet.optimizers import Optimizer
+from xpnet.training import Trainer
+
+__all__ = ["Classifier", "NetworkEstimator", "Regressor", "dense"]
+
+PREDICTED = 1000
+"""Samples per prediction. Sparse samples are dense only inside it."""
+
+
+class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
+    """Base of the estimators. A subclass sets `net_` and `optimizer_` in fit.
+
+    Attributes
+    ----------
+    net_ : Network
+        The trained network.
+    optimizer_ : Optimizer
+        The update rule with its state.
+    """
+
+    net_: Network
+    optimizer_: Optimizer
+    reading: ClassVar[dict[str, Any]] = {}
+    """Keyword arguments of ``validate_data`` for samples."""
+
+    def _read(self, X: Any, reset: bool = False) -> Any:
+        """Check samples: an array, or a matrix in the format CSR."""
+        X = validate_data(self, X, reset=reset, **self.reading)
+        # A network takes uint8 for pixels. In scikit-learn, they are numbers like others.
+        return X.astype("float32") if X.dtype == np.uint8 else X
+
+    def _read_pair(self, X: Any, y: Any, reset: bool = False, **checks: Any) -> tuple[Any, np.ndarray]:
+        """Check samples and their labels or targets."""
+        X, y = validate_data(self, X, y, reset=reset, multi_output=True, **checks, **self.reading)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        return X.astype("float32") if X.dtype == np.uint8 else X, y
+
+    def _counted(
+        self, X: Any, y: np.ndarray, sample_weight: Any, class_weight: Any = None
+    ) -> tuple[Any, np.ndarray, np.ndarray | None]:
+        """Return samples, targets and weights, without the samples of weight 0: they are as if absent."""
+        weight = None if class_weight is None else compute_sample_weight(class_weight, y)
+        if sample_weight is not None:
+            given = column_or_1d(
+                check_array(sample_weight, ensure_2d=False, dtype="float64", input_name="sample_weight")
+            )
+            check_consistent_length(X, given)
+            weight = given if weight is None else given * weight
+        if weight is None or weight.all():
+            return X, y, weight
+        counted = np.flatnonzero(weight)
+        if not len(counted):
+            raise ValueError("all weights of samples are zero; at least one must be positive")
+        return X[counted], y[counted], weight[counted]
+
+    def _trainer(
+        self, X: Any, t: np.ndarray, weight: np.ndarray | None, batch_size: int, seed: int | None, **settings: Any
+    ) -> Trainer:
+        """Return the trainer of `net_`; without a seed the minibatches are in the samples' order."""
+        settings |= {"optimizer": self.optimizer_, "verbose": False, "mini_batch_size": batch_size}
+        # The estimators evaluate by scikit-learn's metrics; the trainer's evaluation of one sample costs nothing.
+        settings = {"evaluate_sample_num_per_epoch": 1} | settings
+        if seed is None or issparse(X):
+            return Trainer(self.net_, _Minibatches(X, t, weight, batch_size, seed), **settings)
+        return Trainer(self.net_, X, t, sample_weight=weight, sampling="shuffled", seed=seed, **settings)
+
+    def _scores(self, X: Any) -> np.ndarray:
+        """Return the network's scores of checked samples, on the host."""
+        net = self.net_
+        parts = gen_batches(X.shape[0], PREDICTED)
+        return np.concatenate([asnumpy(net.predict(net.device.asarray(dense(X[part])))) for part in parts])
+
+
+class Classifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]
+    """Labels and probabilities of a network that ends in softmax or in sigmoids.
+
+    Attributes
+    ----------
+    classes_ : (C,)
+        The labels, sorted; for multi-label problems the columns' numbers.
+    """
+
+    classes_: np.ndarray
+
+    def _learn_classes(self, y: Any) -> None:
+        check_classification_targets(y)
+        self._binarizer = LabelBinarizer().fit(y)
+        self.classes_ = self._binarizer.classes_
+
+    @property
+    def _is_multilabel(self) -> bool:
+        return str(self._binarizer.y_type_).startswith("multilabel")
+
+    def _targets(self, y: np.ndarray, outputs: int) -> np.ndarray:
+        """Return the labels for the network's loss: class ids, or a column of 0 and 1 per output."""
+        unknown = np.setdiff1d(unique_labels(y), self.classes_)
+        if len(unknown):
+            raise ValueError(f"y has the labels {unknown.tolist()}; those of the fit are {self.classes_.tolist()}")
+        indicated = self._binarizer.transform(y)
+        if self._is_multilabel or (outputs == 1 and len(self.classes_) < 3):
+            return np.asarray(indicated, "float32")
+        return np.searchsorted(self.classes_, y)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the predicted labels, (N,), or (N, C) for a multi-label problem."""
+        probabilities = self.predict_proba(X)
+        return self._labels(probabilities)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probabilities of the classes, (N, C)."""
+        return self._probabilities(self._checked_scores(X))
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Return the logarithms of the probabilities, (N, C); -inf for a probability of 0."""
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(self.predict_proba(X)))
+
+    def _checked_scores(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        return self._scores(self._read(X))
+
+    def _probabilities(self, scores: np.ndarray) -> np.ndarray:
+        if len(self.classes_) == 1:
+            return np.ones((len(scores), 1), scores.dtype)
+        if scores.shape[1] == 1:
+            scores = np.hstack([-scores, scores])
+        elif not self._is_multilabel:
+            return np.asarray(special.softmax(scores, axis=1))
+        return np.asarray(special.expit(scores))
+
+    def _labels(self, probabilities: np.ndarray) -> np.ndarray:
+        if self._is_multilabel:
+            return np.asarray(self._binarizer.inverse_transform(probabilities))
+        return np.asarray(self.classes_[probabilities.argmax(axis=1)])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+class Regressor(RegressorMixin, NetworkEstimator):  # type: ignore[misc]
+    """Predictions for regression."""
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the predicted targets, (N,), or (N, K) for several targets."""
+        check_is_fitted(self)
+        return self._outputs(self._scores(self._read(X)))
+
+    def _outputs(self, scores: np.ndarray) -> np.ndarray:
+        """Return predictions from scores."""
+        return scores[:, 0] if scores.shape[1:] == (1,) else scores
+
+
+class _Minibatches:
+    """Minibatches of sparse samples, which become dense a minibatch at a time, or of samples in their order."""
+
+    def __init__(self, X: Any, t: np.ndarray, weight: np.ndarray | None, batch_size: int, seed: int | None) -> None:
+        self.X, self.targets, self.batch_size = X, (t,) if weight is None else (t, weight), batch_size
+        self.rng = None if seed is None else np.random.default_rng(seed)
+
+    def __len__(self) -> int:
+        return math.ceil(int(self.X.shape[0]) / self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
+        order = None if self.rng is None else self.rng.permutation(self.X.shape[0])
+        for part in gen_batches(self.X.shape[0], self.batch_size):
+            chosen = part if order is None else order[part]
+            yield dense(self.X[chosen]), *(array[chosen] for array in self.targets)
+
+
+def dense(X: Any) -> np.ndarray:
+    """Return samples as an array."""
+    return np.asarray(X.toarray() if issparse(X) else X)
