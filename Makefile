@@ -12,15 +12,15 @@ STAND_IN := build/cuda_stand_in
 train: $(VENV)/.train
 	$(BIN)/xpnet train --plot $(ARGS)
 
-# Run the tests.  make test ARGS="-k relu"
+# Run the tests on all cores.  make test ARGS="-k relu"
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 # Run the tests of CUDA devices on CuPy without a GPU (xpnet/testing/cuda_stand_in). The first run compiles each kernel.
 # make test-cuda ARGS="tests/test_cuda_graph.py"
 test-cuda: $(VENV)/.dev
 	$(BIN)/python -m xpnet.testing.cuda_stand_in build $(STAND_IN)
-	$(STAND_IN)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,plot,test]' pytest-xdist
+	$(STAND_IN)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,plot,test]'
 	$(STAND_IN)/bin/python -m pytest --device cuda -k cuda -n auto --dist worksteal $(ARGS)
 
 # What CI checks besides the tests.

@@ -177,7 +177,9 @@ def run_pytest(*arguments, cwd):
     """Run pytest in a process of its own; return what pytest-benchmark wrote of each benchmark, and the output."""
     figures = cwd / "figures.json"
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--benchmark-json={figures}", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "benchmarks")}
+    # Not the variables of pytest-xdist: pytest-benchmark would take this for one of its workers.
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    environment = {**outside, "PYTHONPATH": str(ROOT / "benchmarks")}
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(figures.read_text())["benchmarks"], done.stdout
