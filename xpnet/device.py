@@ -122,7 +122,7 @@ class Device:
 
     def holds(self, x: Any) -> bool:
         """Return whether `x` is on this device. Everything but a CuPy array is on the host."""
-        if _kind(x) == "cuda":
+        if type(x) is not np.ndarray and _kind(x) == "cuda":
             return bool(x.device.id == self._index)
         return self._index is None
 

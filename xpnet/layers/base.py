@@ -345,7 +345,8 @@ class Loss(Layer):
 
     def _share(self, dout: Array | float, number: int) -> Array | float:
         """Return the part of `dout` per value of a mean over `number` values."""
-        self._expect_dout(dout, ())
+        if type(dout) is not float:
+            self._expect_dout(dout, ())
         return dout / max(number, 1)
 
     def backward(self, dout: Array | float = 1.0) -> Array:

@@ -377,7 +377,7 @@ class OneByOne:
             for i in range(0, len(index), size):
                 if i % part == 0:
                     kernels.gather(x, index[i : i + part], samples[i : min(i + part, len(index))])
-                yield samples[i : i + size], *(gathered[i : i + size] for gathered in labels)
+                yield samples[i : i + size], *[gathered[i : i + size] for gathered in labels]
 
     def _buffer(self, name: str, size: int, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         # One buffer per minibatch size: a CUDA graph keeps writing into the buffer of its capture.
