@@ -31,7 +31,7 @@ def root(tmp_path, rng):
         images = rng.integers(0, 256, (n, 5, 4), dtype="uint8")
         labels = rng.integers(0, 3, n, dtype="uint8")
         labels[0] = 2
-        (tmp_path / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images)))
+        (tmp_path / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images), mtime=0))
         (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx(labels))
     return tmp_path
 
@@ -86,7 +86,7 @@ def test_read_idx_reads_every_type_and_shape(tmp_path, code, dtype, shape):
 
 
 IMAGES = "train-images-idx3-ubyte"
-GZIPPED = gzip.compress(idx(np.zeros((30, 5, 4), "uint8")))
+GZIPPED = gzip.compress(idx(np.zeros((30, 5, 4), "uint8")), mtime=0)  # the same bytes in each process: they name tests
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_damaged_files_are_refused_by_name_in_one_line(root, name, content, mess
 
 def test_empty_sets_and_folders_are_refused(root, tmp_path):
     for name, array in ((IMAGES, np.zeros((0, 5, 4), "uint8")), ("train-labels-idx1-ubyte", np.zeros(0, "uint8"))):
-        (root / f"{name}.gz").write_bytes(gzip.compress(idx(array)))
+        (root / f"{name}.gz").write_bytes(gzip.compress(idx(array), mtime=0))
     with pytest.raises(DatasetError, match="no images"):
         load_mnist(root=root)
     with pytest.raises(DatasetError, match="no such file"):
@@ -138,7 +138,7 @@ def test_empty_sets_and_folders_are_refused(root, tmp_path):
 def test_a_header_that_promises_more_than_the_file_can_hold_is_refused_unread(tmp_path):
     """A file of a few bytes that claims terabytes; a compressed one with gigabytes of zeros behind its values."""
     giant = struct.pack(">BBBB3I", 0, 0, 0x08, 3, 2**20, 2**10, 2**10)
-    for content in (giant, gzip.compress(giant)):
+    for content in (giant, gzip.compress(giant, mtime=0)):
         (tmp_path / "giant").write_bytes(content)
         with pytest.raises(DatasetError, match=r"giant: truncated, .* bytes at most where"):
             read_idx(tmp_path / "giant")

@@ -67,7 +67,9 @@ def idx_files(draw):
     return content
 
 
-whole_idx = st.sampled_from([idx(np.arange(6.0).reshape(2, 3), 14), gzip.compress(idx(np.zeros((3, 4), "uint8")))])
+whole_idx = st.sampled_from(
+    [idx(np.arange(6.0).reshape(2, 3), 14), gzip.compress(idx(np.zeros((3, 4), "uint8")), mtime=0)]
+)
 
 
 @ANY_FILE
