@@ -358,7 +358,8 @@ class TestCommand:
 
         assert self.xpnet("train", "--steps", 20).returncode == 0
         (folder,) = Path("runs").iterdir()
-        with only_process(folder):
+        holding = only_process(folder)  # kept: its end frees the folder, not its disposal
+        with holding:
             found = self.xpnet("train", "--resume", folder)
         assert found.stderr == f"xpnet: error: another process trains in {folder}\n"
         assert self.xpnet("train", "--resume", folder).returncode == 0  # of a run that is complete

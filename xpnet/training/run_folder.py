@@ -66,10 +66,10 @@ def only_process(folder: Path) -> Iterator[None]:
     filelock = import_extra("filelock", "cli")
     lock = filelock.FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except filelock.Timeout:
         raise ValueError(f"another process trains in {folder}") from None
-    with lock:
+    with held:
         yield
 
 
