@@ -19,8 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-
+import xpnet
 from xpnet.datasets import load_mnist
 from xpnet.files import TEMPORARY
 from xpnet.training.checkpoint import has_checkpoint, load_checkpoint
@@ -97,7 +96,7 @@ def killed(
         assert lost < INTERVAL, f"{run}: a kill lost {lost} steps, with checkpoints every {INTERVAL}"
     subprocess.run(command, check=True, capture_output=True)
     (resumed,) = run_folders(folder / "killed")
-    for file in ("params.npz", "history.json"):
+    for file in ("model.safetensors", "history.json"):
         assert contents(resumed / file) == contents(whole / file), f"{run}: {file} differs from an uninterrupted run's"
     return kills, early, lost
 
@@ -130,8 +129,7 @@ def contents(file: Path) -> object:
         history = json.loads(file.read_text())
         del history["evaluations"]["seconds"]
         return history
-    with np.load(file) as arrays:
-        return {name: array.tobytes() for name, array in arrays.items()}
+    return {name: array.tobytes() for name, array in xpnet.load(file).state().items()}
 
 
 if __name__ == "__main__":

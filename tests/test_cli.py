@@ -17,7 +17,6 @@ from test_datasets import idx
 
 import xpnet
 from xpnet.cli import run
-from xpnet.nets import TwoLayerNet
 from xpnet.training import run_settings
 
 COMMAND = [sys.executable, "-m", "xpnet"]
@@ -62,7 +61,7 @@ def test_train_learns_mnist_and_leaves_a_run_folder(xp, tmp_path, device):
     assert "\x1b" not in out
     assert "\r" not in out
     (folder,) = (tmp_path / "runs").iterdir()
-    assert lines[5].startswith(f"written to {folder.relative_to(tmp_path)}/: params.npz, history.json")
+    assert lines[5].startswith(f"written to {folder.relative_to(tmp_path)}/: model.safetensors, history.json")
     report = json.loads((folder / "run.json").read_text())
     by = ", by Numba" if report["backend"] == "numba" else ""
     assert lines[0] == f"784-50-10 network, 39,760 parameters, float32 on {device}{by}"
@@ -70,8 +69,7 @@ def test_train_learns_mnist_and_leaves_a_run_folder(xp, tmp_path, device):
     assert report["settings"]["seed"] == 0
     assert report["settings"]["device"] == device.name
     assert report["test_accuracy"] == pytest.approx(accuracy, abs=1e-4)
-    net = TwoLayerNet(784, 50, 10)
-    net.load_params(folder / "params.npz")
+    net = xpnet.load(folder / "model.safetensors")
     (_, _), (x, t) = xpnet.datasets.load_mnist()
     assert net.accuracy(x, t) == pytest.approx(accuracy, abs=1e-3)
 
@@ -192,7 +190,8 @@ def test_the_default_run_reaches_the_accuracy_of_the_book(xp, tmp_path):
 def test_the_same_seed_gives_the_same_parameters(xp, tmp_path):
     for out, seed in (("a", 1), ("b", 1), ("c", 2)):
         assert xp("train", "--steps", 20, "--out", out, "--seed", seed)[0] == 0
-    a, b, c = (np.load(next((tmp_path / out).glob("*/params.npz")))["W1"] for out in "abc")
+    runs = (next((tmp_path / out).glob("*/model.safetensors")) for out in "abc")
+    a, b, c = (xpnet.load(file).params["W1"] for file in runs)
     np.testing.assert_array_equal(a, b)
     assert not np.array_equal(a, c)
 

@@ -22,8 +22,8 @@ pytest.importorskip("typer", reason="the command line's extra, xpnet[cli], is no
 
 from test_datasets import idx
 
+import xpnet
 from xpnet.datasets import load_mnist
-from xpnet.nets import TwoLayerNet
 from xpnet.training import load_checkpoint
 
 COMMAND = [sys.executable, "-m", "xpnet", "train", "--steps", "1000000", "--batch-size", "20"]
@@ -52,14 +52,13 @@ def report_of(folder):
 def read_saved(runs):
     """Check the files of the only run, and return its report."""
     (folder,) = runs.iterdir()
-    results = {"params.npz", "history.json", "run.json"}
+    results = {"model.safetensors", "history.json", "run.json"}
     to_go_on = {"settings.json", "checkpoint.safetensors", "checkpoint-before.safetensors", ".lock"}
     assert results <= {file.name for file in folder.iterdir()} <= results | to_go_on
     assert load_checkpoint(folder / "checkpoint.safetensors")["current_iter"] == report_of(folder)["steps"]
     facts = report_of(folder)
     assert len(json.loads((folder / "history.json").read_text())["losses"]) == facts["steps"]
-    net = TwoLayerNet(784, 50, 10)
-    net.load_params(folder / "params.npz")
+    assert xpnet.load(folder / "model.safetensors").params.size == 39_760
     return facts
 
 
@@ -165,7 +164,7 @@ def test_a_full_disk_at_the_end_names_the_file_that_is_missing(data, tmp_path):
     name, reason = f"runs/{folder.name}", os.strerror(errno.EFBIG)
     assert done.stderr.decode().splitlines() == [
         f"xpnet: warning: no checkpoint is written: [Errno {errno.EFBIG}] {reason}: '{name}/checkpoint.safetensors'",
-        f"xpnet: error: {reason}: {name}/params.npz",
+        f"xpnet: error: {reason}: {name}/model.safetensors",
     ]
     assert sorted(file.name for file in folder.iterdir()) == [".lock", "settings.json"]
 

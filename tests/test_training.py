@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+import xpnet
 from xpnet import asnumpy
 from xpnet.functions import one_hot
 from xpnet.nets import TwoLayerNet, evaluation
@@ -255,8 +256,7 @@ class TestRunFolder:
         history = json.loads((folder / "history.json").read_text())
         assert history["losses"] == run.train_loss_list
         assert history["evaluations"]["test_accuracy"] == run.test_acc_list
-        twin = TwoLayerNet(8, 16, 2)
-        twin.load_params(folder / "params.npz")
+        twin = xpnet.load(folder / "model.safetensors")
         np.testing.assert_array_equal(twin.params["W1"], asnumpy(run.network.params["W1"]))
 
     def test_folders_are_never_shared(self, tmp_path):
@@ -321,7 +321,7 @@ def test_the_run_of_a_regression_can_be_saved(tmp_path, rng):
     net = Sequential([Affine.from_sizes(3, 1, rng=0)], IdentityWithLoss())
     run = Trainer(net, x, x[:, :1], x, x[:, :1], epochs=2, mini_batch_size=10, verbose=False)
     run.train()
-    assert save_run(tmp_path, run, {}) == ["params.npz", "history.json", "run.json"]
+    assert save_run(tmp_path, run, {}) == ["model.safetensors", "history.json", "run.json"]
     saved = json.loads((tmp_path / "run.json").read_text())
     assert (saved["test_accuracy"], saved["complete"]) == (None, True)
     assert saved["seconds"] > 0

@@ -16,14 +16,14 @@ Importing xpnet imports only NumPy. Functions that need CuPy or another optional
 """
 
 import importlib
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xpnet.device import Device, DeviceError, asnumpy, get_array_module, get_device, map_location
 from xpnet.parameters import ParameterVector
 
 if TYPE_CHECKING:
     from xpnet import datasets, functions, gradient, initializers, layers, nets, optimizers, training
+    from xpnet.nets import load
 
 __version__ = "0.1.0"
 
@@ -39,6 +39,7 @@ __all__ = [
     "gradient",
     "initializers",
     "layers",
+    "load",
     "map_location",
     "nets",
     "optimizers",
@@ -46,8 +47,10 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> ModuleType:
-    # Imports submodules at first use: `import xpnet` stays fast, and `xpnet.layers` works after it.
+def __getattr__(name: str) -> Any:
+    # Imports at first use: `import xpnet` stays fast, and `xpnet.layers` works after it.
+    if name == "load":
+        return importlib.import_module("xpnet.nets").load
     if name in __all__:
         return importlib.import_module(f"xpnet.{name}")
     raise AttributeError(f"module 'xpnet' has no attribute {name!r}")

@@ -203,6 +203,25 @@ class Layer:
         """Return the buffers by name, with sublayers' buffers."""
         return {name: getattr(layer, key) for name, layer, key in self._named("buffer_names")}
 
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments by name: arrays, sublayers, or values that JSON has (`xpnet.load`).
+
+        By default they are the attributes of these names. A layer that keeps an argument in another way overrides it.
+
+        Raises
+        ------
+        TypeError
+            If there is no such attribute.
+        """
+        has_own = type(self).__init__ is not object.__init__
+        names = list(inspect.signature(type(self)).parameters) if has_own else []
+        if missing := [name for name in names if not hasattr(self, name)]:
+            raise TypeError(
+                f"{self.name} has no attribute {missing[0]!r}, as its constructor's argument is called; "
+                f"set it, or define {type(self).__name__}.config() to return all arguments by name"
+            )
+        return {name: getattr(self, name) for name in names}
+
     def to(self, device: Device | str, dtype: DTypeLike | None = None) -> None:
         """Move parameters and buffers to `device`, convert them to `dtype` if given, and drop saved arrays."""
         device = Device(device)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -80,6 +80,10 @@ class Convolution(Layer):
             as_pair("Convolution", "dilation", dilation, 1),
         )
         self.groups = int(groups)
+
+    def config(self) -> dict[str, Any]:
+        stride, pad, dilation = self.windows.stride, self.windows.pad, self.windows.dilation
+        return {"W": self.W, "b": self.b, "stride": stride, "pad": pad, "dilation": dilation, "groups": self.groups}
 
     @classmethod
     def from_sizes(

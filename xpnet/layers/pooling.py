@@ -1,6 +1,7 @@
 """Pooling: the maximum or the mean of each window of an image (sections 7.3 and 7.4.4)."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,10 @@ class _Pooling(Layer):
             raise ValueError(
                 f"{owner} expected pad to be at most half the window {size}, so that each sees the image, got {pad!r}"
             )
+
+    def config(self) -> dict[str, Any]:
+        (pool_h, pool_w), stride, pad = self.windows.size, self.windows.stride, self.windows.pad
+        return {"pool_h": pool_h, "pool_w": pool_w, "stride": stride, "pad": pad}
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(shape) != 3:

@@ -1,6 +1,7 @@
 """Dropout (section 6.4.3)."""
 
 import math
+from typing import Any
 
 from xpnet import functions, kernels
 from xpnet.device import Device, get_array_module, get_device
@@ -60,6 +61,9 @@ class Dropout(Layer):
         xp = get_array_module(dout=dout, mask=self.mask)
         self._expect_dout(dout, self.mask.shape)
         return xp.multiply(dout, self.mask, out=self.out.get("dx"))
+
+    def config(self) -> dict[str, Any]:
+        return {"dropout_ratio": self.dropout_ratio, "scale_at_test": self.scale_at_test}  # the seed is in the state
 
     def _state_on(self, device: Device) -> Array:
         """Return the state on the device of x: in a layer that works alone it may be on another one."""

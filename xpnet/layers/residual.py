@@ -2,7 +2,7 @@
 
 import copy
 import math
-from typing import Self
+from typing import Any, Self
 
 from xpnet.device import as_array, get_array_module
 from xpnet.kernels import call
@@ -65,6 +65,9 @@ class Residual(Layer):
         for layer in reversed([*self.parts.values()]):
             dx = call(layer, "backward", dx)
         return get_array_module(dx=dx, dout=dout).add(dx, dout, out=self.out.get("dx"))
+
+    def config(self) -> dict[str, Any]:
+        return {"layers": tuple(self.parts.values())}
 
     def activation_pattern(self) -> Array | None:
         found = (layer.activation_pattern() for layer in self.parts.values())

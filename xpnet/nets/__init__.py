@@ -1,5 +1,6 @@
 """Networks: layers, their parameters in one vector, and a loss."""
 
+from xpnet.nets.architecture import load
 from xpnet.nets.convolutional import DeepConvNet, LeNet5, SimpleConvNet
 from xpnet.nets.graph_network import GraphNetwork
 from xpnet.nets.multi_layer_net import MultiLayerNet, MultiLayerNetExtend
@@ -17,4 +18,5 @@ __all__ = [
     "Sequential",
     "SimpleConvNet",
     "TwoLayerNet",
+    "load",
 ]

@@ -102,6 +102,16 @@ class GraphNetwork(Network):
                 if needed:
                     grads[i] = part if grads[i] is None else grads[i] + part
 
+    def nodes(self) -> list[tuple[Any, tuple[int, ...]]]:
+        """Return the nodes in order: a layer's name and the numbers of its inputs, or a constant, or None for x."""
+        names = {layer: name for name, layer in self.layers.items()}
+        nodes: list[tuple[Any, tuple[int, ...]]] = [(None, ())] * self._size
+        for i, constant in self._constants:
+            nodes[i] = constant, ()
+        for _, owner, sources, _, target in self._calls:
+            nodes[target] = names[owner], sources
+        return nodes
+
     @property
     def row(self) -> list[Layer] | None:
         cls = type(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -230,6 +231,21 @@ class Network(Container):
         for name, differences in found.items():
             grads[name] = differences.values
         return grads
+
+    def save(self, file: str | Path) -> None:
+        """Write the network to a file, from which `xpnet.load` rebuilds it. Needs ``xpnet[cli]``.
+
+        The file has the safetensors format: parameters and buffers by name, and the architecture (classes of the layers
+        and their arguments, `Layer.config`) as JSON in the metadata. It has no code. It is written atomically.
+
+        Raises
+        ------
+        TypeError
+            If the network's class has methods of its own, or a layer an argument that is no number, text or array.
+        """
+        from xpnet.nets.architecture import save
+
+        save(self, file)
 
     def compile(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -14,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.extras import import_extra
-from xpnet.files import written_atomically
+from xpnet.tensors import read_tensors, write_tensors
 from xpnet.training.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -99,14 +97,11 @@ def save_checkpoint(file: str | Path, state: Mapping[str, Any]) -> None:
         Numbers, texts and NumPy arrays, in mappings and lists. The arrays are the file's tensors; all else is JSON in
         its metadata, with a checksum (SHA-256) of both.
     """
-    save = import_extra("safetensors.numpy", "cli").save
     arrays: dict[str, np.ndarray] = {}
     text = json.dumps(_without_arrays(state, "", arrays))
-    content = save(arrays, {"state": text, "sha256": _checksum(text, arrays)})
     if os.path.exists(file):
         os.replace(file, before(file))
-    with written_atomically(file) as stream:
-        stream.write(content)
+    write_tensors(file, "checkpoint", text, arrays)
 
 
 def has_checkpoint(file: str | Path) -> bool:
@@ -140,32 +135,15 @@ def load_checkpoint(file: str | Path) -> dict[str, Any]:
 
 
 def _read(file: str | Path) -> dict[str, Any]:
-    safetensors = import_extra("safetensors", "cli")
-    try:
-        with safetensors.safe_open(file, framework="np") as stored:
-            metadata = stored.metadata() or {}
-            arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - no mapping
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{file} is not a whole checkpoint: {error}") from None
-    text = metadata.get("state", "")
-    if metadata.get("sha256") != _checksum(text, arrays):
-        raise ValueError(f"{file} is not a whole checkpoint: its checksum differs")
+    text, arrays = read_tensors(file, "checkpoint")
     state: dict[str, Any] = _with_arrays(json.loads(text), arrays)
     return state
-
-
-def _checksum(text: str, arrays: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(arrays):
-        digest.update(f"\n{name} {arrays[name].dtype} {arrays[name].shape}\n".encode())
-        digest.update(arrays[name].data)
-    return digest.hexdigest()
 
 
 def _without_arrays(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     """Return the value for JSON, and collect its arrays by their path."""
     if isinstance(value, np.ndarray):
-        arrays[name] = np.ascontiguousarray(value)  # safetensors writes other arrays wrongly
+        arrays[name] = value
         return {ARRAY: name}
     if isinstance(value, Mapping):
         return {key: _without_arrays(item, f"{name}/{key}".lstrip("/"), arrays) for key, item in value.items()}

@@ -19,10 +19,13 @@ from xpnet.training.plots import plot_learning_curves
 from xpnet.training.run_settings import RunSettings
 from xpnet.training.trainer import Trainer
 
-__all__ = ["CHECKPOINT", "create_run_folder", "only_process", "save_run", "start_run"]
+__all__ = ["CHECKPOINT", "MODEL", "create_run_folder", "only_process", "save_run", "start_run"]
 
 CHECKPOINT = "checkpoint.safetensors"
 """Name of the checkpoint in a run folder."""
+
+MODEL = "model.safetensors"
+"""Name of the network's file in a run folder."""
 
 TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
 """Errors of a new name that a folder or file has already."""
@@ -91,7 +94,7 @@ def start_run(trainer: Trainer, checkpoint: Checkpoint) -> bool:
 def save_run(folder: Path, trainer: Trainer, settings: Mapping[str, Any], *, plot: bool = False) -> list[str]:
     """Write the results of a run into `folder`, each file atomically.
 
-    ``params.npz`` has the parameters by name. ``history.json`` has losses and evaluations. With `plot`,
+    ``model.safetensors`` has the network (`xpnet.load`). ``history.json`` has losses and evaluations. With `plot`,
     ``learning_curves.png`` is a plot of them (needs ``xpnet[plot]``). The last file, ``run.json``, has settings,
     result, device and versions.
 
@@ -100,8 +103,8 @@ def save_run(folder: Path, trainer: Trainer, settings: Mapping[str, Any], *, plo
     list of str
         Names of the files.
     """
-    written = ["params.npz", "history.json"]
-    trainer.network.save_params(folder / "params.npz")
+    written = [MODEL, "history.json"]
+    trainer.network.save(folder / MODEL)
     history = trainer.history.to_dict()
     _write_json(folder / "history.json", history)
     if plot:
