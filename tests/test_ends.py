@@ -162,10 +162,10 @@ def test_a_full_disk_at_the_end_names_the_file_that_is_missing(data, tmp_path):
     assert done.returncode == 1
     (folder,) = (tmp_path / "runs").iterdir()
     name, reason = f"runs/{folder.name}", os.strerror(errno.EFBIG)
-    assert done.stderr.decode().splitlines() == [
-        f"xpnet: warning: no checkpoint is written: [Errno {errno.EFBIG}] {reason}: '{name}/checkpoint.safetensors'",
-        f"xpnet: error: {reason}: {name}/model.safetensors",
-    ]
+    *warnings, error = done.stderr.decode().splitlines()
+    no_checkpoint = f"[Errno {errno.EFBIG}] {reason}: '{name}/checkpoint.safetensors'"
+    assert set(warnings) == {f"xpnet: warning: no checkpoint is written: {no_checkpoint}"}  # several in a slow run
+    assert error == f"xpnet: error: {reason}: {name}/model.safetensors"
     assert sorted(file.name for file in folder.iterdir()) == [".lock", "settings.json"]
 
 
