@@ -48,7 +48,8 @@ def load_dataset(
       `xpnet.layers.Normalize` in front of the network scales them.
 
     Labels that are integers or names become the class ids 0, 1, 2 ..., in the order of `classes`. Without `classes`,
-    that is the order of the labels that occur: EMNIST's letters, 1 to 26, get the ids 0 to 25 and the names "1" to "26".
+    that is the order of the labels that occur: EMNIST's letters, 1 to 26, get the ids 0 to 25 and the names "1" to
+    "26".
 
     Parameters
     ----------
