@@ -89,7 +89,8 @@ def centred_digit(pixels: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """Return a light digit on dark ground, uint8 (H, W), laid out as MNIST's in a picture of `size`.
 
     MNIST's digits fit a box of 20 x 20 pixels, with their proportions. Their centre of mass is the centre of the
-    28 x 28 pixels (http://yann.lecun.com/exdb/mnist/). A picture without light pixels stays black.
+    28 x 28 pixels (http://yann.lecun.com/exdb/mnist/): in the files, the pixel (14, 14). A picture without light
+    pixels stays black.
     """
     pil = import_extra("PIL.Image", "images")
     canvas = np.zeros(tuple(size), "uint8")
@@ -105,7 +106,7 @@ def centred_digit(pixels: np.ndarray, size: Sequence[int]) -> np.ndarray:
     corner = []
     for axis, (side, length) in enumerate(zip(size, digit.shape, strict=True)):
         centre = (digit.sum(axis=1 - axis, dtype="float64") @ np.arange(length)) / mass
-        place = round((side - 1) / 2 - centre)
+        place = round(side / 2 - centre)
         corner.append(min(max(place, 0), side - length))  # inside, however one-sided its mass
     canvas[corner[0] : corner[0] + h, corner[1] : corner[1] + w] = digit
     return canvas
