@@ -48,6 +48,9 @@ class TestNames:
         refused(tmp_path / "nothing.csv", "no such file or folder")
         with pytest.raises(TypeError, match="source must be a name or a path, got int"):
             load_dataset(3)
+        for read in (read_samples, read_image):
+            with pytest.raises(TypeError, match="file must be a path, got int"):
+                read(3)
 
 
 class TestIdxFolders:
@@ -130,6 +133,7 @@ class TestArrays:
             ({"x": np.ones((3, 2))}, "expected the arrays x and t, or x_train and t_train, .*, got x"),
             ({"x": np.ones((3, 2)), "t": np.arange(2)}, r"as many labels as samples, got \(2,\) and \(3, 2\)"),
             ({"x": np.ones((0, 2)), "t": np.arange(0)}, r"as many labels as samples, got \(0,\) and \(0, 2\)"),
+            ({"x": np.array(["a", "b"]), "t": np.arange(2)}, "expected samples of real numbers, got <U1"),
             ({"x": np.ones((2, 2)), "t": np.array([{}, {}])}, "damaged .npz file"),
         ],
     )

@@ -55,6 +55,8 @@ def as_dataset(
     for x, t in pairs:
         if x.ndim == 0 or t.ndim == 0 or len(x) != len(t) or len(x) == 0:
             raise DatasetError(f"{source}: expected as many labels as samples, got {t.shape} and {x.shape}")
+        if x.dtype.kind not in "biuf":
+            raise DatasetError(f"{source}: expected samples of real numbers, got {x.dtype}")
     shapes = {x.shape[1:] for x, _ in pairs}
     if len(shapes) > 1:
         raise DatasetError(f"{source}: training samples have the shape {pairs[0][0].shape[1:]}, those of the test set "

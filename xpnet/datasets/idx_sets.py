@@ -46,7 +46,7 @@ def read_idx_set(source: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     found = None if is_folder else NAME.fullmatch(source.name)
     if not (is_folder or found):
         raise DatasetError(
-            f"{source}: the name of no IDX file of a data set; expected one like train-images-idx3-ubyte"
+            f"{source}: no data set by its name; expected .npz, .csv, .tsv, or an IDX file like train-images-idx3-ubyte"
         )
     name = found["set"] if found else next(iter(sets))
     files = sets.get(name, {})

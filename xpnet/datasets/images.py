@@ -1,6 +1,7 @@
 """Pictures as samples, from files and from folders of classes. Pillow reads them (``xpnet[images]``)."""
 
 import contextlib
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -57,6 +58,8 @@ def read_image(
     DatasetError
         If the file is missing, empty, truncated, animated or no picture. The message names it.
     """
+    if not isinstance(file, (str, os.PathLike)):
+        raise TypeError(f"file must be a path, got {type(file).__name__}")
     pil = import_extra("PIL.Image", "images")
     ops = import_extra("PIL.ImageOps", "images")
     if size is not None:

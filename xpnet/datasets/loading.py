@@ -117,6 +117,8 @@ def read_samples(
     DatasetError
         If the file is missing or damaged. The message names it.
     """
+    if not isinstance(file, (str, os.PathLike)):
+        raise TypeError(f"file must be a path, got {type(file).__name__}")
     path = Path(file)
     suffix = path.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
