@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xpnet import asnumpy
-from xpnet.layers import Affine, BatchNormalization, Convolution, Dropout, LayerNorm, Relu, Residual, Sigmoid
+from xpnet.layers import Affine, BatchNormalization, Convolution, Dropout, LayerNorm, Normalize, Relu, Residual, Sigmoid
 from xpnet.nets import LeNet5, MultiLayerNet, MultiLayerNetExtend, Sequential, SimpleConvNet, TwoLayerNet
 from xpnet.optimizers import SGD, AdaGrad, Adam, AdamW, Lion, Momentum, Nesterov, RMSprop, schedules
 from xpnet.steps import cuda_graph
@@ -35,7 +35,8 @@ def normalized():
         return np.ones(n, "float32"), np.zeros(n, "float32")
 
     hidden = [affine(12, 8), BatchNormalization(*ones(8)), Relu(), affine(8, 6), LayerNorm(*ones(6)), Sigmoid()]
-    return Sequential([*hidden, Dropout(0.3, seed=1), affine(6, 3)])
+    front = Normalize(np.full(12, 0.5, "float32"), np.full(12, 2.0, "float32"))
+    return Sequential([front, *hidden, Dropout(0.3, seed=1), affine(6, 3)])
 
 
 def residual():

@@ -40,6 +40,7 @@ from xpnet.layers import (
     MaxLayer,
     MeanLayer,
     MulLayer,
+    Normalize,
     Pooling,
     PowLayer,
     Relu,
@@ -100,6 +101,10 @@ def normalization(kind, *shape, **settings):
     return make
 
 
+def fixed_normalization(D):
+    return lambda rng, dtype: Normalize(rng.standard_normal(D).astype(dtype), 0.5 + rng.random(D).astype(dtype))
+
+
 def with_fixed_buffers(layer):
     """Let a layer compute the same function each time."""
     layer.fixed_buffers = True
@@ -132,6 +137,10 @@ CASES = {
     "layer norm over two axes": Case(
         normalization(LayerNorm, 3, 4), lambda rng, n: [rng.standard_normal((n, 2, 3, 4))]
     ),
+    "normalize": Case(fixed_normalization(5), lambda rng, n: [rng.standard_normal((n, 5))]),
+    "normalize per channel": Case(fixed_normalization(3), lambda rng, n: [rng.standard_normal((n, 3, 2, 4))]),
+    "normalize per value of images": Case(fixed_normalization(12), lambda rng, n: [rng.standard_normal((n, 3, 2, 2))]),
+    "normalize all values": Case(fixed_normalization(1), lambda rng, n: [rng.standard_normal((n, 3, 2))]),
     "dropout": Case(
         lambda rng, dtype: with_fixed_buffers(Dropout(0.4, seed=3)), lambda rng, n: [rng.standard_normal((n, 6))]
     ),

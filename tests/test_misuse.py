@@ -61,6 +61,7 @@ def passes():
         "Flatten": (layers.Flatten, images),
         "BatchNormalization": (lambda: layers.BatchNormalization(floats(4), floats(4)), rows),
         "LayerNorm": (lambda: layers.LayerNorm(floats(4), floats(4)), rows),
+        "Normalize": (lambda: layers.Normalize(floats(4), floats(4)), rows),
         "Dropout": (lambda: layers.Dropout(seed=0), rows),
         "Embedding": (lambda: Embedding(floats(5, 2)), np.array([[0, 1], [4, 2]])),
         "Residual": (lambda: layers.Residual(Affine(floats(4, 4), floats(4))), rows),
@@ -131,6 +132,8 @@ def calls():
     for name in ("BatchNormalization", "LayerNorm"):
         more = {"momentum": 0.9} if name == "BatchNormalization" else {}
         add(name, getattr(layers, name), gamma=floats(4), beta=floats(4), eps=1e-5, **more)
+    add("Normalize", layers.Normalize, mean=floats(4), std=floats(4))
+    add("Normalize.from_data", layers.Normalize.from_data, x=floats(3, 4))
     add("Dropout", layers.Dropout, dropout_ratio=0.5, seed=0)
     add("Embedding", Embedding, W=floats(5, 2))
     add("Embedding.from_sizes", Embedding.from_sizes, ids=5, output_size=2, std=1.0, rng=0, dtype="float32")

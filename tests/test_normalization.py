@@ -5,7 +5,7 @@ import pytest
 
 from xpnet import asnumpy
 from xpnet.gradient import gradient_check
-from xpnet.layers import Affine, BatchNormalization, Dropout, LayerNorm, Relu
+from xpnet.layers import Affine, BatchNormalization, Convolution, Dropout, LayerNorm, Normalize, Relu
 from xpnet.nets import MultiLayerNet, MultiLayerNetExtend, Sequential
 from xpnet.optimizers import SGD
 
@@ -215,3 +215,59 @@ def test_backward_refuses_a_dout_of_another_shape_with_as_many_values(device, rn
     layer.forward(device.asarray(rng.random((8, 3, 2, 2))))
     with pytest.raises(ValueError, match=r"expected dout of its output's shape \(8, 3, 2, 2\), got \(8, 12\)"):
         layer.backward(device.asarray(rng.random((8, 12))))
+
+
+class TestNormalize:
+    """Preprocessing in front of a network."""
+
+    @pytest.mark.parametrize("shape", [(9000, 4), (50, 3, 5, 4), (40, 6, 2)])
+    def test_data_get_mean_0_and_deviation_1(self, device, rng, shape):
+        x = device.asarray(rng.standard_normal(shape) * 7 + 100)
+        layer = Normalize.from_data(x)
+        y = asnumpy(layer.forward(x)).reshape(len(x), *((shape[1], -1) if len(shape) == 4 else (-1, 1)))
+        np.testing.assert_allclose(y.mean(axis=(0, 2)), 0.0, atol=1e-12)
+        np.testing.assert_allclose(y.std(axis=(0, 2)), 1.0, rtol=1e-12)
+
+    def test_a_feature_that_never_changes_keeps_its_unit(self):
+        layer = Normalize.from_data(np.array([[0.1, 1.0], [0.1, 3.0], [0.1, 5.0]], "float32"))
+        assert layer.std[0] == 1.0
+        np.testing.assert_allclose(layer.forward(np.array([[0.6, 3.0]], "float32")), [[0.5, 0.0]], atol=1e-7)
+
+    def test_pixels_are_measured_as_a_network_reads_them(self, device, rng):
+        pixels = device.asarray(rng.integers(0, 256, (40, 1, 6, 5), dtype="uint8"))
+        net = Sequential([Normalize.from_data(pixels), Affine.from_sizes(30, 2, rng=0)])
+        inputs = asnumpy(net.layers["Normalize1"].forward(pixels.astype("float32") / 255.0))
+        assert abs(inputs.mean()) < 1e-5
+        assert abs(inputs.std() - 1.0) < 1e-5
+        scores = inputs.reshape(40, -1) @ asnumpy(net.params["W1"]) + asnumpy(net.params["b1"])
+        np.testing.assert_allclose(asnumpy(net.predict(pixels)), scores, rtol=1e-4, atol=1e-5)
+
+    def test_it_is_saved_and_trained_behind_but_never_learnt(self, device, rng, tmp_path):
+        x, t = device.asarray(100 + 9 * rng.standard_normal((60, 2, 4, 4))), device.asarray(rng.integers(0, 3, 60))
+
+        def build(normalize):
+            layers = [normalize, Convolution.from_sizes(2, 3, 3, rng=0), Relu(), Affine.from_sizes(12, 3, rng=1)]
+            return Sequential(layers, input_shape=(2, 4, 4), device=device)
+
+        net, other = build(Normalize.from_data(x)), build(Normalize(np.zeros(2), np.ones(2)))
+        mean = asnumpy(net.buffers()["Normalize1.mean"]).copy()
+        losses = asnumpy(net.compile(SGD(0.1), 20).run(x, t, device.asarray(rng.integers(0, 60, (40, 20)))))
+        assert losses[-5:].mean() < losses[:5].mean()
+        np.testing.assert_array_equal(asnumpy(net.buffers()["Normalize1.mean"]), mean)
+        net.save_params(tmp_path / "net.npz")
+        other.load_params(tmp_path / "net.npz")
+        np.testing.assert_array_equal(asnumpy(other.predict(x)), asnumpy(net.predict(x)))
+        assert gradient_check(net.to(dtype="float64"), x[:4], t[:4]).ok
+
+    def test_what_does_not_fit_is_refused(self):
+        for mean, std in ((np.zeros(3), np.ones(2)), (np.zeros((2, 2)), np.ones((2, 2))), (np.zeros(0), np.zeros(0))):
+            with pytest.raises(ValueError, match=r"mean and std of one shape \(D,\), got"):
+                Normalize(mean, std)
+        for std in (0.0, -1.0, np.nan):
+            with pytest.raises(ValueError, match="std must be positive"):
+                Normalize(0.0, std)
+        for x, message in ((np.zeros((0, 3)), r"got \(0, 3\)"), (np.full((2, 3), np.inf), "x must be finite")):
+            with pytest.raises(ValueError, match=message):
+                Normalize.from_data(x)
+        with pytest.raises(ValueError, match=r"does not fit Normalize1: .* x of shape \(N, 3\).* got \(N, 5\)"):
+            Sequential([Normalize(np.zeros(3), np.ones(3))], input_shape=(5,))

@@ -23,6 +23,7 @@ from xpnet.layers import (
     IdentityWithLoss,
     LayerNorm,
     LeakyRelu,
+    Normalize,
     Pooling,
     Relu,
     Residual,
@@ -389,6 +390,16 @@ def test_layer_norm(device, rng, shape, features):
     compare(layer.backward(dout), x_.grad)
     compare(layer.dgamma, gamma_.grad)
     compare(layer.dbeta, beta_.grad)
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (0, 4), (5, 4, 3, 2)])
+def test_normalize_is_batch_normalization_with_fixed_averages(device, rng, shape):
+    mean, std, x, dout = (scores(device, rng, size) for size in ((4,), (4,), shape, shape))
+    layer, x_ = Normalize(mean, abs(std)), tensor(x)
+    y = F.batch_norm(x_, tensor(mean).detach(), tensor(std).detach() ** 2, eps=0.0)
+    compare(layer.forward(x), y)
+    y.backward(tensor(dout))
+    compare(layer.backward(dout), x_.grad)
 
 
 def test_dropout_scales_what_is_left_as_pytorch_does(device, rng):

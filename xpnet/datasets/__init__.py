@@ -1,6 +1,9 @@
-"""Data sets: MNIST, which ships with the package, and others in the same file format."""
+"""Data sets: MNIST, which ships with the package, and others from files, folders and the web."""
 
+from xpnet.datasets.dataset import Dataset
 from xpnet.datasets.idx import DatasetError, read_idx
+from xpnet.datasets.images import read_image
+from xpnet.datasets.loading import load_dataset, read_samples
 from xpnet.datasets.mnist import load_mnist
 
-__all__ = ["DatasetError", "load_mnist", "read_idx"]
+__all__ = ["Dataset", "DatasetError", "load_dataset", "load_mnist", "read_idx", "read_image", "read_samples"]

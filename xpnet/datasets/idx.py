@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["DatasetError", "read_idx"]
+__all__ = ["DatasetError", "read_idx", "read_pair"]
 
 LARGEST_RATIO = 1032
 """Most bytes that gzip makes of one (https://zlib.net/zlib_tech.html)."""
@@ -63,6 +63,22 @@ def read_idx(file: str | Path, ndim: int | None = None) -> np.ndarray:
         raise DatasetError(f"{file}: damaged gzip file: {error}") from error
     except OSError as error:
         raise DatasetError(f"{file}: {error.strerror or error}") from error
+
+
+def read_pair(images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read the images (N, H, W) of one IDX file and their labels (N,) of another, both uint8.
+
+    Raises
+    ------
+    DatasetError
+        If a file is missing or damaged, there are no images, or not as many labels.
+    """
+    x, t = read_idx(images, ndim=3), read_idx(labels, ndim=1)
+    if len(x) != len(t):
+        raise DatasetError(f"{images}: {len(x):,} images, but {labels.name} has {len(t):,} labels")
+    if len(x) == 0:
+        raise DatasetError(f"{images}: no images")
+    return x, t
 
 
 def _parse(file: str | Path, stream: BufferedIOBase, ndim: int | None, most: int | None) -> np.ndarray:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xpnet.datasets.idx import DatasetError, read_idx
+from xpnet.datasets.idx import DatasetError, read_pair
 from xpnet.functions import one_hot
 
 __all__ = ["load_mnist"]
@@ -67,13 +67,7 @@ def load_mnist(
 
 
 def _read_part(root: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = _find(root, f"{part}-images-idx3-ubyte"), _find(root, f"{part}-labels-idx1-ubyte")
-    x, t = read_idx(images, ndim=3), read_idx(labels, ndim=1)
-    if len(x) != len(t):
-        raise DatasetError(f"{images}: {len(x):,} images, but {labels.name} has {len(t):,} labels")
-    if len(x) == 0:
-        raise DatasetError(f"{images}: no images")
-    return x, t
+    return read_pair(_find(root, f"{part}-images-idx3-ubyte"), _find(root, f"{part}-labels-idx1-ubyte"))
 
 
 def _find(root: Path, name: str) -> Path:

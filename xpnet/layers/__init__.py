@@ -16,6 +16,7 @@ from xpnet.layers.flatten import Flatten
 from xpnet.layers.loss import HingeWithLoss, HuberWithLoss, IdentityWithLoss, SigmoidWithLoss, SoftmaxWithLoss
 from xpnet.layers.normalization import BatchNormalization, LayerNorm
 from xpnet.layers.pooling import AveragePooling, GlobalAveragePooling, Pooling
+from xpnet.layers.preprocessing import Normalize
 from xpnet.layers.regularization import Dropout
 from xpnet.layers.residual import Residual
 
@@ -43,6 +44,7 @@ __all__ = [
     "MaxLayer",
     "MeanLayer",
     "MulLayer",
+    "Normalize",
     "Pooling",
     "PowLayer",
     "Residual",
