@@ -18,8 +18,9 @@ from xpnet.nets import Sequential
 from xpnet.optimizers import OPTIMIZERS
 
 ROOT = Path(__file__).parent.parent
-WITHOUT = ("cli", "__main__", "kernels.cuda", "kernels.cublaslt")  # the latter two import CuPy
+WITHOUT = ("__main__", "kernels.cuda", "kernels.cublaslt")  # the latter two import CuPy
 MODULES = [m.name for m in pkgutil.walk_packages(xpnet.__path__, "xpnet.") if not m.name.endswith(WITHOUT)]
+MODULES = [name for name in MODULES if not name.startswith("xpnet.cli")]
 if find_spec("sklearn") is None:
     MODULES = [name for name in MODULES if not name.startswith("xpnet.sklearn")]
 

@@ -20,7 +20,6 @@ from xpnet.cli.options import (
     device_of,
 )
 from xpnet.console import Output
-from xpnet.datasets import load_mnist
 from xpnet.device import Device
 from xpnet.examples import build as build_example
 from xpnet.files import written_atomically
@@ -54,12 +53,13 @@ def gradcheck(
     console = Output()
     chosen = device_of(device, console)
     settings = RunSettings.of(
-        net, hidden_size=hidden_size, activation=activation, weight_init_std=weight_init_std, dtype="float64"
+        net, hidden_size=hidden_size, activation=activation, weight_init_std=weight_init_std, dtype="float64", data=data
     )
-    (x, t), (_, t_test) = load_mnist(normalize=False, flatten=settings.recipe.flat, root=data)
+    dataset = settings.load_data()
+    x, t = settings.shaped(dataset.x_train), dataset.t_train
     if samples > len(x):
         raise ValueError(f"--samples must be at most {len(x):,}, the number of images, got {samples:,}")
-    network = settings.build_network(x, (t, t_test), chosen, chosen.rng(seed))
+    network = settings.build_network(dataset, chosen, chosen.rng(seed))
     console.print(f"{network.params.size:,} parameters, {samples} images, on {chosen}\n")
     x, t = chosen.asarray(x[:samples]), chosen.asarray(t[:samples])
     report = gradient_check(network, x, t, method=method, samples=directions, seed=seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
@@ -45,7 +44,13 @@ StdOption = Annotated[
     ),
 ]
 DataOption = Annotated[
-    Path | None, typer.Option("--data", metavar="DIR", help="Folder with data in MNIST's format, instead of MNIST.")
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="SOURCE",
+        help="Data set: mnist (the default), fashion-mnist, kmnist, a folder of IDX files or of pictures (a subfolder "
+        "per class), or an .npz or .csv file.",
+    ),
 ]
 
 

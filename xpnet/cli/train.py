@@ -102,7 +102,7 @@ def train(
     A run that was ended or killed goes on with --resume.
     """
     options = locals()
-    options = {field.name: options[field.name] for field in fields(RunSettings)} | {"data": data and str(data)}
+    options = {field.name: options[field.name] for field in fields(RunSettings)}
     settings = RunSettings.of(**options) if resume is None else _settings_of(resume, context, device)
     if plot:
         import_extra("matplotlib.figure", "plot")  # an error now, not after the training
@@ -110,7 +110,8 @@ def train(
     chosen = device_of(settings.device, console)
     settings = replace(settings, device=chosen.name)
     progress = progress_bar(console)
-    trainer = settings.build_trainer(chosen, [ShowProgress(progress, settings.steps)])
+    dataset = settings.load_data()
+    trainer = settings.build_trainer(dataset, chosen, [ShowProgress(progress, settings.steps)])
     trouble: BaseException | None = None
     with EndingSignals() as signals, contextlib.ExitStack() as undisturbed:
         console.print(_title(trainer))
@@ -127,7 +128,7 @@ def train(
             undisturbed.enter_context(HeldInterrupts())
         except Ended:
             pass  # raised again when all is saved
-        files = save_run(folder, trainer, settings.described(), plot=plot)
+        files = save_run(folder, trainer, settings.described(), dataset, plot=plot)
         report = f"{summary(trainer)}\nwritten to {folder}{os.sep}: {', '.join(files)}"
         try:
             console.print(report)

@@ -13,8 +13,16 @@ import numpy as np
 from xpnet import settings
 from xpnet.datasets.idx import DatasetError
 from xpnet.extras import import_extra
+from xpnet.files import written_atomically
 
-__all__ = ["IMAGE_SUFFIXES", "centred_digit", "read_image", "read_image_folder"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "centred_digit",
+    "has_light_border",
+    "read_image",
+    "read_image_folder",
+    "write_images",
+]
 
 IMAGE_SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 
@@ -78,7 +86,7 @@ def read_image(
             raise DatasetError(f"{file}: {frames} pictures in one file; expected a single one")
         image.load()
         image = _as_8_bit(file, pil, ops.exif_transpose(image), channels)
-    if invert is True or (invert == "auto" and _has_light_border(np.asarray(image))):
+    if invert is True or (invert == "auto" and has_light_border(np.asarray(image))):
         image = ops.invert(image)
     if centre_digit and size is not None:
         return centred_digit(np.asarray(image), size)[None]
@@ -113,6 +121,43 @@ def centred_digit(pixels: np.ndarray, size: Sequence[int]) -> np.ndarray:
         corner.append(min(max(place, 0), side - length))  # inside, however one-sided its mass
     canvas[corner[0] : corner[0] + h, corner[1] : corner[1] + w] = digit
     return canvas
+
+
+def has_light_border(pixels: np.ndarray) -> bool:
+    """Return whether the border of a picture, or of most of several, is light: uint8 (..., H, W) or (H, W, 3)."""
+    if pixels.ndim == 3 and pixels.shape[-1] == 3:
+        pixels = pixels.transpose(2, 0, 1)
+    sides = (pixels[..., 0, :], pixels[..., -1, :], pixels[..., :, 0], pixels[..., :, -1])
+    return float(np.median(np.concatenate([side.reshape(-1) for side in sides]))) > 127.5
+
+
+def write_images(file: str | Path, x: np.ndarray, columns: int = 16, height: int = 140) -> None:
+    """Write pictures side by side into one PNG file, enlarged to their pixels.
+
+    Parameters
+    ----------
+    file : str or Path
+        The file.
+    x : (N, C, H, W), uint8 or floats in [0, 1]
+        Grey or RGB pictures.
+    columns : int, default 16
+        Largest number of pictures in a row.
+    height : int, default 140
+        Height of a small picture in the file, rounded down to a multiple of its own.
+    """
+    pil = import_extra("PIL.Image", "images")
+    pixels = x if x.dtype == "uint8" else (np.clip(x, 0.0, 1.0) * 255).astype("uint8")
+    n, channels, h, w = pixels.shape
+    wide = min(n, columns)
+    rows = -(-n // wide)
+    sheet = np.full((rows * wide, channels, h + 1, w + 1), 128, "uint8")  # a line between pictures
+    sheet[:n, :, :h, :w] = pixels
+    sheet = sheet.reshape(rows, wide, channels, h + 1, w + 1).transpose(0, 3, 1, 4, 2)
+    sheet = sheet.reshape(rows * (h + 1), wide * (w + 1), channels)[:-1, :-1]
+    scale = max(height // h, 1)
+    sheet = sheet.repeat(scale, axis=0).repeat(scale, axis=1)
+    with written_atomically(file) as stream:
+        pil.fromarray(sheet[..., 0] if channels == 1 else sheet).save(stream, format="PNG")
 
 
 def read_image_folder(
@@ -187,11 +232,6 @@ def _as_8_bit(file: str | Path, pil: ModuleType, image: Any, channels: int | Non
         image = image.convert("RGBA")
         image = pil.alpha_composite(pil.new("RGBA", image.size, "white"), image)
     return image.convert("L" if is_grey else "RGB")
-
-
-def _has_light_border(pixels: np.ndarray) -> bool:
-    border = (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])
-    return float(np.median(np.concatenate([side.reshape(-1) for side in border]))) > 127.5
 
 
 @contextlib.contextmanager

@@ -334,6 +334,16 @@ class Loss(Layer):
         weight = () if sample_weight is None else (sample_weight,)
         return get_array_module(x=x, t=t).stack([self.forward(scores, t, *weight) for scores in x])
 
+    def probabilities(self, x: Array) -> Array:
+        """Return the probabilities that scores stand for, of the shape of `x`.
+
+        Raises
+        ------
+        TypeError
+            If the loss has none, as one for regression.
+        """
+        raise TypeError(f"{type(self).__name__} has no probabilities, only scores")
+
     def correct(self, x: Array, t: Array) -> Array:
         """Return whether each row of scores `x` (N, C) is right for labels `t`: by default, argmax(x) == label.
 

@@ -60,6 +60,9 @@ class SoftmaxWithLoss(Loss):
         self.t, self.weight = t, weight
         return loss
 
+    def probabilities(self, x: Array) -> Array:
+        return functions.softmax(x)
+
     def forward_each(self, x: Array, t: Array, sample_weight: Array | None = None) -> Array:
         xp = get_array_module(x=x, t=t)
         t, weight = self._targets(x[0], t, sample_weight)
@@ -206,6 +209,9 @@ class SigmoidWithLoss(_Elementwise):
     A target outside [0, 1] is an error on the host. On a CUDA device it makes the loss NaN, because a check would wait
     for the device. The loss is computed from the scores: it is exact for scores of any size.
     """
+
+    def probabilities(self, x: Array) -> Array:
+        return functions.sigmoid(x)
 
     def correct(self, x: Array, t: Array) -> Array:
         return (x > 0) == (self._targets(t, x.shape) > 0.5)

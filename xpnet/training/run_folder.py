@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from xpnet import environment
+from xpnet.datasets import Dataset
+from xpnet.datasets.images import has_light_border
 from xpnet.extras import import_extra
 from xpnet.files import TEMPORARY, written_atomically
 from xpnet.training.checkpoint import Checkpoint, has_checkpoint, load_checkpoint
@@ -19,13 +21,16 @@ from xpnet.training.plots import plot_learning_curves
 from xpnet.training.run_settings import RunSettings
 from xpnet.training.trainer import Trainer
 
-__all__ = ["CHECKPOINT", "MODEL", "create_run_folder", "only_process", "save_run", "start_run"]
+__all__ = ["CHECKPOINT", "MODEL", "RESULT", "create_run_folder", "only_process", "save_run", "start_run"]
 
 CHECKPOINT = "checkpoint.safetensors"
 """Name of the checkpoint in a run folder."""
 
 MODEL = "model.safetensors"
 """Name of the network's file in a run folder."""
+
+RESULT = "run.json"
+"""Name of the file with the result."""
 
 TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
 """Errors of a new name that a folder or file has already."""
@@ -91,12 +96,14 @@ def start_run(trainer: Trainer, checkpoint: Checkpoint) -> bool:
     return going_on
 
 
-def save_run(folder: Path, trainer: Trainer, settings: Mapping[str, Any], *, plot: bool = False) -> list[str]:
+def save_run(
+    folder: Path, trainer: Trainer, settings: Mapping[str, Any], data: Dataset | None = None, *, plot: bool = False
+) -> list[str]:
     """Write the results of a run into `folder`, each file atomically.
 
     ``model.safetensors`` has the network (`xpnet.load`). ``history.json`` has losses and evaluations. With `plot`,
     ``learning_curves.png`` is a plot of them (needs ``xpnet[plot]``). The last file, ``run.json``, has settings,
-    result, device and versions.
+    result, device and versions, and of `data` the shape of a sample and the names of the classes.
 
     Returns
     -------
@@ -112,18 +119,28 @@ def save_run(folder: Path, trainer: Trainer, settings: Mapping[str, Any], *, plo
         written.append("learning_curves.png")
     last = {name: values[-1] if values else None for name, values in history["evaluations"].items()}
     _write_json(
-        folder / "run.json",
+        folder / RESULT,
         {
             "settings": dict(settings),
             "steps": trainer.current_iter,
             "backend": trainer.backend if trainer.network.device.name == "cpu" else "cupy",
             "complete": trainer.finished,
+            **_facts_of(data),
             **dict.fromkeys(("train_accuracy", "test_accuracy", "seconds")),
             **{name: value for name, value in last.items() if name not in {"step", "epoch", "loss"}},
             "environment": environment.describe(trainer.network.device),
         },
     )
-    return [*written, "run.json"]
+    return [*written, RESULT]
+
+
+def _facts_of(data: Dataset | None) -> dict[str, Any]:
+    """Return what predictions need to know of the data: shape of a sample, classes, whether images are light."""
+    if data is None:
+        return {}
+    x = data.x_train[:1000]
+    is_light = has_light_border(x) if x.ndim == 4 and x.dtype == "uint8" else None
+    return {"sample_shape": x.shape[1:], "classes": data.classes, "light_border": is_light}
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:

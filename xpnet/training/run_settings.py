@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -10,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.datasets import load_mnist
+from xpnet.datasets import Dataset, DatasetError, load_dataset
 from xpnet.device import Device
 from xpnet.files import written_atomically
 from xpnet.kernels import Backend, Precision
+from xpnet.layers import Normalize
 from xpnet.nets import Sequential
 from xpnet.optimizers import Optimizer, get_optimizer, get_schedule
 from xpnet.training.callbacks import Callback
@@ -83,28 +86,46 @@ class RunSettings:
         given = {"momentum": self.momentum, "weight_decay": self.weight_decay}
         return get_optimizer(self.optimizer, lr=rate, **{k: value for k, value in given.items() if value is not None})
 
-    def build_network(
-        self, x: np.ndarray, labels: Iterable[np.ndarray], device: Device, rng: np.random.Generator
-    ) -> Sequential:
-        """Return the network for images `x` and all classes among the labels."""
+    def load_data(self) -> Dataset:
+        """Load the data set, by default MNIST.
+
+        Raises
+        ------
+        DatasetError
+            If there is none, or it has no classes.
+        """
+        source = self.data or "mnist"
+        data = load_dataset(source)
+        if data.classes is None:
+            raise DatasetError(f"{source}: its labels are no classes, but targets of a regression")
+        return data
+
+    def shaped(self, x: np.ndarray) -> np.ndarray:
+        """Return samples in the shape that the network takes: images, or one row each."""
+        return x.reshape(len(x), math.prod(x.shape[1:])) if self.recipe.flat else x
+
+    def build_network(self, data: Dataset, device: Device, rng: np.random.Generator) -> Sequential:
+        """Return the network for a data set. For floats, it begins with a layer that normalises them."""
         std = self.weight_init_std
         given: dict[str, Any] = {"hidden_size": self.hidden_size, "activation": self.activation}
         given |= {"weight_init_std": _number(std) if isinstance(std, str) else std}
-        classes = max(int(t.max()) for t in labels) + 1
         built = {name: value for name, value in given.items() if value is not None}
-        return self.recipe.build(x.shape[1:], classes, built, device=device, dtype=self.dtype, seed=rng)
+        x, classes = self.shaped(data.x_train), len(data.classes or ())
+        net = self.recipe.build(x.shape[1:], classes, built, device=device, dtype=self.dtype, seed=rng)
+        if x.dtype.kind != "f":  # uint8 pixels, of which every network makes [0, 1]
+            return net
+        row = {"Normalize": Normalize.from_data(x), **copy.deepcopy(net.layers)}
+        return Sequential(row, input_shape=net.input_shape, device=device, dtype=self.dtype)
 
-    def build_trainer(self, device: Device, callbacks: Iterable[Callback]) -> Trainer:
-        """Load the data, and return the trainer on a device."""
-        root = Path(self.data) if self.data else None
-        (x_train, t_train), (x_test, t_test) = load_mnist(normalize=False, flatten=self.recipe.flat, root=root)
+    def build_trainer(self, data: Dataset, device: Device, callbacks: Iterable[Callback]) -> Trainer:
+        """Return the trainer for a data set, on a device."""
         rng = device.rng(self.seed)
         return Trainer(
-            self.build_network(x_train, (t_train, t_test), device, rng),
-            x_train,
-            t_train,
-            x_test,
-            t_test,
+            self.build_network(data, device, rng),
+            self.shaped(data.x_train),
+            data.t_train,
+            None if data.x_test is None else self.shaped(data.x_test),
+            data.t_test,
             mini_batch_size=self.batch_size,
             optimizer=self.build_optimizer(),
             verbose=False,

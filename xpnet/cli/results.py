@@ -1,0 +1,125 @@
+"""``xpnet predict``, ``evaluate`` and ``runs``: what a run has learned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import typer
+
+from xpnet.cli.options import DeviceOption, device_of
+from xpnet.console import Output
+from xpnet.datasets import read_samples
+from xpnet.datasets.images import write_images
+from xpnet.training.runs import Run, compare_runs, find_runs, list_runs
+
+__all__ = ["evaluate", "predict", "runs"]
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", show_default=False)]
+
+
+def predict(
+    run: RunArgument,
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...", help="Pictures (PNG, JPEG ...), IDX, .npy or .csv files.", show_default=False
+        ),
+    ],
+    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Number of classes to show for each sample.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list with an object for each sample.")] = False,
+    invert: Annotated[
+        Literal["auto", "yes", "no"],
+        typer.Option(help="Whether dark becomes light; auto inverts a light picture, if the run's are dark."),
+    ] = "auto",
+    centre: Annotated[
+        bool | None,
+        typer.Option(
+            "--centre/--no-centre",
+            help="Crop and centre a digit in a picture as in MNIST; by default for runs on MNIST.",
+            show_default=False,
+        ),
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a picture of what the network sees (PNG).")
+    ] = None,
+    device: DeviceOption = "cpu",
+) -> int:
+    """Predict the classes of samples by the network of a run.
+
+    Pictures are made grey or RGB, resized, and inverted as the run's data are.
+    """
+    trained, console = Run.read(run), Output()
+    net = trained.network(device_of(device, console))
+    sample = trained.sample_shape
+    options: dict[str, Any] = {}
+    if len(sample) == 3:
+        is_digit = trained.settings.data in (None, "mnist") if centre is None else centre
+        inverted = {"auto": False if trained.has_light_images else "auto", "yes": True, "no": False}[invert]
+        options = {"size": sample[1:], "channels": sample[0], "invert": inverted, "centre_digit": is_digit}
+    names = trained.classes or ()
+    samples = {str(file): trained.shaped(read_samples(file, **options), str(file)) for file in files}
+    found = []
+    for file, x in samples.items():
+        probabilities = trained.probabilities(net, x)
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+        for i, (row, order) in enumerate(zip(probabilities, best, strict=True)):
+            top = [{"label": names[k], "probability": round(float(row[k]), 6)} for k in order]
+            found.append({"file": file, "index": i, **top[0], "top": top})
+    if picture is not None:
+        if len(sample) != 3:
+            raise ValueError(f"--picture is for images, but a sample of {run} has the shape {sample}")
+        write_images(picture, np.concatenate([x.reshape(len(x), *sample) for x in samples.values()]))
+    if as_json:
+        console.print(json.dumps(found, indent=1))
+        return 0
+    for entry in found:
+        many = len(samples[entry["file"]]) > 1
+        where = f"{entry['file']}[{entry['index']}]" if many else entry["file"]
+        console.print(f"{where}: " + ", ".join(f"{c['label']} {c['probability']:.4f}" for c in entry["top"]))
+    return 0
+
+
+def evaluate(
+    run: RunArgument,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="SOURCE",
+            help="Data set, as for train; by default the run's own.",
+            show_default=False,
+        ),
+    ] = None,
+    device: DeviceOption = "cpu",
+) -> int:
+    """Evaluate the network of a run on a data set: on its test set, or without one on all samples."""
+    trained, console = Run.read(run), Output()
+    net = trained.network(device_of(device, console))
+    dataset = trained.dataset(data)
+    part = "training" if dataset.x_test is None else "test"
+    x, t = (dataset.x_train, dataset.t_train) if dataset.x_test is None else (dataset.x_test, dataset.t_test)
+    source = data or trained.settings.data or "mnist"
+    metrics = net.evaluate(trained.shaped(x, source), t)
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    console.print(f"{shown} on the {len(x):,} {part} samples of {source}")
+    return 0
+
+
+def runs(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[RUN...]", help="Runs to compare; by default all are listed.", show_default=False),
+    ] = None,
+    root: Annotated[Path, typer.Option("--in", metavar="DIR", help="Parent of the runs' folders.")] = Path("runs"),
+) -> int:
+    """List the runs in a folder, or compare some: which settings and results differ."""
+    console = Output()
+    if folders:
+        console.print(compare_runs([Run.read(folder) for folder in folders]))
+        return 0
+    found = find_runs(root)
+    console.print(list_runs(found) if found else f"no runs in {root}; xpnet train starts one")
+    return 0

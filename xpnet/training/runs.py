@@ -1,0 +1,167 @@
+"""Runs in their folders: found, compared, and used for predictions."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnet import nets
+from xpnet.datasets import Dataset, load_dataset
+from xpnet.device import Device, asnumpy
+from xpnet.tables import format_table
+from xpnet.training.run_folder import MODEL, RESULT
+from xpnet.training.run_settings import RunSettings
+
+__all__ = ["Run", "compare_runs", "find_runs", "list_runs"]
+
+BATCH = 1000
+"""Samples that are predicted at a time."""
+
+LISTED = {"test accuracy": "test_accuracy", "train accuracy": "train_accuracy", "seconds": "seconds"}
+"""Columns of a list of runs, and the results that they show."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run in its folder.
+
+    Attributes
+    ----------
+    folder : Path
+        The folder.
+    settings : RunSettings
+        Its settings.
+    result : mapping of str
+        Content of ``run.json``: steps, metrics, shape of a sample, classes, environment. Empty for a run that is going
+        on, or was killed.
+    """
+
+    folder: Path
+    settings: RunSettings
+    result: Mapping[str, Any]
+
+    @staticmethod
+    def read(folder: str | Path) -> Run:
+        """Read a run from its folder.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such folder, or it has no settings.
+        ValueError
+            If its files are damaged.
+        """
+        folder = Path(folder)
+        settings, file = RunSettings.load(folder), folder / RESULT
+        if not file.exists():
+            return Run(folder, settings, {})
+        try:
+            result = json.loads(file.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{file} holds no result of a run: {error}") from None
+        if not isinstance(result, dict):
+            raise ValueError(f"{file} holds no result of a run")
+        return Run(folder, settings, result)
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes by id; None for a regression."""
+        names = self.result.get("classes")
+        return None if names is None else tuple(names)
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of a sample of the run's data set: (C, H, W) for images."""
+        return tuple(self.result.get("sample_shape") or ())
+
+    @property
+    def has_light_images(self) -> bool:
+        """Whether the training images have a light border."""
+        return bool(self.result.get("light_border"))
+
+    @property
+    def status(self) -> str:
+        """How far the run has come, in a few words."""
+        if not self.result:
+            return "not ended, or killed"
+        return "complete" if self.result["complete"] else f"ended at step {self.result['steps']:,}"
+
+    def network(self, device: Device | str = "cpu") -> nets.Network:
+        """Return the trained network.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the run has not written it yet.
+        """
+        if not (self.folder / MODEL).exists():
+            raise FileNotFoundError(
+                f"{self.folder} has no {MODEL}: the run has not ended; go on with xpnet train --resume {self.folder}"
+            )
+        return nets.load(self.folder / MODEL, device)
+
+    def probabilities(self, net: nets.Network, x: np.ndarray) -> np.ndarray:
+        """Return the probabilities of the classes, (N, C), for samples on the host, by the run's network `net`."""
+        parts = [net.predict(net.device.asarray(x[start : start + BATCH])) for start in range(0, len(x), BATCH)]
+        shape = (0, len(self.classes or ()))
+        return np.concatenate([np.zeros(shape), *(asnumpy(net.last_layer.probabilities(part)) for part in parts)])
+
+    def dataset(self, source: str | Path | None = None) -> Dataset:
+        """Return the run's data set, or another one with its classes, as the network takes it."""
+        sample = self.sample_shape
+        given: dict[str, Any] = {"classes": self.classes}
+        if len(sample) == 3:
+            given |= {"size": sample[1:], "channels": sample[0]}
+        return load_dataset(source or self.settings.data or "mnist", **given)
+
+    def shaped(self, x: np.ndarray, name: str) -> np.ndarray:
+        """Return samples in the shape that the network takes.
+
+        Raises
+        ------
+        ValueError
+            If they have another number of values. `name` is their name in the message.
+        """
+        sample = self.sample_shape
+        if math.prod(x.shape[1:]) != math.prod(sample):
+            raise ValueError(
+                f"{name} has samples of the shape {x.shape[1:]}, the network of {self.folder} takes {sample}"
+            )
+        return self.settings.shaped(x.reshape(len(x), *sample))
+
+
+def find_runs(root: str | Path) -> list[Run]:
+    """Return all runs in a folder, the oldest first."""
+    folders = sorted(path.parent for path in Path(root).glob("*/settings.json"))
+    return [Run.read(folder) for folder in folders]
+
+
+def list_runs(runs: Iterable[Run]) -> str:
+    """Return a table of runs: network, update rule, results."""
+    rows = []
+    for run in runs:
+        settings = run.settings
+        rule = f"{settings.optimizer} {settings.lr:g}"
+        shown = [_text(run.result.get(name)) for name in LISTED.values()]
+        rows.append((run.folder.name, settings.net, rule, f"{settings.steps:,}", *shown, run.status))
+    return format_table(("run", "network", "rule", "steps", *LISTED, "status"), rows, align="<<<>>>><")
+
+
+def compare_runs(runs: Sequence[Run]) -> str:
+    """Return a table of what differs between runs, a column each: settings, then results."""
+    found = [{**asdict(run.settings), **{n: run.result.get(n) for n in LISTED.values()}} for run in runs]
+    differing = [name for name in found[0] if any(facts[name] != found[0][name] for facts in found)]
+    rows = [(name.replace("_", " "), *(_text(facts[name]) for facts in found)) for name in differing]
+    return format_table(("", *(run.folder.name for run in runs)), rows, align="<" + ">" * len(runs))
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
