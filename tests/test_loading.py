@@ -223,6 +223,7 @@ class TestTables:
             (IRIS.replace("2.9,", ""), "species", "line 3: 2 values, where the first line has 3"),
             (IRIS.replace("2.9,", "2.9,1,"), "species", "line 3: 4 values, where the first line has 3"),
             (IRIS.replace("setosa", "1").replace("virginica", "1.5"), "species", "line 3: the label 1.5 is no class"),
+            ("5.l,3.5,setosa\n6.2,2.9,virginica\n", -1, "line 1, column 0: '5.l' is no finite number"),
             (IRIS + '"unclosed', "species", "line 5: unexpected end of data"),
             (IRIS.encode() + b"\xff,1,2", "species", "no text in UTF-8: invalid start byte at byte 6"),
             (b"\x89PNG\r\n\x1a\n\0\0", None, "no text in UTF-8"),

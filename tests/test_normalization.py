@@ -259,6 +259,16 @@ class TestNormalize:
         np.testing.assert_array_equal(asnumpy(other.predict(x)), asnumpy(net.predict(x)))
         assert gradient_check(net.to(dtype="float64"), x[:4], t[:4]).ok
 
+    def test_steps_in_float16_train_behind_it(self, device, rng):
+        x, t = (100 + 9 * rng.standard_normal((60, 8))).astype("float32"), rng.integers(0, 3, 60)
+        x, t = device.asarray(x), device.asarray(t)
+        layer, half = Normalize.from_data(x), x.astype("float16")
+        assert layer.forward(half).dtype == layer.backward(half).dtype == "float16"
+        net = Sequential([layer, Affine.from_sizes(8, 3, rng=0)], device=device)
+        step = net.compile(SGD(0.1), 20, precision="float16")
+        losses = asnumpy(step.run(x, t, device.asarray(np.tile(np.arange(20), (60, 1)))))
+        assert losses[-1] < 0.9 * losses[0]
+
     def test_what_does_not_fit_is_refused(self):
         for mean, std in ((np.zeros(3), np.ones(2)), (np.zeros((2, 2)), np.ones((2, 2))), (np.zeros(0), np.zeros(0))):
             with pytest.raises(ValueError, match=r"mean and std of one shape \(D,\), got"):

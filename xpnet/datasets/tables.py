@@ -21,7 +21,8 @@ def read_table(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Read a CSV file: the numbers as float32 (N, D), and the column of labels.
 
-    The separator is a comma, a semicolon or a tab, whichever the first line has most of. A header is recognised.
+    The separator is a comma, a semicolon or a tab, whichever the first line has most of. The first line is a
+    header if it names the column of labels, or has no number besides the label.
 
     Parameters
     ----------
@@ -128,8 +129,9 @@ class _Table:
     def _is_header(self, names: list[str], label: str | int | None) -> bool:
         if self.column is not None and (not isinstance(label, int) or names[self.column].lower() in LABEL_NAMES):
             return True  # the label's name was found in it
+        # One number is enough for data: a misspelt value in the first line is an error, not a header.
         cells = [name for i, name in enumerate(names) if i != self.column]
-        return any(not _is_number(cell) and cell.lower() not in MISSING for cell in cells)
+        return not any(map(_is_number, cells)) and not all(cell.lower() in MISSING for cell in cells)
 
     def _position(self, number: int) -> int:
         """Return the column of a value, given its number among the values without the label."""

@@ -97,12 +97,13 @@ class Normalize(Layer):
         shape = self._broadcast(self.output_shape(x.shape[1:]))
         y = (x - self.mean.reshape(shape)) / self.std.reshape(shape)
         self.x_shape = x.shape
-        return y
+        return y.astype(x.dtype, copy=False)  # a step in float16 has its buffers in float32
 
     def backward(self, dout: Array) -> Array:
         get_array_module(dout=dout, std=self.std)
         self._expect_dout(dout, self.x_shape)
-        return dout / self.std.reshape(self._broadcast(self.x_shape[1:]))
+        dx = dout / self.std.reshape(self._broadcast(self.x_shape[1:]))
+        return dx.astype(dout.dtype, copy=False)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         D = len(self.mean)
