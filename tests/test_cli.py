@@ -93,6 +93,7 @@ def test_train_takes_every_setting(xp, tmp_path):
         "device": "cpu",
         "dtype": "float64",
         "hidden_size": 7,
+        "label": None,
         "lr": 0.5,
         "momentum": 0.8,
         "net": "two-layer",
@@ -271,7 +272,7 @@ def test_auto_says_what_it_chose(xp, monkeypatch):
         ("train --lr -1", 1, "lr must be finite and not negative, got -1.0"),
         ("train --weight-init-std heh", 1, "std must be a number, 'he' ('relu'), 'xavier' ('sigmoid')"),
         ("train --device gpu", 1, "device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got 'gpu'"),
-        ("train --data nowhere", 1, "nowhere/train-images-idx3-ubyte: no such file, plain or .gz"),
+        ("train --data nowhere", 1, "nowhere: no such file or folder, and no data set of that name"),
         ("train --out file", 1, "file"),
         ("graph pear", 2, "Invalid value for"),
         ("graph", 2, "Missing argument"),
@@ -322,7 +323,7 @@ def test_an_unexpected_error_is_one_line_with_its_place(xp, monkeypatch):
     def broken(*_args, **_kwargs):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(run_settings, "load_mnist", broken)
+    monkeypatch.setattr(run_settings, "load_dataset", broken)
     status, _, err = xp("train")
     assert status == 1
     assert re.fullmatch(r"xpnet: error: unexpected ZeroDivisionError at \S+:\d+: a bug; please report this\n", err)
@@ -332,7 +333,7 @@ def test_an_unexpected_error_is_one_line_with_its_place(xp, monkeypatch):
 def test_help_lists_the_commands(xp, arguments):
     status, out, err = xp(*arguments)
     assert (status, err) == (0, "")
-    names = ["train", "gradcheck", "graph", "info"]
+    names = ["train", "predict", "evaluate", "runs", "gradcheck", "graph", "info"]
     assert [name for name in names if re.search(rf"^  {name} ", out, re.M)] == names
 
 
@@ -344,7 +345,7 @@ def test_ctrl_c_before_the_training_is_one_line(xp, monkeypatch):
     def interrupted(*_args, **_kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_settings, "load_mnist", interrupted)
+    monkeypatch.setattr(run_settings, "load_dataset", interrupted)
     assert xp("train") == (130, "", "xpnet: error: interrupted\n")
 
 

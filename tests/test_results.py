@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 pytest.importorskip("typer", reason="the command line's extra, xpnet[cli], is not installed")
-Image = pytest.importorskip("PIL.Image", reason="the extra xpnet[images] is not installed")
+pytest.importorskip("PIL", reason="the extra xpnet[images] is not installed")
+
+from PIL import Image
 
 import xpnet
 from xpnet.cli import run
@@ -174,10 +176,10 @@ def test_a_table_is_normalised_by_the_network_itself(xp, tmp_path):
     names = np.array(["ash", "birch", "cedar"])[labels]
     rows = [",".join([*map(repr, map(float, row)), name]) for row, name in zip(x, names, strict=True)]
     (tmp_path / "trees.csv").write_text("\n".join(["a,b,c,d,tree", *rows]))
-    assert xp("train", "--data", "trees.csv", "--net", "mlp", "--steps", 300)[0] == 0
+    assert xp("train", "--data", "trees.csv", "--label", "tree", "--net", "mlp", "--steps", 300)[0] == 0
     (folder,) = (tmp_path / "runs").iterdir()
     assert list(xpnet.load(folder / "model.safetensors").layers)[:2] == ["Normalize", "Affine1"]
-    np.savetxt(tmp_path / "new.csv", x[:30], delimiter=",", fmt="%r")
+    np.savetxt(tmp_path / "new.csv", x[:30], delimiter=",", fmt="%.9g")
     found = predictions(xp, folder, "new.csv")
     assert np.mean([entry["label"] == name for entry, name in zip(found, names, strict=False)]) > 0.9
     assert "on the 300 training samples of trees.csv" in xp("evaluate", folder)[1]

@@ -80,6 +80,10 @@ def train(
     ] = "float32",
     seed: SeedOption = 0,
     data: DataOption = None,
+    label: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Name or number of the column of labels, for a .csv file."),
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Parent of the run's folder.")] = Path("runs"),
     plot: Annotated[bool, typer.Option("--plot", help="Also draw the learning curves.")] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Also show the time of each part of a step.")] = False,

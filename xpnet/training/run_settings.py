@@ -6,7 +6,7 @@ import copy
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class RunSettings:
     precision: Precision = "float32"
     seed: int = 0
     data: str | None = None
+    label: str | None = None
 
     @staticmethod
     def of(net: NetName, **options: Any) -> RunSettings:
@@ -86,6 +87,14 @@ class RunSettings:
         given = {"momentum": self.momentum, "weight_decay": self.weight_decay}
         return get_optimizer(self.optimizer, lr=rate, **{k: value for k, value in given.items() if value is not None})
 
+    @property
+    def label_column(self) -> str | int | None:
+        """Name or number of the column with the labels, for a table."""
+        try:
+            return None if self.label is None else int(self.label)
+        except ValueError:
+            return self.label
+
     def load_data(self) -> Dataset:
         """Load the data set, by default MNIST.
 
@@ -95,7 +104,7 @@ class RunSettings:
             If there is none, or it has no classes.
         """
         source = self.data or "mnist"
-        data = load_dataset(source)
+        data = load_dataset(source, label=self.label_column)
         if data.classes is None:
             raise DatasetError(f"{source}: its labels are no classes, but targets of a regression")
         return data
@@ -162,8 +171,9 @@ class RunSettings:
             content = json.loads(file.read_bytes())
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{file} holds no settings of a run: {error}") from None
-        names = {field.name for field in fields(RunSettings)}
-        if not isinstance(content, Mapping) or content.keys() != names:
+        known = {field.name: field.default is MISSING for field in fields(RunSettings)}
+        needed = {name for name, is_needed in known.items() if is_needed}
+        if not isinstance(content, Mapping) or not needed <= content.keys() <= known.keys():
             raise ValueError(f"{file} holds no settings of a run of this version of xpnet")
         return RunSettings(**content)
 

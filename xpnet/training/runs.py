@@ -115,7 +115,7 @@ class Run:
     def dataset(self, source: str | Path | None = None) -> Dataset:
         """Return the run's data set, or another one with its classes, as the network takes it."""
         sample = self.sample_shape
-        given: dict[str, Any] = {"classes": self.classes}
+        given: dict[str, Any] = {"classes": self.classes, "label": self.settings.label_column}
         if len(sample) == 3:
             given |= {"size": sample[1:], "channels": sample[0]}
         return load_dataset(source or self.settings.data or "mnist", **given)
