@@ -98,6 +98,41 @@ class TestKernels:
                 assert fast.dtype == dtype
 
     @DTYPES
+    @pytest.mark.parametrize("order", ["rows", "samples last"])
+    def test_dropout(self, device, monkeypatch, rng, dtype, order):
+        x = rng.standard_normal((9, 2, 3, 5)).astype(dtype)
+        x = (
+            device.asarray(x)
+            if order == "rows"
+            else device.asarray(x.transpose(1, 2, 3, 0).copy()).transpose(3, 0, 1, 2)
+        )
+        state = device.asarray(np.array([7], "uint64"))
+        for fast, slow in zip(*both(monkeypatch, lambda: kernels.dropout(x, state, 2**31, 2.0)), strict=True):
+            np.testing.assert_array_equal(asnumpy(fast), asnumpy(slow))
+
+    @DTYPES
+    @pytest.mark.parametrize("shape", [(1, 1), (1, 3), (300, 33), (9, 70), (2, 3, 4, 5), (17, 2, 3, 1)])
+    @pytest.mark.parametrize("order", ["rows", "samples last"])
+    @pytest.mark.parametrize("averages", [True, False])
+    def test_batch_normalization(self, device, monkeypatch, rng, dtype, shape, order, averages):
+        def array(*shape):
+            x = rng.standard_normal(shape).astype(dtype) + 1
+            last = (*range(1, len(shape)), 0)
+            return x if order == "rows" or len(shape) == 1 else x.transpose(last).copy().transpose(np.argsort(last))
+
+        x, dout, gamma, beta, mean, var = (array(*s) for s in (shape, shape, *[shape[1:2]] * 4))
+
+        def call():
+            given, d, g, b, m, v = (device.xp.asarray(a.copy(order="K")) for a in (x, dout, gamma, beta, mean, var))
+            y, xn, scale = kernels.normalize_batch(given, g, b, (m, v) if averages else None, 0.9, 1e-5)
+            return [asnumpy(a) for a in (y, xn, scale, m, v, *kernels.normalize_batch_gradient(d, xn, scale))]
+
+        eps = np.finfo(dtype).eps
+        for fast, slow in zip(*both(monkeypatch, call), strict=True):
+            np.testing.assert_allclose(fast, slow, rtol=1000 * eps, atol=1000 * eps * max(np.abs(slow).max(), 1))
+            assert (fast.dtype, fast.shape) == (slow.dtype, slow.shape)
+
+    @DTYPES
     @pytest.mark.parametrize("labels", ["uint8", "int32", "int64"])
     @pytest.mark.parametrize(("n", "classes"), [(1, 1), (5, 3), (300, 10), (4, 100)])
     def test_softmax_and_cross_entropy(self, device, monkeypatch, rng, dtype, labels, n, classes):

@@ -9,9 +9,10 @@ NotImplemented for arguments that it does not support; the definition then compu
 """
 
 from xpnet.kernels.choice import Backend, Precision, check_precision, choose_backend
-from xpnet.kernels.hashing import advance, random_mask
+from xpnet.kernels.hashing import advance, dropout, random_mask
 from xpnet.kernels.images import add_windows, batched_matmul, batched_matmul_transposed, max_pool, max_pool_gradient
 from xpnet.kernels.memory import in_memory_order, scratch_size, slabs
+from xpnet.kernels.normalization import as_row, normalize_batch, normalize_batch_gradient
 from xpnet.kernels.operations import (
     Call,
     Observer,
@@ -43,17 +44,21 @@ __all__ = [
     "add_windows",
     "advance",
     "as_floats",
+    "as_row",
     "batched_matmul",
     "batched_matmul_transposed",
     "call",
     "check_precision",
     "choose_backend",
+    "dropout",
     "gather",
     "in_memory_order",
     "matmul",
     "max_pool",
     "max_pool_gradient",
     "momentum_update",
+    "normalize_batch",
+    "normalize_batch_gradient",
     "observing",
     "precision",
     "random_mask",

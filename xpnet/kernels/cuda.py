@@ -28,6 +28,9 @@ MOST_BLOCKS = 4096
 ROWS, CLASSES = 8192, 64
 """Largest scores for the softmax kernel, which has one block and gives each thread whole rows."""
 
+NULL = np.intp(0)
+"""A null pointer, for an array that is not given."""
+
 OPTIONS = ("--fmad=false", f"-DBLOCK={BLOCK}")
 
 TYPES = {"float32": "float", "float64": "double"}
@@ -100,8 +103,54 @@ def random_mask(x: Array, state: Array, least: int, factor: float, out: Array | 
     mask = cupy.empty(x.shape, x.dtype) if out is None else out
     if not _fit(mask) or mask.dtype != x.dtype or mask.shape != x.shape:
         return NotImplemented
-    _launch("random_mask", mask, mask.size, mask, state, least, factor, mask.size)
+    _launch("random_mask", mask, mask.size, mask, state, least, factor, NULL, NULL, mask.size)
     return mask
+
+
+def dropout(
+    x: Array, state: Array, least: int, factor: float, mask: Array | None = None, out: Array | None = None
+) -> Any:
+    mask = cupy.empty(x.shape, x.dtype) if mask is None else mask
+    y = cupy.empty(x.shape, x.dtype) if out is None else out
+    if not _fit(x, mask, y) or not x.shape == mask.shape == y.shape:
+        return NotImplemented
+    _launch("random_mask", x, x.size, mask, state, least, factor, x, y, x.size)
+    return y, mask
+
+
+def normalize_batch(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    running: tuple[Array, Array] | None,
+    momentum: float,
+    eps: float,
+) -> Any:
+    features = _features(x)
+    vectors = (gamma, beta, *(running or ()))
+    if features is None or not (_fit(*vectors) and gamma.dtype == x.dtype):
+        return NotImplemented
+    shape = (1, x.shape[1], *[1] * (x.ndim - 2))
+    mean, inverse, scale = (cupy.empty(shape, x.dtype) for _ in range(3))
+    xn, y = cupy.empty_like(x), cupy.empty_like(x)
+    statistics = (mean, inverse, scale, *(running or (NULL, NULL)), float(momentum), float(eps))
+    _launch("batch_statistics", x, _threads(*features), x, gamma, *statistics, *features)
+    _launch("normalize", x, x.size, x, mean, inverse, gamma, beta, xn, y, *features)
+    return y, xn, scale
+
+
+def normalize_batch_gradient(
+    dout: Array, xn: Array, scale: Array, dgamma: Array | None = None, dbeta: Array | None = None
+) -> Any:
+    features = _features(xn)
+    if features is None or dout.dtype != xn.dtype or not share_memory_order(dout, xn) or not _fit(scale):
+        return NotImplemented
+    made = (cupy.empty(xn.shape[1], xn.dtype) if v is None or not _fit(v, xn[:0]) else v for v in (dgamma, dbeta))
+    dgamma, dbeta = made
+    dx = cupy.empty_like(xn)
+    _launch("normalization_sums", xn, _threads(*features), dout, xn, dgamma, dbeta, *features)
+    _launch("normalization_gradient", xn, xn.size, dout, xn, scale, dgamma, dbeta, dx, *features)
+    return dx, dgamma, dbeta
 
 
 def softmax_cross_entropy(x: Array, t: Array, out: Array | None = None) -> Any:
@@ -187,6 +236,22 @@ def _elementwise(x: Array, y: Array, mask: Array) -> bool:
     return dtypes and x.shape == y.shape == mask.shape and share_memory_order(x, y, mask)
 
 
+def _features(x: Array) -> tuple[int, int, int, int] | None:
+    """Return the kernels' `Features` of values (N, D), or images (N, C, H, W) with samples last; None for others."""
+    if str(x.dtype) not in TYPES or not x.size:
+        return None
+    D = x.shape[1]
+    n = x.size // D
+    if x.ndim == 2 and x.flags.c_contiguous:
+        return D, n, 1, D
+    return (D, n, n, 1) if x.transpose(*range(1, x.ndim), 0).flags.c_contiguous else None
+
+
+def _threads(features: int, values: int, of_feature: int, of_value: int) -> int:
+    """Return the number of threads in which a block sums one feature, or 32 neighbours at a time."""
+    return BLOCK * (features if of_value == 1 else -(-features // 32))
+
+
 def _scores_with_ids(x: Array, t: Array) -> bool:
     fits = (x.ndim, t.ndim) == (2, 1) and len(x) == len(t) > 0 and 0 < x.shape[1] <= CLASSES
     return fits and _fit(x) and _fit(t, types=LABELS)
@@ -194,7 +259,7 @@ def _scores_with_ids(x: Array, t: Array) -> bool:
 
 def _number(value: Array | float) -> tuple[Any, float]:
     """Return the kernels' two arguments for a number: (array on the device, 0), or (null pointer, number)."""
-    return (np.intp(0), value) if isinstance(value, float) else (value, 0.0)
+    return (NULL, value) if isinstance(value, float) else (value, 0.0)
 
 
 def _launch(name: str, x: Array, size: int, *args: Any) -> None:
