@@ -255,7 +255,7 @@ def mlp_with_normalization_and_dropout():
     ("build", "sample", "precision", "most"),
     [
         (lambda: TwoLayerNet(784, 50, 10, seed=0), (784,), "float32", 48),
-        (lambda: TwoLayerNet(784, 50, 10, seed=0), (784,), "float16", 214),
+        (lambda: TwoLayerNet(784, 50, 10, seed=0), (784,), "float16", 100),
         (mlp_with_normalization_and_dropout, (784,), "float32", 124),
         (lambda: SimpleConvNet(seed=0), (1, 28, 28), "float32", 112),
         (lambda: LeNet5(seed=0), (1, 28, 28), "float32", 200),

@@ -49,7 +49,7 @@ def launched(cupy, monkeypatch):
 
 
 class TestKernels:
-    @DTYPES
+    @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
     def test_gather_and_divide_by_255(self, device, monkeypatch, rng, dtype):
         x, index = device.asarray(rng.integers(0, 256, (9, 2, 5), dtype="uint8")), device.asarray([3, 0, 8, 3])
         fast, slow = both(monkeypatch, lambda: asnumpy(kernels.gather(x, index, device.xp.empty((4, 2, 5), dtype))))
@@ -96,6 +96,24 @@ class TestKernels:
                 fast, slow = both(monkeypatch, call)
                 np.testing.assert_array_equal(fast, slow)
                 assert fast.dtype == dtype
+
+    @DTYPES
+    @pytest.mark.parametrize("counted", [True, False])
+    def test_loss_scales_are_adapted(self, device, monkeypatch, dtype, counted):
+        def call():
+            scale, steps, updates = (
+                device.asarray(np.array(v, d)) for v, d in ((8, dtype), (0, "int64"), ([5, 0], "int64"))
+            )
+            seen = []
+            for finite in (True, True, True, False, True, True, False, False):
+                found = device.asarray(np.array(finite))
+                kernels.adapt_scale(scale, found, steps, 2, updates if counted else None)
+                seen.append([float(scale), int(steps), *asnumpy(updates)])
+            return seen
+
+        fast, slow = both(monkeypatch, call)
+        assert fast == slow
+        assert fast[-1] == [4.0, 0, *((10, 5) if counted else (5, 0))]
 
     @DTYPES
     @pytest.mark.parametrize("order", ["rows", "samples last"])

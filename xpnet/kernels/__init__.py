@@ -34,6 +34,7 @@ from xpnet.kernels.operations import (
     update_average,
     using,
 )
+from xpnet.kernels.scaling import adapt_scale
 
 __all__ = [
     "Backend",
@@ -41,6 +42,7 @@ __all__ = [
     "Observer",
     "Precision",
     "adam_update",
+    "adapt_scale",
     "add_windows",
     "advance",
     "as_floats",

@@ -74,6 +74,11 @@ def matmul(a: Array, b: Array, out: Array | None = None, bias: Array | None = No
 
 
 def gather(x: Array, index: Array, out: Array) -> Any:
+    if out.dtype == "float16" and x.dtype in ("float32", "uint8"):
+        rows = gather(x, index, cupy.empty(out.shape, "float32"))
+        if rows is not NotImplemented:
+            out[...] = rows
+            return out
     name = "gather" if x.dtype == out.dtype else "gather_pixels"
     fits = _fit(x, types=GATHERED) and _fit(index, types=("int64",)) and _fit(out, types=GATHERED)
     if not fits or (name == "gather_pixels" and (x.dtype != "uint8" or out.dtype.kind != "f")):
@@ -94,7 +99,8 @@ def relu(x: Array, mask: Array | None = None, out: Array | None = None) -> Any:
 def relu_gradient(dout: Array, mask: Array, out: Array | None = None) -> Any:
     dx = cupy.empty_like(dout) if out is None else out
     if not _elementwise(dout, dx, mask):
-        return NotImplemented
+        # A ufunc copies its input first if `out` is another array over the same memory.
+        return cupy.multiply(dx, mask, out=dx) if dx.data.ptr == dout.data.ptr and _alike(dx, dout) else NotImplemented
     _launch("relu_gradient", dout, dout.size, dout, mask, dx, dout.size)
     return dx
 
@@ -199,6 +205,11 @@ def adam_update(
     return _launch("adam_update", p, p.size, p, g, m, v, *_number(lr), *_number(eps), *betas, p.size)
 
 
+def adapt_scale(scale: Array, finite: Array, good_steps: Array, interval: int, updates: Array | None = None) -> Any:
+    counted = (NULL, 0) if updates is None else (updates, updates.size)
+    return _launch("adapt_scale", scale, 1, scale, finite, good_steps, interval, *counted)
+
+
 def add_windows(seen: Array, out: Array, windows: Windows, rows: range) -> Any:
     if not _fit(seen, out):
         return NotImplemented
@@ -223,6 +234,10 @@ def _sizes(windows: Windows, images: Array) -> tuple[int, ...]:
     _, height, width, samples = images.shape
     places = windows.places(height, width)
     return height, width, *places, *windows.size, *windows.stride, *windows.pad, *windows.dilation, samples
+
+
+def _alike(x: Array, y: Array) -> bool:
+    return (x.dtype, x.shape, x.strides) == (y.dtype, y.shape, y.strides)
 
 
 def _fit(*arrays: Array, types: Collection[str] = TYPES) -> bool:

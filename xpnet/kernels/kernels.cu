@@ -228,6 +228,16 @@ __device__ void adam_update(
     }
 }
 
+// The definition is in xpnet/kernels/scaling.py.
+template <typename T>
+__device__ void adapt_scale(T* scale, bool finite, Index* good_steps, Index interval, Index* updates, Index counts) {
+    if (blockIdx.x + threadIdx.x > 0) return;
+    const Index good = finite ? *good_steps + 1 : 0;
+    *scale *= !finite ? T(0.5) : good >= interval ? T(2) : T(1);
+    *good_steps = good >= interval ? 0 : good;
+    for (Index i = 0; i < counts; ++i) updates[i] += finite;
+}
+
 // Windows that move over images (xpnet/windows.py). Images have shape (channels, height, width, samples), places have
 // shape (channels, down, across, samples), both in C order.
 struct Windows {
@@ -378,6 +388,10 @@ __device__ void max_pool_gradient(const T* dout, const uint8* index, T* dx, Wind
         T* p, const T* g, T* m, T* v, const T* lr_at, double lr, const T* eps_at, double eps, double beta1,     \
         double beta2, Index size) {                                                                             \
         adam_update(p, g, m, v, Number<T>{lr_at, lr}, Number<T>{eps_at, eps}, beta1, beta2, size);              \
+    }                                                                                                           \
+    extern "C" __global__ void adapt_scale_##T(                                                                 \
+        T* scale, const bool* finite, Index* good_steps, Index interval, Index* updates, Index counts) {        \
+        adapt_scale(scale, *finite, good_steps, interval, updates, counts);                                     \
     }                                                                                                           \
     extern "C" __global__ void add_windows_##T(                                                                 \
         const T* seen, T* out, WINDOWS, Index start, Index stop, Index size) {                                  \
