@@ -43,18 +43,26 @@ def launched(cupy, monkeypatch):
 
     backend = kernels.operations._for_cuda()
     launch, multiply = backend._launch, backend.cublaslt.multiply
-    monkeypatch.setattr(backend, "_launch", lambda name, *args: (names.append(name), launch(name, *args))[1])
+    monkeypatch.setattr(
+        backend, "_launch", lambda name, *args, **block: (names.append(name), launch(name, *args, **block))[1]
+    )
     monkeypatch.setattr(backend.cublaslt, "multiply", multiplied)
     return names
 
 
 class TestKernels:
-    @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+    @DTYPES
     def test_gather_and_divide_by_255(self, device, monkeypatch, rng, dtype):
         x, index = device.asarray(rng.integers(0, 256, (9, 2, 5), dtype="uint8")), device.asarray([3, 0, 8, 3])
         fast, slow = both(monkeypatch, lambda: asnumpy(kernels.gather(x, index, device.xp.empty((4, 2, 5), dtype))))
         np.testing.assert_array_equal(fast, slow)
         np.testing.assert_array_equal(fast, asnumpy(x)[[3, 0, 8, 3]].astype(dtype) / 255)
+
+    @pytest.mark.parametrize("dtype", ["uint8", "float32"])
+    def test_gather_into_float16(self, cuda, monkeypatch, rng, dtype):
+        x, index = cuda.asarray(rng.integers(0, 256, (9, 5)), dtype), cuda.asarray([3, 0, 9, 3])
+        fast, slow = both(monkeypatch, lambda: asnumpy(kernels.gather(x, index, cuda.xp.empty((4, 5), "float16"))))
+        np.testing.assert_array_equal(fast, slow)
 
     @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "int32", "int64", "float16", "bool"])
     def test_gather_marks_indices_out_of_range(self, device, monkeypatch, rng, dtype):
@@ -159,7 +167,12 @@ class TestKernels:
 
         def call():
             loss, y = kernels.softmax_cross_entropy(x, t)
-            return float(loss), asnumpy(y), asnumpy(kernels.softmax_cross_entropy_gradient(y, t, 1.0 / n))
+            dx = kernels.softmax_cross_entropy_gradient(y, t, 1.0 / n)
+            for one, other in zip(
+                kernels.softmax_cross_entropy_with_gradient(x, t, 1.0 / n), (loss, y, dx), strict=True
+            ):
+                np.testing.assert_array_equal(asnumpy(one), asnumpy(other))
+            return float(loss), asnumpy(y), asnumpy(dx)
 
         for fast, slow in zip(*both(monkeypatch, call), strict=True):
             np.testing.assert_allclose(fast, slow, rtol=50 * np.finfo(dtype).eps, atol=10 * np.finfo(dtype).eps)
@@ -372,14 +385,15 @@ def compiled(cupy, name):
     return cupy.RawModule(code=SOURCE, options=("--fmad=false", "-DBLOCK=8")).get_function(name)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 8])
-def test_threads_of_a_block_share_the_sum_of_the_losses(cupy, rng, threads):
-    x, t = rng.standard_normal((37, 10)), rng.integers(0, 10, 37, dtype="int32")
-    y, loss = cupy.empty(x.shape), cupy.empty(())
-    kernel = compiled(cupy, "softmax_cross_entropy_double_int32")
-    kernel((1,), (threads,), (cupy.asarray(x), cupy.asarray(t), y, loss, np.int64(37), np.int64(10)))
+@pytest.mark.parametrize("threads", [32, 96, 1024])
+def test_warps_of_a_block_share_the_sum_of_the_losses(cupy, rng, threads):
+    x, t = rng.standard_normal((37, 40)), rng.integers(0, 40, 37, dtype="int32")
+    y, dx, loss = cupy.empty(x.shape), cupy.empty(x.shape), cupy.empty(())
+    arrays, sizes = (cupy.asarray(x), cupy.asarray(t), y, dx), (np.int64(37), np.int64(40))
+    compiled(cupy, "softmax_cross_entropy_double_int32")((1,), (threads,), (*arrays, np.float64(0.5), loss, *sizes))
     expected_loss, expected = kernels.softmax_cross_entropy(x, t)
     np.testing.assert_allclose(asnumpy(y), expected, rtol=1e-14)
+    np.testing.assert_allclose(asnumpy(dx), kernels.softmax_cross_entropy_gradient(expected, t, 0.5), rtol=1e-13)
     assert float(loss) == pytest.approx(float(expected_loss), rel=1e-14)
 
 

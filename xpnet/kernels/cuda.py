@@ -26,7 +26,10 @@ MOST_BLOCKS = 4096
 """Largest number of blocks in a launch. For larger arrays each thread computes several elements."""
 
 ROWS, CLASSES = 8192, 64
-"""Largest scores for the softmax kernel, which has one block and gives each thread whole rows."""
+"""Largest scores for the softmax kernel, which has one block, and a warp for a row."""
+
+WARP, MOST_THREADS = 32, 1024
+"""Threads in a warp, and the largest number in a block."""
 
 NULL = np.intp(0)
 """A null pointer, for an array that is not given."""
@@ -162,16 +165,26 @@ def normalize_batch_gradient(
 def softmax_cross_entropy(x: Array, t: Array, out: Array | None = None) -> Any:
     if not _scores_with_ids(x, t) or len(x) > ROWS:
         return NotImplemented
-    y = cupy.empty_like(x) if out is None or not _fit(out, types=(str(x.dtype),)) else out
-    loss = cupy.empty((), x.dtype)
-    _launch(f"softmax_cross_entropy.{t.dtype}", x, 1, x, t, y, loss, *x.shape)
+    y, loss = _made_for(x, out), cupy.empty((), x.dtype)
+    _softmax(x, t, y, NULL, 0.0, loss)
     return loss, y
+
+
+def softmax_cross_entropy_with_gradient(
+    x: Array, t: Array, scale: float, y: Array | None = None, dx: Array | None = None, loss: Array | None = None
+) -> Any:
+    if not _scores_with_ids(x, t) or len(x) > ROWS:
+        return NotImplemented
+    y, dx = _made_for(x, y), _made_for(x, dx)
+    loss = cupy.empty((), x.dtype) if loss is None or loss.dtype != x.dtype else loss
+    _softmax(x, t, y, dx, scale, loss)
+    return loss, y, dx
 
 
 def softmax_cross_entropy_gradient(y: Array, t: Array, scale: Array | float, out: Array | None = None) -> Any:
     if not _scores_with_ids(y, t) or not isinstance(scale, float):
         return NotImplemented
-    dx = cupy.empty_like(y) if out is None or not _fit(out, types=(str(y.dtype),)) else out
+    dx = _made_for(y, out)
     _launch(f"softmax_cross_entropy_gradient.{t.dtype}", y, y.size, y, t, dx, scale, y.size, y.shape[1])
     return dx
 
@@ -264,7 +277,7 @@ def _features(x: Array) -> tuple[int, int, int, int] | None:
 
 def _threads(features: int, values: int, of_feature: int, of_value: int) -> int:
     """Return the number of threads in which a block sums one feature, or 32 neighbours at a time."""
-    return BLOCK * (features if of_value == 1 else -(-features // 32))
+    return BLOCK * (features if of_value == 1 else -(-features // WARP))
 
 
 def _scores_with_ids(x: Array, t: Array) -> bool:
@@ -272,17 +285,28 @@ def _scores_with_ids(x: Array, t: Array) -> bool:
     return fits and _fit(x) and _fit(t, types=LABELS)
 
 
+def _softmax(x: Array, t: Array, y: Array, dx: Any, scale: float, loss: Array) -> None:
+    threads = min(WARP * len(x), MOST_THREADS)
+    _launch(f"softmax_cross_entropy.{t.dtype}", x, threads, x, t, y, dx, scale, loss, *x.shape, block=threads)
+
+
+def _made_for(x: Array, out: Array | None) -> Array:
+    """Return `out` if it is fit for a result like x, in C order; else a new array."""
+    fits = out is not None and out.shape == x.shape and _fit(out, types=(str(x.dtype),))
+    return out if fits else cupy.empty(x.shape, x.dtype)
+
+
 def _number(value: Array | float) -> tuple[Any, float]:
     """Return the kernels' two arguments for a number: (array on the device, 0), or (null pointer, number)."""
     return (NULL, value) if isinstance(value, float) else (value, 0.0)
 
 
-def _launch(name: str, x: Array, size: int, *args: Any) -> None:
+def _launch(name: str, x: Array, size: int, *args: Any, block: int = BLOCK) -> None:
     """Run a kernel of x's dtype, with one thread for each of `size` elements up to `MOST_BLOCKS` blocks."""
     if size:
         base, *label = name.split(".")
         function = _kernel("_".join([base, GATHERED[str(x.dtype)], *label]))
-        function((min(-(-size // BLOCK), MOST_BLOCKS),), (BLOCK,), tuple(map(_argument, args)))
+        function((min(-(-size // block), MOST_BLOCKS),), (block,), tuple(map(_argument, args)))
 
 
 def _argument(value: Any) -> Any:

@@ -163,29 +163,41 @@ __device__ void normalization_gradient(
     }
 }
 
-// Softmax of each row, and the mean cross entropy, by one block. Each thread computes whole rows. The order in which
-// the losses are added depends only on the size of the block.
+const unsigned WARP = 32, ALL = ~0u;
+
+// Softmax of each row, the mean cross entropy and, unless dx is null, dx = (y - t) * scale, by one block with a warp a
+// row. The order in which the losses are added depends only on the size of the block, whole warps.
 template <typename T, typename Label>
-__device__ void softmax_cross_entropy(const T* x, const Label* t, T* y, T* loss, Index rows, Index classes) {
-    __shared__ double sums[BLOCK];
+__device__ void softmax_cross_entropy(
+    const T* x, const Label* t, T* y, T* dx, double scale, T* loss, Index rows, Index classes) {
+    __shared__ double sums[WARP];
+    const unsigned lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
     double sum = 0;
-    for (Index n = threadIdx.x; n < rows; n += blockDim.x) {
+    for (Index n = warp; n < rows; n += warps) {
         const T* scores = x + n * classes;
-        T* row = y + n * classes;
-        T largest = scores[0];
-        for (Index k = 1; k < classes; ++k) largest = scores[k] > largest || scores[k] != scores[k] ? scores[k] : largest;
-        T total = T(0);
-        for (Index k = 0; k < classes; ++k) total += row[k] = exp(scores[k] - largest);
-        for (Index k = 0; k < classes; ++k) row[k] /= total;
-        bool valid = Index(t[n]) >= 0 && Index(t[n]) < classes;
-        sum += valid ? double(log(total) - (scores[Index(t[n])] - largest)) : nan("");
+        const Index label = t[n];
+        T largest = scores[0], total = T(0);
+        for (Index k = lane; k < classes; k += WARP)
+            largest = scores[k] > largest || scores[k] != scores[k] ? scores[k] : largest;
+        for (unsigned half = WARP / 2; half > 0; half /= 2) {
+            const T other = __shfl_xor_sync(ALL, largest, half);
+            largest = other > largest || other != other ? other : largest;
+        }
+        const T right = label >= 0 && label < classes ? scores[label] - largest : T(nan(""));
+        for (Index k = lane; k < classes; k += WARP) total += y[n * classes + k] = exp(scores[k] - largest);
+        for (unsigned half = WARP / 2; half > 0; half /= 2) total += __shfl_xor_sync(ALL, total, half);
+        for (Index k = lane; k < classes; k += WARP) {
+            const Index i = n * classes + k;
+            const T scaled = (y[i] /= total) * T(scale);
+            if (dx) dx[i] = k == label ? scaled - T(scale) : scaled;
+        }
+        sum += double(log(total) - right);
     }
-    sums[threadIdx.x] = sum;
-    for (unsigned half = blockDim.x / 2; half > 0; half /= 2) {
-        __syncthreads();
-        if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
-    }
-    if (threadIdx.x == 0) *loss = T(sums[0] * (1.0 / double(rows)));
+    if (lane == 0) sums[warp] = sum;
+    __syncthreads();
+    if (threadIdx.x > 0) return;
+    for (unsigned other = 1; other < warps; ++other) sum += sums[other];
+    *loss = T(sum * (1.0 / double(rows)));
 }
 
 // dx = (y - t) * scale for class ids t.
@@ -330,9 +342,9 @@ __device__ void max_pool_gradient(const T* dout, const uint8* index, T* dx, Wind
     Features { features, values, of_feature, of_value }
 
 #define FOR_LABELS(T, Label)                                                                                    \
-    extern "C" __global__ void softmax_cross_entropy_##T##_##Label(                                             \
-        const T* x, const Label* t, T* y, T* loss, Index rows, Index classes) {                                 \
-        softmax_cross_entropy(x, t, y, loss, rows, classes);                                                    \
+    extern "C" __global__ void __launch_bounds__(1024) softmax_cross_entropy_##T##_##Label(                     \
+        const T* x, const Label* t, T* y, T* dx, double scale, T* loss, Index rows, Index classes) {            \
+        softmax_cross_entropy(x, t, y, dx, scale, loss, rows, classes);                                         \
     }                                                                                                           \
     extern "C" __global__ void softmax_cross_entropy_gradient_##T##_##Label(                                    \
         const T* y, const Label* t, T* dx, double scale, Index size, Index classes) {                           \
