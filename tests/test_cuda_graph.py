@@ -117,6 +117,19 @@ def test_steps_are_captured_once_and_launched(cuda, rng, counted):
     assert work["graph_launches"] == 2 + 3  # and three steps to warm up
 
 
+def test_a_run_takes_the_largest_graphs_that_fit(cuda, rng, counted, monkeypatch):
+    for module in (cuda_graph, step_module):
+        monkeypatch.setattr(module, "STEPS_PER_EXECUTION", 10)
+    x, t = cuda.asarray(rng.standard_normal((30, 12), "float32")), cuda.asarray(rng.integers(0, 3, 30))
+    indices = cuda.asarray(rng.integers(0, 30, (19, 5)))
+    step = TwoLayerNet(12, 8, 3, 0.5, device=cuda, seed=0).compile(SGD(0.1), 5)
+    step.run(x, t, indices[:2])  # to warm up
+    with counted() as work:
+        step.run(x, t, indices[2:])
+    assert work["graph_launches"] == 1 + 3 + 1
+    assert {n for n, _ in step.runners[0].graphs} == {10, 2, 1}
+
+
 def test_a_change_of_the_settings_is_not_missed(device, rng):
     x, t = device.asarray(rng.standard_normal((30, 12))), device.asarray(rng.integers(0, 3, 30))
     more_x, more_t = device.asarray(rng.standard_normal((40, 12))), device.asarray(rng.integers(0, 3, 40))
