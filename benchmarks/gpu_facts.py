@@ -2,8 +2,8 @@
 
 Kernels launched one by one and in CUDA graphs of 8, 64 and 512; the matrix products of 784-50-10 and of
 784-1024-1024-10, eager and in a graph, in float32 and TF32, and those that cublasLt does not do with a bias or sums;
-and a whole step of the first, eager and captured. Medians of many, in microseconds; each in a loop long enough that the
-wait at its end weighs little.
+each kernel of a step of the first, and the whole step, eager and captured. Medians of many, in microseconds; each in a
+loop long enough that the wait at its end weighs little.
 """
 
 from __future__ import annotations
@@ -100,6 +100,33 @@ def measure_products(device: Device, precision: str) -> dict[str, dict[str, floa
     return figures
 
 
+def measure_parts(device: Device) -> dict[str, float]:
+    """Time each kernel of a step of 784-50-10 at batch 100, as a node of a graph; its products are measured above."""
+    rng, graph = np.random.default_rng(0), 100
+    hidden, scores = (device.asarray(rng.standard_normal((100, m)).astype("float32")) for m in (50, 10))
+    pixels, labels = (
+        device.asarray(rng.integers(0, 256, (60000, 784), "uint8")),
+        device.asarray(rng.integers(0, 10, 100)),
+    )
+    index, mask = device.asarray(rng.integers(0, 60000, 100)), hidden > 0
+    samples, params, loss = (
+        device.zeros(78400, "float32").reshape(100, 784),
+        device.zeros(39808, "float32"),
+        device.zeros(1, "float32"),
+    )
+    y, dx, out, scratch = (device.xp.empty_like(x) for x in (scores, scores, hidden, params))
+    parts = {
+        "gather": lambda: kernels.gather(pixels, index, samples),
+        "relu": lambda: kernels.relu(hidden, mask, out),
+        "softmax, loss and gradient": lambda: kernels.softmax_cross_entropy_with_gradient(
+            scores, labels, 0.01, y, dx, loss[0, ...]
+        ),
+        "relu's gradient": lambda: kernels.relu_gradient(hidden, mask, out),
+        "update": lambda: kernels.sgd_update(params, params, 0.0, scratch),
+    }
+    return {name: measure(device, captured(device, part, graph), 20) / graph for name, part in parts.items()}
+
+
 def list_refused(device: Device) -> list[str]:
     """Name the products for which cublasLt has no algorithm with a bias, or with sums of columns."""
     from xpnet.kernels import cublaslt
@@ -141,6 +168,7 @@ def main() -> None:
         "kernel": measure_kernels,
         "products in float32": partial(measure_products, precision="float32"),
         "products in tf32": partial(measure_products, precision="tf32"),
+        "kernels of a step of 784-50-10, batch 100": measure_parts,
         "step of 784-50-10, batch 100": measure_steps,
         "refused": list_refused,
     }

@@ -43,7 +43,9 @@ def launched(cupy, monkeypatch):
 
     backend = kernels.operations._for_cuda()
     launch, multiply = backend._launch, backend.cublaslt.multiply
-    monkeypatch.setattr(backend, "_launch", lambda name, *args: (names.append(name), launch(name, *args))[1])
+    monkeypatch.setattr(
+        backend, "_launch", lambda name, *args, **block: (names.append(name), launch(name, *args, **block))[1]
+    )
     monkeypatch.setattr(backend.cublaslt, "multiply", multiplied)
     return names
 
@@ -55,6 +57,12 @@ class TestKernels:
         fast, slow = both(monkeypatch, lambda: asnumpy(kernels.gather(x, index, device.xp.empty((4, 2, 5), dtype))))
         np.testing.assert_array_equal(fast, slow)
         np.testing.assert_array_equal(fast, asnumpy(x)[[3, 0, 8, 3]].astype(dtype) / 255)
+
+    @pytest.mark.parametrize("dtype", ["uint8", "float32"])
+    def test_gather_into_float16(self, cuda, monkeypatch, rng, dtype):
+        x, index = cuda.asarray(rng.integers(0, 256, (9, 5)), dtype), cuda.asarray([3, 0, 9, 3])
+        fast, slow = both(monkeypatch, lambda: asnumpy(kernels.gather(x, index, cuda.xp.empty((4, 5), "float16"))))
+        np.testing.assert_array_equal(fast, slow)
 
     @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "int32", "int64", "float16", "bool"])
     def test_gather_marks_indices_out_of_range(self, device, monkeypatch, rng, dtype):
@@ -98,6 +106,59 @@ class TestKernels:
                 assert fast.dtype == dtype
 
     @DTYPES
+    @pytest.mark.parametrize("counted", [True, False])
+    def test_loss_scales_are_adapted(self, device, monkeypatch, dtype, counted):
+        def call():
+            scale, steps, updates = (
+                device.asarray(np.array(v, d)) for v, d in ((8, dtype), (0, "int64"), ([5, 0], "int64"))
+            )
+            seen = []
+            for finite in (True, True, True, False, True, True, False, False):
+                found = device.asarray(np.array(finite))
+                kernels.adapt_scale(scale, found, steps, 2, updates if counted else None)
+                seen.append([float(scale), int(steps), *asnumpy(updates)])
+            return seen
+
+        fast, slow = both(monkeypatch, call)
+        assert fast == slow
+        assert fast[-1] == [4.0, 0, *((10, 5) if counted else (5, 0))]
+
+    @DTYPES
+    @pytest.mark.parametrize("order", ["rows", "samples last"])
+    def test_dropout(self, device, monkeypatch, rng, dtype, order):
+        x = rng.standard_normal((9, 2, 3, 5)).astype(dtype)
+        x = (
+            device.asarray(x)
+            if order == "rows"
+            else device.asarray(x.transpose(1, 2, 3, 0).copy()).transpose(3, 0, 1, 2)
+        )
+        state = device.asarray(np.array([7], "uint64"))
+        for fast, slow in zip(*both(monkeypatch, lambda: kernels.dropout(x, state, 2**31, 2.0)), strict=True):
+            np.testing.assert_array_equal(asnumpy(fast), asnumpy(slow))
+
+    @DTYPES
+    @pytest.mark.parametrize("shape", [(1, 1), (1, 3), (300, 33), (9, 70), (2, 3, 4, 5), (17, 2, 3, 1)])
+    @pytest.mark.parametrize("order", ["rows", "samples last"])
+    @pytest.mark.parametrize("averages", [True, False])
+    def test_batch_normalization(self, device, monkeypatch, rng, dtype, shape, order, averages):
+        def array(*shape):
+            x = rng.standard_normal(shape).astype(dtype) + 1
+            last = (*range(1, len(shape)), 0)
+            return x if order == "rows" or len(shape) == 1 else x.transpose(last).copy().transpose(np.argsort(last))
+
+        x, dout, gamma, beta, mean, var = (array(*s) for s in (shape, shape, *[shape[1:2]] * 4))
+
+        def call():
+            given, d, g, b, m, v = (device.xp.asarray(a.copy(order="K")) for a in (x, dout, gamma, beta, mean, var))
+            y, xn, scale = kernels.normalize_batch(given, g, b, (m, v) if averages else None, 0.9, 1e-5)
+            return [asnumpy(a) for a in (y, xn, scale, m, v, *kernels.normalize_batch_gradient(d, xn, scale))]
+
+        eps = np.finfo(dtype).eps
+        for fast, slow in zip(*both(monkeypatch, call), strict=True):
+            np.testing.assert_allclose(fast, slow, rtol=1000 * eps, atol=1000 * eps * max(np.abs(slow).max(), 1))
+            assert (fast.dtype, fast.shape) == (slow.dtype, slow.shape)
+
+    @DTYPES
     @pytest.mark.parametrize("labels", ["uint8", "int32", "int64"])
     @pytest.mark.parametrize(("n", "classes"), [(1, 1), (5, 3), (300, 10), (4, 100)])
     def test_softmax_and_cross_entropy(self, device, monkeypatch, rng, dtype, labels, n, classes):
@@ -106,7 +167,12 @@ class TestKernels:
 
         def call():
             loss, y = kernels.softmax_cross_entropy(x, t)
-            return float(loss), asnumpy(y), asnumpy(kernels.softmax_cross_entropy_gradient(y, t, 1.0 / n))
+            dx = kernels.softmax_cross_entropy_gradient(y, t, 1.0 / n)
+            for one, other in zip(
+                kernels.softmax_cross_entropy_with_gradient(x, t, 1.0 / n), (loss, y, dx), strict=True
+            ):
+                np.testing.assert_array_equal(asnumpy(one), asnumpy(other))
+            return float(loss), asnumpy(y), asnumpy(dx)
 
         for fast, slow in zip(*both(monkeypatch, call), strict=True):
             np.testing.assert_allclose(fast, slow, rtol=50 * np.finfo(dtype).eps, atol=10 * np.finfo(dtype).eps)
@@ -319,14 +385,15 @@ def compiled(cupy, name):
     return cupy.RawModule(code=SOURCE, options=("--fmad=false", "-DBLOCK=8")).get_function(name)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 8])
-def test_threads_of_a_block_share_the_sum_of_the_losses(cupy, rng, threads):
-    x, t = rng.standard_normal((37, 10)), rng.integers(0, 10, 37, dtype="int32")
-    y, loss = cupy.empty(x.shape), cupy.empty(())
-    kernel = compiled(cupy, "softmax_cross_entropy_double_int32")
-    kernel((1,), (threads,), (cupy.asarray(x), cupy.asarray(t), y, loss, np.int64(37), np.int64(10)))
+@pytest.mark.parametrize("threads", [32, 96, 1024])
+def test_warps_of_a_block_share_the_sum_of_the_losses(cupy, rng, threads):
+    x, t = rng.standard_normal((37, 40)), rng.integers(0, 40, 37, dtype="int32")
+    y, dx, loss = cupy.empty(x.shape), cupy.empty(x.shape), cupy.empty(())
+    arrays, sizes = (cupy.asarray(x), cupy.asarray(t), y, dx), (np.int64(37), np.int64(40))
+    compiled(cupy, "softmax_cross_entropy_double_int32")((1,), (threads,), (*arrays, np.float64(0.5), loss, *sizes))
     expected_loss, expected = kernels.softmax_cross_entropy(x, t)
     np.testing.assert_allclose(asnumpy(y), expected, rtol=1e-14)
+    np.testing.assert_allclose(asnumpy(dx), kernels.softmax_cross_entropy_gradient(expected, t, 0.5), rtol=1e-13)
     assert float(loss) == pytest.approx(float(expected_loss), rel=1e-14)
 
 

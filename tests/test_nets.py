@@ -641,3 +641,13 @@ def test_a_declared_parameter_that_is_no_array_is_named(value):
 
     with pytest.raises(TypeError, match="Forgetful declares the parameter 'scale', which must be an array"):
         Sequential([Forgetful()])
+
+
+def test_an_evaluation_launches_no_more_for_more_samples_on_a_cuda_device(cuda, rng, counted):
+    net, launched = TwoLayerNet(12, 8, 3, device=cuda, seed=0), []
+    for n in (10, 5000):
+        x, t = cuda.asarray(rng.standard_normal((n, 12), "float32")), cuda.asarray(rng.integers(0, 3, n))
+        with counted() as work:
+            net.evaluate(x, t)
+        launched.append(work["kernels"] + work["products"])
+    assert launched[0] == launched[1]

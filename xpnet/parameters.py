@@ -19,7 +19,8 @@ class ParameterVector(MutableMapping[str, Array]):
     """Named arrays that are views into one contiguous vector.
 
     An update, a copy to another device or an all-reduce of a whole network is one operation on ``flat``;
-    ``params["W1"]`` is an ordinary array. Each view starts on a 256-byte boundary. The gaps are zero, and stay zero
+    ``params["W1"]`` is an ordinary array. Each view starts on a 256-byte boundary, in float16 on a
+    128-byte one. The gaps are zero, and stay zero
     under elementwise updates by a vector of the same layout.
 
     Parameters
@@ -69,7 +70,8 @@ class ParameterVector(MutableMapping[str, Array]):
         self.dtype = dtype
         self.lineage = object()
         self.layout = (*self.shapes.items(), dtype, self.device)
-        step = ALIGNMENT // dtype.itemsize
+        # float16 as float32, in numbers of elements: one copy then converts a whole vector to the other dtype.
+        step = ALIGNMENT // max(dtype.itemsize, 4)
         starts, end = [], 0
         for shape in self.shapes.values():
             starts.append(end)

@@ -94,12 +94,12 @@ class Windows:
         return self.pad == (0, 0) and self.stride == self.size and covered == (height, width)
 
     def padded(self, x: Array, out: Array | None = None) -> Array:
-        """Return images (C, H, W, N) with a border of zeros; without padding, the images themselves.
+        """Return images (C, H, W, N) with a border of zeros, in C order; without a copy if they are so already.
 
         `out` is the result of an earlier call for images of this shape. Its border must still be zero.
         """
         if self.pad == (0, 0):
-            return x
+            return get_array_module(x).ascontiguousarray(x)
         (C, H, W, N), (top, left) = x.shape, self.pad
         if out is None:
             out = get_array_module(x).zeros((C, H + 2 * top, W + 2 * left, N), x.dtype)
@@ -176,7 +176,7 @@ def im2col(input_data: Array, filter_h: int, filter_w: int, stride: int | Pair =
     if images.ndim != 4:
         raise ValueError(f"im2col expected input_data of shape (N, C, H, W), got {images.shape}")
     places = math.prod(windows.places(*images.shape[2:]))
-    seen = windows.view(windows.padded(samples_last(images)))
+    seen = windows.view(windows.padded(images.transpose(1, 2, 3, 0)))
     return seen.transpose(5, 3, 4, 0, 1, 2).reshape(len(images) * places, images.shape[1] * filter_h * filter_w)
 
 

@@ -9,9 +9,10 @@ NotImplemented for arguments that it does not support; the definition then compu
 """
 
 from xpnet.kernels.choice import Backend, Precision, check_precision, choose_backend
-from xpnet.kernels.hashing import advance, random_mask
+from xpnet.kernels.hashing import advance, dropout, random_mask
 from xpnet.kernels.images import add_windows, batched_matmul, batched_matmul_transposed, max_pool, max_pool_gradient
 from xpnet.kernels.memory import in_memory_order, scratch_size, slabs
+from xpnet.kernels.normalization import as_row, normalize_batch, normalize_batch_gradient
 from xpnet.kernels.operations import (
     Call,
     Observer,
@@ -29,10 +30,12 @@ from xpnet.kernels.operations import (
     sgd_update,
     softmax_cross_entropy,
     softmax_cross_entropy_gradient,
+    softmax_cross_entropy_with_gradient,
     squared_norm,
     update_average,
     using,
 )
+from xpnet.kernels.scaling import adapt_scale
 
 __all__ = [
     "Backend",
@@ -40,20 +43,25 @@ __all__ = [
     "Observer",
     "Precision",
     "adam_update",
+    "adapt_scale",
     "add_windows",
     "advance",
     "as_floats",
+    "as_row",
     "batched_matmul",
     "batched_matmul_transposed",
     "call",
     "check_precision",
     "choose_backend",
+    "dropout",
     "gather",
     "in_memory_order",
     "matmul",
     "max_pool",
     "max_pool_gradient",
     "momentum_update",
+    "normalize_batch",
+    "normalize_batch_gradient",
     "observing",
     "precision",
     "random_mask",
@@ -65,6 +73,7 @@ __all__ = [
     "slabs",
     "softmax_cross_entropy",
     "softmax_cross_entropy_gradient",
+    "softmax_cross_entropy_with_gradient",
     "squared_norm",
     "update_average",
     "using",

@@ -26,7 +26,13 @@ MOST_BLOCKS = 4096
 """Largest number of blocks in a launch. For larger arrays each thread computes several elements."""
 
 ROWS, CLASSES = 8192, 64
-"""Largest scores for the softmax kernel, which has one block and gives each thread whole rows."""
+"""Largest scores for the softmax kernel, which has one block, and a warp for a row."""
+
+WARP, MOST_THREADS = 32, 1024
+"""Threads in a warp, and the largest number in a block."""
+
+NULL = np.intp(0)
+"""A null pointer, for an array that is not given."""
 
 OPTIONS = ("--fmad=false", f"-DBLOCK={BLOCK}")
 
@@ -71,6 +77,11 @@ def matmul(a: Array, b: Array, out: Array | None = None, bias: Array | None = No
 
 
 def gather(x: Array, index: Array, out: Array) -> Any:
+    if out.dtype == "float16" and x.dtype in ("float32", "uint8"):
+        rows = gather(x, index, cupy.empty(out.shape, "float32"))
+        if rows is not NotImplemented:
+            out[...] = rows
+            return out
     name = "gather" if x.dtype == out.dtype else "gather_pixels"
     fits = _fit(x, types=GATHERED) and _fit(index, types=("int64",)) and _fit(out, types=GATHERED)
     if not fits or (name == "gather_pixels" and (x.dtype != "uint8" or out.dtype.kind != "f")):
@@ -91,7 +102,8 @@ def relu(x: Array, mask: Array | None = None, out: Array | None = None) -> Any:
 def relu_gradient(dout: Array, mask: Array, out: Array | None = None) -> Any:
     dx = cupy.empty_like(dout) if out is None else out
     if not _elementwise(dout, dx, mask):
-        return NotImplemented
+        # A ufunc copies its input first if `out` is another array over the same memory.
+        return cupy.multiply(dx, mask, out=dx) if dx.data.ptr == dout.data.ptr and _alike(dx, dout) else NotImplemented
     _launch("relu_gradient", dout, dout.size, dout, mask, dx, dout.size)
     return dx
 
@@ -100,23 +112,79 @@ def random_mask(x: Array, state: Array, least: int, factor: float, out: Array | 
     mask = cupy.empty(x.shape, x.dtype) if out is None else out
     if not _fit(mask) or mask.dtype != x.dtype or mask.shape != x.shape:
         return NotImplemented
-    _launch("random_mask", mask, mask.size, mask, state, least, factor, mask.size)
+    _launch("random_mask", mask, mask.size, mask, state, least, factor, NULL, NULL, mask.size)
     return mask
+
+
+def dropout(
+    x: Array, state: Array, least: int, factor: float, mask: Array | None = None, out: Array | None = None
+) -> Any:
+    mask = cupy.empty(x.shape, x.dtype) if mask is None else mask
+    y = cupy.empty(x.shape, x.dtype) if out is None else out
+    if not _fit(x, mask, y) or not x.shape == mask.shape == y.shape:
+        return NotImplemented
+    _launch("random_mask", x, x.size, mask, state, least, factor, x, y, x.size)
+    return y, mask
+
+
+def normalize_batch(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    running: tuple[Array, Array] | None,
+    momentum: float,
+    eps: float,
+) -> Any:
+    features = _features(x)
+    vectors = (gamma, beta, *(running or ()))
+    if features is None or not (_fit(*vectors) and gamma.dtype == x.dtype):
+        return NotImplemented
+    shape = (1, x.shape[1], *[1] * (x.ndim - 2))
+    mean, inverse, scale = (cupy.empty(shape, x.dtype) for _ in range(3))
+    xn, y = cupy.empty_like(x), cupy.empty_like(x)
+    statistics = (mean, inverse, scale, *(running or (NULL, NULL)), float(momentum), float(eps))
+    _launch("batch_statistics", x, _threads(*features), x, gamma, *statistics, *features)
+    _launch("normalize", x, x.size, x, mean, inverse, gamma, beta, xn, y, *features)
+    return y, xn, scale
+
+
+def normalize_batch_gradient(
+    dout: Array, xn: Array, scale: Array, dgamma: Array | None = None, dbeta: Array | None = None
+) -> Any:
+    features = _features(xn)
+    if features is None or dout.dtype != xn.dtype or not share_memory_order(dout, xn) or not _fit(scale):
+        return NotImplemented
+    made = (cupy.empty(xn.shape[1], xn.dtype) if v is None or not _fit(v, xn[:0]) else v for v in (dgamma, dbeta))
+    dgamma, dbeta = made
+    dx = cupy.empty_like(xn)
+    _launch("normalization_sums", xn, _threads(*features), dout, xn, dgamma, dbeta, *features)
+    _launch("normalization_gradient", xn, xn.size, dout, xn, scale, dgamma, dbeta, dx, *features)
+    return dx, dgamma, dbeta
 
 
 def softmax_cross_entropy(x: Array, t: Array, out: Array | None = None) -> Any:
     if not _scores_with_ids(x, t) or len(x) > ROWS:
         return NotImplemented
-    y = cupy.empty_like(x) if out is None or not _fit(out, types=(str(x.dtype),)) else out
-    loss = cupy.empty((), x.dtype)
-    _launch(f"softmax_cross_entropy.{t.dtype}", x, 1, x, t, y, loss, *x.shape)
+    y, loss = _made_for(x, out), cupy.empty((), x.dtype)
+    _softmax(x, t, y, NULL, 0.0, loss)
     return loss, y
+
+
+def softmax_cross_entropy_with_gradient(
+    x: Array, t: Array, scale: float, y: Array | None = None, dx: Array | None = None, loss: Array | None = None
+) -> Any:
+    if not _scores_with_ids(x, t) or len(x) > ROWS:
+        return NotImplemented
+    y, dx = _made_for(x, y), _made_for(x, dx)
+    loss = cupy.empty((), x.dtype) if loss is None or loss.dtype != x.dtype else loss
+    _softmax(x, t, y, dx, scale, loss)
+    return loss, y, dx
 
 
 def softmax_cross_entropy_gradient(y: Array, t: Array, scale: Array | float, out: Array | None = None) -> Any:
     if not _scores_with_ids(y, t) or not isinstance(scale, float):
         return NotImplemented
-    dx = cupy.empty_like(y) if out is None or not _fit(out, types=(str(y.dtype),)) else out
+    dx = _made_for(y, out)
     _launch(f"softmax_cross_entropy_gradient.{t.dtype}", y, y.size, y, t, dx, scale, y.size, y.shape[1])
     return dx
 
@@ -150,6 +218,11 @@ def adam_update(
     return _launch("adam_update", p, p.size, p, g, m, v, *_number(lr), *_number(eps), *betas, p.size)
 
 
+def adapt_scale(scale: Array, finite: Array, good_steps: Array, interval: int, updates: Array | None = None) -> Any:
+    counted = (NULL, 0) if updates is None else (updates, updates.size)
+    return _launch("adapt_scale", scale, 1, scale, finite, good_steps, interval, *counted)
+
+
 def add_windows(seen: Array, out: Array, windows: Windows, rows: range) -> Any:
     if not _fit(seen, out):
         return NotImplemented
@@ -176,6 +249,10 @@ def _sizes(windows: Windows, images: Array) -> tuple[int, ...]:
     return height, width, *places, *windows.size, *windows.stride, *windows.pad, *windows.dilation, samples
 
 
+def _alike(x: Array, y: Array) -> bool:
+    return (x.dtype, x.shape, x.strides) == (y.dtype, y.shape, y.strides)
+
+
 def _fit(*arrays: Array, types: Collection[str] = TYPES) -> bool:
     """Whether all arrays are in C order and have one dtype, which is among `types`."""
     return all(x.dtype == arrays[0].dtype and str(x.dtype) in types and x.flags.c_contiguous for x in arrays)
@@ -187,22 +264,49 @@ def _elementwise(x: Array, y: Array, mask: Array) -> bool:
     return dtypes and x.shape == y.shape == mask.shape and share_memory_order(x, y, mask)
 
 
+def _features(x: Array) -> tuple[int, int, int, int] | None:
+    """Return the kernels' `Features` of values (N, D), or images (N, C, H, W) with samples last; None for others."""
+    if str(x.dtype) not in TYPES or not x.size:
+        return None
+    D = x.shape[1]
+    n = x.size // D
+    if x.ndim == 2 and x.flags.c_contiguous:
+        return D, n, 1, D
+    return (D, n, n, 1) if x.transpose(*range(1, x.ndim), 0).flags.c_contiguous else None
+
+
+def _threads(features: int, values: int, of_feature: int, of_value: int) -> int:
+    """Return the number of threads in which a block sums one feature, or 32 neighbours at a time."""
+    return BLOCK * (features if of_value == 1 else -(-features // WARP))
+
+
 def _scores_with_ids(x: Array, t: Array) -> bool:
     fits = (x.ndim, t.ndim) == (2, 1) and len(x) == len(t) > 0 and 0 < x.shape[1] <= CLASSES
     return fits and _fit(x) and _fit(t, types=LABELS)
 
 
+def _softmax(x: Array, t: Array, y: Array, dx: Any, scale: float, loss: Array) -> None:
+    threads = min(WARP * len(x), MOST_THREADS)
+    _launch(f"softmax_cross_entropy.{t.dtype}", x, threads, x, t, y, dx, scale, loss, *x.shape, block=threads)
+
+
+def _made_for(x: Array, out: Array | None) -> Array:
+    """Return `out` if it is fit for a result like x, in C order; else a new array."""
+    fits = out is not None and out.shape == x.shape and _fit(out, types=(str(x.dtype),))
+    return out if fits else cupy.empty(x.shape, x.dtype)
+
+
 def _number(value: Array | float) -> tuple[Any, float]:
     """Return the kernels' two arguments for a number: (array on the device, 0), or (null pointer, number)."""
-    return (np.intp(0), value) if isinstance(value, float) else (value, 0.0)
+    return (NULL, value) if isinstance(value, float) else (value, 0.0)
 
 
-def _launch(name: str, x: Array, size: int, *args: Any) -> None:
+def _launch(name: str, x: Array, size: int, *args: Any, block: int = BLOCK) -> None:
     """Run a kernel of x's dtype, with one thread for each of `size` elements up to `MOST_BLOCKS` blocks."""
     if size:
         base, *label = name.split(".")
         function = _kernel("_".join([base, GATHERED[str(x.dtype)], *label]))
-        function((min(-(-size // BLOCK), MOST_BLOCKS),), (BLOCK,), tuple(map(_argument, args)))
+        function((min(-(-size // block), MOST_BLOCKS),), (block,), tuple(map(_argument, args)))
 
 
 def _argument(value: Any) -> Any:

@@ -4,7 +4,7 @@ from xpnet.device import get_array_module
 from xpnet.kernels.operations import kernel
 from xpnet.typing import Array
 
-__all__ = ["advance", "random_mask"]
+__all__ = ["advance", "dropout", "random_mask"]
 
 # The multipliers of Pelle Evensen's mixer "moremur" (2019), and the negative of SplitMix64's golden-ratio step. All are
 # odd, and below 2**63: NumPy and CuPy then take them as unsigned 64-bit integers. kernels.cu has them too.
@@ -23,6 +23,15 @@ def random_mask(x: Array, state: Array, least: int, factor: float, out: Array | 
     elements += _mixed(state.copy())
     is_one = ((_mixed(elements) >> 32) >= least).reshape(x.shape)
     return xp.multiply(is_one, factor, out=out, dtype=x.dtype)
+
+
+@kernel
+def dropout(
+    x: Array, state: Array, least: int, factor: float, mask: Array | None = None, out: Array | None = None
+) -> tuple[Array, Array]:
+    """Return x times a mask, and the mask, from `random_mask`. `mask` and `out` are arrays for them."""
+    mask = random_mask(x, state, least, factor, mask)
+    return get_array_module(x).multiply(x, mask, out=out), mask
 
 
 def advance(state: Array) -> None:

@@ -83,7 +83,7 @@ def batched_matmul(a: Array, b: Array, out: Array) -> Array:
     return matmul(a, b, out=out)
 
 
-def batched_matmul_transposed(a: Array, b: Array) -> Array:
+def batched_matmul_transposed(a: Array, b: Array, out: Array | None = None) -> Array:
     """Return ``a @ b^T`` for stacks of matrices a (G, M, P) and b (G, K, P). P is usually much larger than M and K.
 
     On the host, a small result is computed as a sum of products of at most `UNPACKED` multiplications each. For
@@ -96,8 +96,12 @@ def batched_matmul_transposed(a: Array, b: Array) -> Array:
         if LEAST <= p < P:
             a = a.reshape(G, 1, M, P // p, p).transpose(3, 0, 1, 2, 4)
             b = b.reshape(G, K // k, k, P // p, p).transpose(3, 0, 1, 4, 2)
-            return matmul(a, b).sum(axis=0).transpose(0, 2, 1, 3).reshape(G, M, K)
-    return matmul(a, b.transpose(0, 2, 1))
+            product = matmul(a, b).sum(axis=0).transpose(0, 2, 1, 3).reshape(G, M, K)
+            if out is None:
+                return product
+            out[...] = product
+            return out
+    return matmul(a, b.transpose(0, 2, 1), out=out)
 
 
 @functools.cache

@@ -35,6 +35,7 @@ __all__ = [
     "sgd_update",
     "softmax_cross_entropy",
     "softmax_cross_entropy_gradient",
+    "softmax_cross_entropy_with_gradient",
     "squared_norm",
     "update_average",
     "using",
@@ -248,6 +249,18 @@ def softmax_cross_entropy_gradient(y: Array, t: Array, scale: Array | float, out
         return dx
     t = t.astype(y.dtype, copy=False)
     return xp.multiply(y * t.sum(axis=-1, keepdims=True) - t, scale, out=out)
+
+
+@kernel
+def softmax_cross_entropy_with_gradient(
+    x: Array, t: Array, scale: float, y: Array | None = None, dx: Array | None = None, loss: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """Return the results of `softmax_cross_entropy`, and that of `softmax_cross_entropy_gradient`.
+
+    A backend may write them into `loss`, `y` and `dx`.
+    """
+    mean, y = softmax_cross_entropy(x, t, y)
+    return mean, y, softmax_cross_entropy_gradient(y, t, scale, dx)
 
 
 @kernel

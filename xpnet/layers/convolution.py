@@ -47,7 +47,7 @@ class Convolution(Layer):
     """
 
     parameter_names = ("W", "b")
-    saved = ("x", "x_shape", "columns", "held")
+    saved = ("x", "x_shape", "columns", "held", "ones")
     samplewise = True
     hands_over = True
     reach = {"W": {0: 1}, "b": {0: 1}}  # noqa: RUF012
@@ -129,7 +129,7 @@ class Convolution(Layer):
         x = functions.as_floating(x)
         F, down, across = self.output_shape(x.shape[1:])
         N = x.shape[0]
-        images = self.windows.padded(samples_last(x), self.out.get("x"))
+        images = self.windows.padded(x.transpose(1, 2, 3, 0), self.out.get("x"))
         memory = self.out.get("columns")
         if memory is None:
             row = math.prod(self.W.shape[1:]) * self.groups * across * N
@@ -141,10 +141,12 @@ class Convolution(Layer):
         rows = None
         for rows, block, columns in self._blocks(x.shape, memory):
             self._gather(images, rows, columns)
-            kernels.batched_matmul(W, self._as_matrices(columns), out=places[:, :, block])
-            xp.add(places[:, :, block], b, out=places[:, :, block])
+            part = places[:, :, block]
+            kernels.batched_matmul(W, self._as_matrices(columns), out=part)
+            xp.add(part, b, out=part)
         # held: the output rows whose columns are in self.columns
         self.x, self.x_shape, self.columns, self.held = images, x.shape, memory, rows
+        self.ones = self.out.get("ones")
         return samples_first(y)
 
     def backward(self, dout: Array) -> Array:
@@ -167,19 +169,22 @@ class Convolution(Layer):
         xp = get_array_module(dout=dout, x=self.x)
         self._expect_dout(dout, (self.x_shape[0], *self.output_shape(self.x_shape[1:])))
         dout = samples_last(dout).reshape(len(self.W), -1)
-        self.db = kernels.matmul(
-            dout, xp.ones(dout.shape[1], dtype=dout.dtype), out=self.out.get("db")
-        )  # a sum over the positions, faster than sum()
+        if self.ones is None:
+            self.ones = xp.ones(dout.shape[1], dtype=dout.dtype)
+        self.db = kernels.matmul(dout, self.ones, out=self.out.get("db"))  # a sum over positions, faster than sum()
         self.dW = self.out.get("dW")
         if self.dW is None:
             self.dW = xp.empty(self.W.shape, self.W.dtype)  # in C order, whatever W's: it is written as a matrix
         dW, places = self._grouped(self.dW), self._grouped(dout)
-        dW[...] = 0.0
         for rows, block, columns in self._blocks(self.x_shape, self.columns):
             if self.held != rows:  # forward had several blocks
                 self._gather(self.x, rows, columns)
                 self.held = rows
-            dW += kernels.batched_matmul_transposed(places[:, :, block], self._as_matrices(columns))
+            pair = places[:, :, block], self._as_matrices(columns)
+            if rows.start == 0:
+                kernels.batched_matmul_transposed(*pair, out=dW)
+            else:
+                dW += kernels.batched_matmul_transposed(*pair)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         F, channels = self.W.shape[:2]

@@ -37,7 +37,7 @@ class SoftmaxWithLoss(Loss):
     row of C is a sample. The loss is computed from the scores, not from y: it is exact for scores of any size.
     """
 
-    saved = ("y", "t", "weight")
+    saved = ("y", "t", "weight", "gradient")
 
     def __init__(
         self, label_smoothing: float = 0.0, class_weight: Array | None = None, ignore_index: int | None = None
@@ -52,12 +52,16 @@ class SoftmaxWithLoss(Loss):
         get_array_module(x=x, t=t)
         x = functions.as_floating(x)
         t, weight = self._targets(x, as_array("t", t), sample_weight)
-        if weight is None:
+        gradient, dx = None, self.out.get("dx")
+        if weight is None and dx is not None:  # in a training step: backward follows
+            share, arrays = self._share(1.0, math.prod(x.shape[:-1])), (self.out.get("y"), dx, self.out.get("loss"))
+            loss, self.y, gradient = kernels.softmax_cross_entropy_with_gradient(x, t, share, *arrays)
+        elif weight is None:
             loss, self.y = kernels.softmax_cross_entropy(x, t, self.out.get("y"))
         else:
             losses, self.y = functions.softmax_cross_entropy(x, t, reduction="none")
             loss = weighted_sums(losses, weight, 1)[0]
-        self.t, self.weight = t, weight
+        self.t, self.weight, self.gradient = t, weight, gradient
         return loss
 
     def probabilities(self, x: Array) -> Array:
@@ -70,6 +74,8 @@ class SoftmaxWithLoss(Loss):
         return losses.reshape(len(x), -1).mean(axis=-1) if weight is None else weighted_sums(losses, weight, len(x))
 
     def backward(self, dout: Array | float = 1.0) -> Array:
+        if self.gradient is not None and isinstance(dout, float) and dout == 1.0:
+            return self.gradient
         scale = self._share(dout, math.prod(self.y.shape[:-1])) if self.weight is None else dout
         dx = kernels.softmax_cross_entropy_gradient(self.y, self.t, scale, self.out.get("dx"))
         if self.weight is not None:

@@ -2,7 +2,7 @@
 
 import math
 
-from xpnet import functions
+from xpnet import functions, kernels
 from xpnet.device import get_array_module
 from xpnet.layers.base import Layer
 from xpnet.settings import not_negative, number
@@ -73,34 +73,33 @@ class BatchNormalization(Layer):
         x = functions.as_floating(x)
         self.output_shape(x.shape[1:])
         values = self._by_feature(x)
-        axes = self._axes(values)
-        n = math.prod(values.shape[axis] for axis in axes)
-        over_batch = train and n > 0
+        over_batch = train and values.size > 0
         if over_batch:
-            mean = values.mean(axis=axes, keepdims=True)
-            centred = values - mean
-            var = xp.square(centred).mean(axis=axes, keepdims=True)
-            if not self.fixed_buffers:
-                self._average(self.running_mean, mean)
-                self._average(self.running_var, var * (n / max(n - 1, 1)))
+            running = None if self.fixed_buffers else (self.running_mean, self.running_var)
+            y, xn, scale = kernels.normalize_batch(values, self.gamma, self.beta, running, self.momentum, self.eps)
         else:
-            centred, var = values - self._as_row(self.running_mean, values), self._as_row(self.running_var, values)
-        inverse, gamma = 1.0 / xp.sqrt(var + self.eps), self._as_row(self.gamma, values)
-        xn = centred * inverse
-        self.xn, self.scale, self.over_batch, self.x_shape = xn, gamma * inverse, over_batch, x.shape
-        return (xn * gamma + self._as_row(self.beta, values)).reshape(x.shape)
+            mean, var, gamma, beta = (
+                kernels.as_row(parameter, values)
+                for parameter in (self.running_mean, self.running_var, self.gamma, self.beta)
+            )
+            inverse = 1.0 / xp.sqrt(var + self.eps)
+            xn = (values - mean) * inverse
+            y, scale = xn * gamma + beta, gamma * inverse
+        self.xn, self.scale, self.over_batch, self.x_shape = xn, scale, over_batch, x.shape
+        return y.reshape(x.shape)
 
     def backward(self, dout: Array) -> Array:
         get_array_module(dout=dout, xn=self.xn)
         self._expect_dout(dout, self.x_shape)
         values = self._by_feature(dout)
-        axes = self._axes(values)
-        shift, gain = values.sum(axis=axes, keepdims=True), (values * self.xn).sum(axis=axes, keepdims=True)
-        self.dgamma, self.dbeta = gain.reshape(self.gamma.shape), shift.reshape(self.beta.shape)
         if self.over_batch:
-            share = 1.0 / math.prod(values.shape[axis] for axis in axes)
-            values = values - shift * share - self.xn * (gain * share)
-        return (values * self.scale).reshape(dout.shape)
+            arrays = self.out.get("dgamma"), self.out.get("dbeta")
+            dx, self.dgamma, self.dbeta = kernels.normalize_batch_gradient(values, self.xn, self.scale, *arrays)
+        else:
+            axes = (0, *range(2, values.ndim))
+            self.dgamma, self.dbeta = (values * self.xn).sum(axis=axes), values.sum(axis=axes)
+            dx = values * self.scale
+        return dx.reshape(dout.shape)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         features = len(self.gamma)
@@ -116,16 +115,6 @@ class BatchNormalization(Layer):
         """Return x as (N, D), or unchanged, (N, C, H, W), if channels are normalised."""
         per_channel = x.ndim == 4 and x.shape[1] == len(self.gamma)
         return x if per_channel else x.reshape(len(x), len(self.gamma))
-
-    def _axes(self, values: Array) -> tuple[int, ...]:
-        return (0, *range(2, values.ndim))
-
-    def _as_row(self, parameter: Array, values: Array) -> Array:
-        return parameter.reshape(-1, *[1] * (values.ndim - 2))
-
-    def _average(self, running: Array, new: Array) -> None:
-        running *= self.momentum
-        running += (1.0 - self.momentum) * new.reshape(running.shape)
 
 
 class LayerNorm(Layer):

@@ -43,17 +43,17 @@ class Dropout(Layer):
         self.state: Array = generator("seed", seed).integers(2**64, size=1, dtype="uint64")
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        xp, x = get_array_module(x), functions.as_floating(x)
+        x = functions.as_floating(x)
         kept = 1.0 - self.dropout_ratio
         if not train:
             self.mask = None
             return x * kept if self.scale_at_test else x
         state, least = self._state_on(get_device(x)), math.ceil(self.dropout_ratio * 2**32)
-        mask = kernels.random_mask(x, state, least, 1.0 if self.scale_at_test else 1.0 / kept, self.out.get("mask"))
+        factor = 1.0 if self.scale_at_test else 1.0 / kept
+        y, self.mask = kernels.dropout(x, state, least, factor, self.out.get("mask"), self.out.get("y"))
         if not self.fixed_buffers:
             kernels.advance(state)
-        self.mask = mask
-        return xp.multiply(x, mask, out=self.out.get("y"))
+        return y
 
     def backward(self, dout: Array) -> Array:
         if self.mask is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xpnet import functions, kernels
-from xpnet.device import asnumpy
+from xpnet.device import asnumpy, is_on_host
 from xpnet.typing import Array
 
 if TYPE_CHECKING:
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["accuracy", "evaluate"]
 
 BATCH = 1000
-"""Largest number of samples that are predicted at a time; fewer if their values would not stay in the cache."""
+"""Largest number of samples that the host predicts at a time; fewer if their values would not stay in the cache.
+
+A CUDA device predicts as many as `kernels.scratch_size` allows: each batch is a dozen launches, whatever its size.
+"""
 
 
 def accuracy(net: Network, x: Array, t: Array) -> float:
@@ -71,7 +74,8 @@ def _errors(squares: np.ndarray, t: np.ndarray) -> dict[str, float]:
 def _predictions(net: Network, x: Array, t: Array) -> Iterator[tuple[Array, Array]]:
     """Yield scores and labels on the network's device, a batch at a time."""
     sample = max(net.largest(x.shape[1:]) * net.dtype.itemsize, 1)
-    at_a_time = max(min(BATCH, kernels.scratch_size(net.params.flat) // sample), 1)
+    most = BATCH if is_on_host(net.params.flat) else max(len(x), 1)
+    at_a_time = max(min(most, kernels.scratch_size(net.params.flat) // sample), 1)
     for start in range(0, len(x), at_a_time):
         part = slice(start, start + at_a_time)
         yield net.predict(net.device.asarray(x[part])), net.device.asarray(t[part])

@@ -65,8 +65,8 @@ class CudaGraph:
         gradient, done = self.steps.gradient, 0
         with self._own_stream():
             try:
-                while done < len(batches):  # the rest takes graphs of one step
-                    n = STEPS_PER_EXECUTION if len(batches) - done >= STEPS_PER_EXECUTION else 1
+                while done < len(batches):
+                    n = _steps_of_next_graph(len(batches) - done)
                     rows = gradient.upcoming(coefficients, done, n)
                     graph = self._graph(batches[done : done + n], rows)
                     part = slice(done, done + (n if graph else 1))
@@ -148,6 +148,11 @@ class _Graph:
         self.coefficients[...] = coefficients
         self.captured.launch()
         losses[...] = self.losses
+
+
+def _steps_of_next_graph(left: int) -> int:
+    """Return the number of steps in the largest graph for the steps that are left: 50, 10 or 1."""
+    return next(n for n in (STEPS_PER_EXECUTION, STEPS_PER_EXECUTION // 5, 1) if 0 < n <= left)
 
 
 def _retire(graphs: dict[tuple[int, ...], _Graph], pool: Any) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from xpnet.kernels import call
+from xpnet.kernels import adapt_scale, call
 from xpnet.nets import Network
 from xpnet.optimizers import Optimizer
 from xpnet.typing import Array
@@ -58,43 +58,40 @@ class MixedPrecision:
         self.grads = net.params.zeros_like()
         self.scale = net.device.asarray(FIRST_SCALE, net.dtype)
         self._good_steps = net.device.asarray(0)
-        self._updates = net.device.asarray(0)  # made in this run; only the device knows
-        self._start = net.device.asarray(0)  # the update of the first row of the coefficients
+        # Updates that were made in this run, and of its coefficients at hand; only the device knows.
+        self._updates = net.device.asarray(np.zeros(2, "int64"))
 
     def compute(self, x: Array, t: Array, sample_weight: Array | None = None) -> Array:
-        trained, twin, grads = self.trained, self.net, self.grads
+        trained, twin, grads, xp = self.trained, self.net, self.grads, self.trained.device.xp
         weight = {} if sample_weight is None else {"sample_weight": sample_weight}
         with np.errstate(over="ignore", invalid="ignore"):  # `update` checks for overflow
-            twin.params.update(trained.params)
+            twin.params.flat[...] = trained.params.flat  # rounded, all in one
             loss = trained.loss_of(twin.predict(x, True).astype(trained.dtype), t, **weight)
-            twin.backward((call(trained.last_layer, "backward") * self.scale).astype(twin.dtype))
+            error = call(trained.last_layer, "backward")
+            twin.backward(xp.multiply(error, self.scale, out=xp.empty(error.shape, twin.dtype)))
             twin.collect_gradients(self.layer_grads)
-            grads.update(self.layer_grads)
-            grads.flat /= self.scale
+            xp.divide(self.layer_grads.flat, self.scale, out=grads.flat)
             trained.add_weight_decay(grads)
         return loss
 
     def update(self, coefficients: Array | None, step: int) -> None:
         """Update if the gradient is finite, and adapt the scale."""
-        xp = self.trained.device.xp
-        finite = xp.isfinite(self.grads.flat).all()
+        finite = self.trained.device.xp.isfinite(self.grads.flat).all()
         if coefficients is not None:
             self._update_if(finite, coefficients)
         elif finite:
             call(self.optimizer, "update", self.trained.params, self.grads)
-        good = xp.where(finite, self._good_steps + 1, 0)
-        grows = good >= GROWTH_INTERVAL
-        self.scale *= xp.where(finite, xp.where(grows, 2.0, 1.0), 0.5)
-        self._good_steps[...] = xp.where(grows, 0, good)
+        counted = None if coefficients is None else self._updates
+        adapt_scale(self.scale, finite, self._good_steps, GROWTH_INTERVAL, counted)
 
     def upcoming(self, coefficients: Array, start: int, steps: int) -> Array:
-        self._start[...] = self._updates
-        return coefficients.take(self._updates + self.trained.device.xp.arange(steps), axis=0)
+        self._updates[1] = 0
+        return coefficients.take(self._updates[0] + self.trained.device.xp.arange(steps), axis=0)
 
     def count(self, steps: int) -> None:
         """Count the updates of a run. The host waits for the device, once in a run."""
-        self.optimizer.steps += int(self._updates)
-        self._updates[...] = 0
+        self.optimizer.steps += int(self._updates[0])
+        self._updates[:] = 0
 
     def _update_if(self, finite: Array, coefficients: Array) -> None:
         """Update if `finite` is true. The device decides, and the host does not wait."""
@@ -103,10 +100,10 @@ class MixedPrecision:
         vectors = [params.flat, *(vector.flat for vector in kept)]  # type: ignore[attr-defined]
         before = [vector.copy() for vector in vectors]
         with np.errstate(over="ignore", invalid="ignore"):
-            optimizer.apply(params, self.grads, coefficients.take(self._updates - self._start, axis=0))
+            optimizer.apply(params, self.grads, coefficients.take(self._updates[1], axis=0))
+        overflowed = ~finite
         for vector, old in zip(vectors, before, strict=True):
-            vector[...] = xp.where(finite, vector, old)
-        self._updates += finite
+            xp.copyto(vector, old, where=overflowed)
 
     def state(self) -> dict[str, float]:
         return {"loss_scale": float(self.scale), "good_steps": int(self._good_steps)}

@@ -330,11 +330,13 @@ class OneByOne:
             if size not in self._arrays and len(batches):
                 gradients = net.gradient_arrays(self.gradient.layer_grads)
                 with net.writing_to(gradients), recorded_arrays(net) as made:
-                    self._take(batches, range(1), losses, coefficients, on_taken)
+                    self._take(batches, range(1), losses, coefficients, on_taken, {})
                 self._arrays[size] = {layer: {**arrays, **gradients.get(layer, {})} for layer, arrays in made.items()}
                 done = 1
-            with net.writing_to(self._arrays.get(size, {})):
-                self._take(batches, range(done, len(batches)), losses, coefficients, on_taken)
+            arrays = self._arrays.get(size, {})
+            with net.writing_to(arrays):
+                of_loss = arrays.get(net.last_layer, {})
+                self._take(batches, range(done, len(batches)), losses, coefficients, on_taken, of_loss)
 
     def _take(
         self,
@@ -343,13 +345,18 @@ class OneByOne:
         losses: Array,
         coefficients: Array | None,
         on_taken: Callable[[int], None],
+        of_loss: dict[str, Array],
     ) -> None:
         for i, batch in zip(steps, self._gather(batches[steps.start : steps.stop]), strict=True):
-            losses[i] = self.gradient.compute(*batch)
+            of_loss["loss"] = losses[i, ...]
+            loss = self.gradient.compute(*batch)
+            if loss is not of_loss["loss"]:
+                losses[i] = loss
             if self.reduce is not None:
                 self.reduce(self.gradient.grads)
             self.gradient.update(coefficients, i)
             on_taken(1)
+        of_loss.pop("loss", None)  # the caller's array
 
     def __getstate__(self) -> dict[str, Any]:
         # Copies of the arrays would be no views of the copied gradient.
