@@ -40,6 +40,7 @@ from xpnet.layers import (
     MaxLayer,
     MeanLayer,
     MulLayer,
+    PoissonWithLoss,
     Pooling,
     PowLayer,
     Relu,
@@ -278,6 +279,11 @@ CASES = {
         lambda rng, dtype: IdentityWithLoss(),
         lambda rng, n: [rng.standard_normal((n, 3))],
         {"t": lambda rng, n: rng.standard_normal((n, 3))},
+    ),
+    "poisson with loss": Case(
+        lambda rng, dtype: PoissonWithLoss(),
+        lambda rng, n: [rng.standard_normal((n, 3))],
+        {"t": lambda rng, n: rng.poisson(2.0, (n, 3))},
     ),
     "huber with loss": Case(
         lambda rng, dtype: HuberWithLoss(0.7),

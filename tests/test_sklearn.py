@@ -162,6 +162,28 @@ class TestLikeScikitLearn:
                 np.testing.assert_allclose(ours.validation_scores_, theirs.validation_scores_, rtol=1e-7)
 
     @quiet
+    @pytest.mark.skipif("loss" not in inspect.signature(neural_network.MLPRegressor).parameters, reason="before 1.7")
+    @pytest.mark.parametrize("name", ["lbfgs", "sgd", "momentum", "adam", "tanh", "early"])
+    @pytest.mark.parametrize("targets", [1, 2])
+    def test_counts_are_predicted_as_there(self, name, targets, diabetes):
+        X, _ = diabetes
+        y = np.random.default_rng(0).poisson(np.exp(0.3 * X[:, :targets])).squeeze()
+        settings, tolerance = SETTINGS[name]
+        ours, theirs = (
+            cls(**({"loss": "poisson", "max_iter": 5, "random_state": 0} | settings)).fit(X, y) for cls in PAIRS[1]
+        )
+        np.testing.assert_allclose(ours.predict(X), theirs.predict(X), atol=max(tolerance, 1e-8))
+        assert (ours.out_activation_, ours.n_iter_) == (theirs.out_activation_, theirs.n_iter_)
+        if name == "lbfgs":
+            assert ours.loss_ == pytest.approx(theirs.loss_)
+        else:
+            np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=max(tolerance, 1e-7))
+
+    def test_negative_counts_are_refused(self, diabetes):
+        with pytest.raises(ValueError, match="'poisson' needs targets y of at least 0"):
+            MLPRegressor("poisson").fit(*diabetes)
+
+    @quiet
     @pytest.mark.skipif(
         "sample_weight" not in inspect.signature(neural_network.MLPClassifier.fit).parameters, reason="before 1.7"
     )
@@ -366,6 +388,29 @@ class TestGoingOn:
             model.partial_fit(X, y, classes=np.arange(11))
         assert not hasattr(MLPClassifier(solver="lbfgs"), "partial_fit")
 
+    @pytest.mark.parametrize("cls", [NetClassifier, NetRegressor])
+    def test_partial_fits_of_a_net_are_passes(self, cls, digits):
+        X, y = digits
+        model = cls(perceptron if cls is NetClassifier else regression_net, epochs=1, random_state=0)
+        whole = clone(model).fit(X, y)
+        classes = {"classes": range(10)} if cls is NetClassifier else {}
+        model.partial_fit(X, y, **classes)
+        np.testing.assert_array_equal(model.predict(X), whole.predict(X))
+        before = model.score(X, y)
+        for _ in range(9):
+            model.partial_fit(X, y)
+        assert model.score(X, y) > before
+        assert model.optimizer_.steps == 10 * 18
+        with pytest.raises(ValueError, match="features"):
+            model.partial_fit(X[:, 1:], y)
+
+    def test_a_net_is_told_its_classes_once(self, digits):
+        X, y = digits
+        model = NetClassifier(perceptron, random_state=0)
+        with pytest.raises(ValueError, match="classes must be passed on the first call"):
+            model.partial_fit(X, y)
+        assert model.partial_fit(X[y < 5], y[y < 5], classes=np.arange(10)).predict_proba(X).shape == (len(y), 10)
+
     def test_other_layers_do_not_go_on(self, cancer):
         model = MLPClassifier((5,), max_iter=2, warm_start=True).fit(*cancer)
         with pytest.raises(ValueError, match="other layers"):
@@ -407,6 +452,18 @@ class TestBeyond:
         assert model.score(X, y) > 0.95
         with pytest.raises(ValueError, match="dropout needs"):
             MLPClassifier(solver="lbfgs", dropout=0.5).fit(X, y)
+
+    @pytest.mark.parametrize("cls", [MLPClassifier, MLPRegressor])
+    def test_batch_normalization(self, cls, digits):
+        X, y = digits
+        model = cls(hidden_layer_sizes=(30, 20), batch_normalization=True, learning_rate_init=0.01, max_iter=30)
+        model.set_params(random_state=0).fit(X, y)
+        names = ["Affine1", "BatchNormalization1", "Relu1", "Affine2", "BatchNormalization2", "Relu2", "Affine3"]
+        assert list(model.net_.layers) == names
+        assert [len(b) for b in model.intercepts_] == [30, 20, len(model.coefs_[-1][0])]
+        assert model.score(X, y) > (0.98 if cls is MLPClassifier else 0.8)
+        with pytest.raises(ValueError, match="batch_normalization averages over the minibatches"):
+            model.set_params(solver="lbfgs").fit(X, y)
 
     def test_rates_fall(self, cancer):
         model = MLPClassifier(solver="sgd", learning_rate="invscaling", power_t=0.5, max_iter=3).fit(*cancer)

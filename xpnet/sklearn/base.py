@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import check_array, check_consistent_length, column_or_1d, gen_batches
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets, unique_labels
+from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from xpnet.device import asnumpy
@@ -103,7 +103,18 @@ class Classifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]
 
     classes_: np.ndarray
 
-    def _learn_classes(self, y: Any) -> None:
+    def _check_classes(self, classes: Any) -> None:
+        """Check the argument `classes` of partial_fit."""
+        known = vars(self).get("classes_")
+        if known is None and classes is None:
+            raise ValueError("classes must be passed on the first call to partial_fit: the labels of all calls")
+        if known is not None and classes is not None and not np.array_equal(known, np.unique(classes)):
+            raise ValueError(f"classes is {classes}, but the first call had {known.tolist()}")
+
+    def _learn_classes(self, y: Any, classes: Any = None) -> None:
+        """Keep the labels, those of `classes` if given. Several labels per sample are y's columns."""
+        if classes is not None and not type_of_target(y).startswith("multilabel"):
+            y = np.asarray(classes)
         check_classification_targets(y)
         self._binarizer = LabelBinarizer().fit(y)
         self.classes_ = self._binarizer.classes_

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import warnings
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -15,6 +16,7 @@ from sklearn.utils import check_random_state, gen_batches
 
 from xpnet import settings
 from xpnet.device import Device, asnumpy
+from xpnet.layers import Affine
 from xpnet.optimizers import SGD, Adam, Optimizer
 from xpnet.sklearn.base import NetworkEstimator
 from xpnet.sklearn.lbfgs import minimize
@@ -91,6 +93,8 @@ class MLP(NetworkEstimator):
         settings.fraction("validation_fraction", self.validation_fraction)
         if settings.fraction("dropout", self.dropout) and self.solver == "lbfgs":
             raise ValueError("solver='lbfgs' needs the same loss at each evaluation; dropout needs 'adam' or 'sgd'")
+        if self.batch_normalization and self.solver == "lbfgs":
+            raise ValueError("batch_normalization averages over the minibatches of solver 'adam' or 'sgd', not 'lbfgs'")
 
     def _sizes(self) -> list[int]:
         given = self.hidden_layer_sizes
@@ -106,7 +110,8 @@ class MLP(NetworkEstimator):
             if len(names) != len(sizes) - 2:
                 raise ValueError(f"activation has {len(names)} names for {len(sizes) - 2} hidden layers")
             device = Device(self.device)
-            self.net_ = Perceptron(sizes, names, loss, self.dropout, rng, device, X.dtype)
+            normalized = bool(self.batch_normalization)
+            self.net_ = Perceptron(sizes, names, loss, self.dropout, normalized, rng, device, X.dtype)
             self.n_layers_, self.n_iter_, self.t_ = len(sizes), 0, 0
             self.loss_curve_: list[float] = []
             self.validation_scores_ = self.validation_loss_curve_ = None
@@ -244,12 +249,15 @@ class MLP(NetworkEstimator):
     @property
     def coefs_(self) -> list[np.ndarray]:
         """Weights of each layer, (inputs, units), on the host."""
-        return [asnumpy(array) for name, array in self.net_.params.items() if name.startswith("W")]
+        return [asnumpy(layer.W) for layer in self._affine_layers()]
 
     @property
     def intercepts_(self) -> list[np.ndarray]:
         """Biases of each layer, (units,), on the host."""
-        return [asnumpy(array) for name, array in self.net_.params.items() if name.startswith("b")]
+        return [asnumpy(layer.b) for layer in self._affine_layers()]
+
+    def _affine_layers(self) -> Iterator[Affine]:
+        return (layer for layer in self.net_.layers.values() if isinstance(layer, Affine))
 
     def _keep(self, given: dict[str, Any]) -> None:
         """Keep the arguments of the constructor, unchanged."""

@@ -35,10 +35,15 @@ class _NetEstimator(NetworkEstimator):
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train a copy of the network on samples X, (N, ...), with labels or targets y and weights, (N,)."""
-        X, y = self._read_pair(X, y, reset=True)
-        number = self._learn(y)
-        self.net_ = self.net.copy() if isinstance(self.net, Network) else self.net(self.n_features_in_, number)
-        self.optimizer_ = copy.deepcopy(get_optimizer(self.optimizer, **(self.optimizer_param or {})))
+        return self._train(X, y, sample_weight, True, self.epochs)
+
+    def _train(self, X: Any, y: Any, sample_weight: Any, first: bool, epochs: int, classes: Any = None) -> Self:
+        X, y = self._read_pair(X, y, reset=first)
+        if first:
+            number = self._learn(y, classes)
+            self.net_ = self.net.copy() if isinstance(self.net, Network) else self.net(self.n_features_in_, number)
+            self.optimizer_ = copy.deepcopy(get_optimizer(self.optimizer, **(self.optimizer_param or {})))
+            self._rng = check_random_state(self.random_state)
         X, y, weight = self._counted(X, y, sample_weight, self.class_weight)
         outputs = self._check_outputs(self._scores(X[:1]))
         valid = None
@@ -50,8 +55,8 @@ class _NetEstimator(NetworkEstimator):
             self._targets(y, outputs),
             None if weight is None else weight.astype(self.net_.dtype),
             min(count("batch_size", self.batch_size), len(X)),
-            int(check_random_state(self.random_state).randint(2**31 - 1)),
-            epochs=self.epochs,
+            int(self._rng.randint(2**31 - 1)),
+            epochs=epochs,
             validation_data=valid,
             callbacks=copy.deepcopy(list(self.callbacks)),
             evaluate_sample_num_per_epoch=None,
@@ -59,7 +64,7 @@ class _NetEstimator(NetworkEstimator):
         self.history_ = trainer.train()
         return self
 
-    def _learn(self, y: np.ndarray) -> int:
+    def _learn(self, y: np.ndarray, classes: Any) -> int:
         """Keep what predictions need of y, and return its number of classes or targets."""
         raise NotImplementedError
 
@@ -105,7 +110,7 @@ class NetClassifier(Classifier, _NetEstimator):
     classes_ : (C,)
         The labels.
     net_, optimizer_, history_ : Network, Optimizer, History
-        The trained network, the update rule, and the losses and evaluations.
+        The trained network, the update rule, and the losses and evaluations of the last call.
     n_features_in_, feature_names_in_
         As in scikit-learn.
 
@@ -139,8 +144,21 @@ class NetClassifier(Classifier, _NetEstimator):
         self.class_weight, self.validation_data = class_weight, validation_data
         self.callbacks, self.random_state = callbacks, random_state
 
-    def _learn(self, y: np.ndarray) -> int:
-        self._learn_classes(y)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
+        """Train for one pass, and keep what was learnt before: the network and the update rule's state.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+        classes : (C,), optional
+            All labels of all calls; required in the first one.
+        """
+        self._check_classes(classes)
+        return self._train(X, y, sample_weight, not hasattr(self, "net_"), 1, classes)
+
+    def _learn(self, y: np.ndarray, classes: Any) -> int:
+        self._learn_classes(y, classes)
         if len(self.classes_) < 2:
             raise ValueError(f"y has only one class, {self.classes_.tolist()[0]!r}; a NetClassifier needs two or more")
         return len(self.classes_)
@@ -198,7 +216,11 @@ class NetRegressor(Regressor, _NetEstimator):
         self.optimizer, self.optimizer_param = optimizer, optimizer_param
         self.validation_data, self.callbacks, self.random_state = validation_data, callbacks, random_state
 
-    def _learn(self, y: np.ndarray) -> int:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train for one pass, and keep what was learnt before. The arguments are those of `fit`."""
+        return self._train(X, y, sample_weight, not hasattr(self, "net_"), 1)
+
+    def _learn(self, y: np.ndarray, classes: Any) -> int:
         return 1 if y.ndim == 1 else int(y.shape[1])
 
     def _check_outputs(self, scores: np.ndarray) -> int:
