@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from xpnet.device import asnumpy
 from xpnet.nets import Network
 from xpnet.optimizers import Optimizer
+from xpnet.sklearn.callbacks import CallbackSupportMixin
 from xpnet.training import Trainer
 
 __all__ = ["Classifier", "NetworkEstimator", "Regressor", "dense"]
@@ -27,7 +28,7 @@ PREDICTED = 1000
 """Samples per prediction. Sparse samples are dense only inside it."""
 
 
-class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
+class NetworkEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     """Base of the estimators. A subclass sets `net_` and `optimizer_` in fit.
 
     Attributes

@@ -14,6 +14,8 @@ from xpnet.nets import Network
 from xpnet.optimizers import get_optimizer
 from xpnet.settings import count
 from xpnet.sklearn.base import Classifier, NetworkEstimator, Regressor
+from xpnet.sklearn.callbacks import Passes, with_callbacks
+from xpnet.training import Trainer
 
 __all__ = ["NetClassifier", "NetRegressor"]
 
@@ -33,11 +35,15 @@ class _NetEstimator(NetworkEstimator):
     callbacks: Any
     random_state: Any
 
+    @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train a copy of the network on samples X, (N, ...), with labels or targets y and weights, (N,)."""
-        return self._train(X, y, sample_weight, True, self.epochs)
+        context = self._init_callback_context(max_subtasks=self.epochs)
+        return self._train(X, y, sample_weight, True, self.epochs, context=context)
 
-    def _train(self, X: Any, y: Any, sample_weight: Any, first: bool, epochs: int, classes: Any = None) -> Self:
+    def _train(
+        self, X: Any, y: Any, sample_weight: Any, first: bool, epochs: int, classes: Any = None, context: Any = None
+    ) -> Self:
         X, y = self._read_pair(X, y, reset=first)
         if first:
             number = self._learn(y, classes)
@@ -50,6 +56,11 @@ class _NetEstimator(NetworkEstimator):
         if self.validation_data is not None:
             X_valid, y_valid = self._read_pair(*self.validation_data)
             valid = X_valid, self._targets(y_valid, outputs)
+        passes = Passes(context, self, lambda: {"net_": self.net_.copy()}, X, y, weight)
+
+        def after_epoch(trainer: Trainer) -> None:
+            trainer.stop_training |= passes.end(trainer.finished)
+
         trainer = self._trainer(
             X,
             self._targets(y, outputs),
@@ -58,10 +69,11 @@ class _NetEstimator(NetworkEstimator):
             int(self._rng.randint(2**31 - 1)),
             epochs=epochs,
             validation_data=valid,
-            callbacks=copy.deepcopy(list(self.callbacks)),
+            callbacks=[*copy.deepcopy(list(self.callbacks)), after_epoch],
             evaluate_sample_num_per_epoch=None,
         )
         self.history_ = trainer.train()
+        passes.close()
         return self
 
     def _learn(self, y: np.ndarray, classes: Any) -> int:
