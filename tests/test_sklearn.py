@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import os
 import pickle
 import re
 import subprocess
@@ -13,9 +14,9 @@ import pytest
 pytest.importorskip("sklearn", reason="the extra xpnet[sklearn] is not installed")
 
 import numpy as np
-from joblib import cpu_count
+from joblib import cpu_count, parallel_config
 from scipy.sparse import csr_matrix
-from sklearn import neural_network
+from sklearn import config_context, neural_network
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, make_multilabel_classification
@@ -23,12 +24,88 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import estimator_html_repr
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from xpnet.layers import IdentityWithLoss, SigmoidWithLoss
 from xpnet.nets import MultiLayerNetExtend, Sequential
 from xpnet.sklearn import MLPClassifier, MLPRegressor, NetClassifier, NetRegressor
 from xpnet.training import EarlyStopping
+
+# Programs, because SciPy reads SCIPY_ARRAY_API when it is imported.
+ON_THE_GPU = """
+import cupy
+import numpy as np
+import sklearn
+from sklearn.datasets import load_digits
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_array
+from xpnet.layers import IdentityWithLoss
+from xpnet.nets import Sequential
+from xpnet.sklearn import MLPClassifier, MLPRegressor, NetClassifier, NetRegressor
+
+sklearn.set_config(array_api_dispatch=True)
+X, y = (array[:300] for array in load_digits(return_X_y=True))
+there = cupy.asarray(X)
+"""
+STAYS = """
+settings = {"max_iter": 3, "random_state": 0, "hidden_layer_sizes": (20,)}
+for more in {}, {"early_stopping": True}, {"shuffle": False}, {"solver": "lbfgs"}:
+    found, wanted = (
+        make_pipeline(StandardScaler(), MLPClassifier(**settings, **more, device=device)).fit(x, y).predict_proba(x)
+        for device, x in (("cuda", there), ("cpu", X))
+    )
+    assert type(found) is cupy.ndarray, type(found)
+    np.testing.assert_allclose(cupy.asnumpy(found), wanted, atol=1e-6)
+    assert type(wanted) is np.ndarray
+
+def fit(model, y, *weight):
+    model.set_params(random_state=0)
+    return model.fit(there, y, *weight).predict(there)
+
+several = np.c_[y > 3, y > 5].astype(int)
+net = Sequential.mlp([64, 20, 10], device="cuda")
+regression = Sequential.mlp([64, 20, 1], loss=IdentityWithLoss(), device="cuda")
+for found in (
+    fit(MLPClassifier((20,), max_iter=2, device="cuda"), y, np.arange(300) % 2),
+    fit(MLPClassifier((20,), max_iter=2, device="cuda"), cupy.asarray(y), cupy.arange(300) % 2),
+    fit(MLPClassifier((20,), max_iter=2, device="cuda"), several),
+    fit(MLPRegressor(hidden_layer_sizes=(20,), max_iter=2, device="cuda"), cupy.asarray(y)),
+    fit(MLPRegressor("poisson", (20,), max_iter=2, device="cuda"), y),
+    fit(NetClassifier(net, epochs=2), y),
+    fit(NetRegressor(regression, epochs=2), y),
+):
+    assert type(found) is cupy.ndarray and len(found) == 300, found
+assert type(fit(MLPClassifier((20,), max_iter=2, device="cuda"), y.astype(str))) is np.ndarray
+
+def error(call):
+    try:
+        call()
+    except (TypeError, ValueError) as error:
+        return str(error)
+
+assert "use device='cuda:0'" in error(lambda: fit(MLPClassifier((20,), max_iter=2), y))
+sklearn.set_config(array_api_dispatch=False)
+assert "array_api_dispatch=True" in error(lambda: fit(MLPClassifier((20,), max_iter=2, device="cuda"), y))
+"""
+TRANSFERS = """
+from xpnet.testing.cuda_stand_in import counts
+
+def copies(call):
+    before = counts()
+    call()
+    after = counts()
+    return [after[name] - before[name] for name in ("copies_to_host", "copies_to_device")]
+
+checked, _ = copies(lambda: check_array(there))  # one number: whether all values are finite
+model = MLPClassifier((20,), max_iter=3, random_state=0, device="cuda").fit(there, y)
+assert copies(lambda: model.predict_proba(there)) == [checked, 0]
+to_host, to_device = copies(lambda: model.fit(there, y))
+from_host = copies(lambda: model.fit(X, y))
+# Samples on the host are copied to the device; those on it go nowhere: the losses, and the labels, are copied.
+assert to_host <= from_host[0] + checked and to_device < from_host[1], (to_host, to_device, from_host)
+"""
 
 DOCUMENT = Path(__file__).parent.parent / "docs/sklearn.md"
 quiet = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -269,6 +346,44 @@ class TestTools:
         assert model.feature_names_in_.tolist() == list(table.columns)
         with pytest.raises(ValueError, match="feature names"):
             model.predict(table[table.columns[::-1]])
+
+    @quiet
+    @pytest.mark.parametrize("cls", [MLPClassifier, NetClassifier])
+    def test_weights_are_routed(self, cls, cancer):
+        X, y = cancer
+        weight = np.where(y == 0, 100.0, 0.1)
+        model = {
+            MLPClassifier: MLPClassifier(max_iter=5, random_state=0),
+            NetClassifier: NetClassifier(perceptron, epochs=5, random_state=0),
+        }[cls]
+        directly = clone(model).fit(X, y, weight).predict_proba(X)
+        with config_context(enable_metadata_routing=True):
+            model.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+            pipeline = make_pipeline("passthrough", model).fit(X, y, sample_weight=weight)
+            np.testing.assert_array_equal(pipeline.predict_proba(X), directly)
+            settings = {"max_iter": [5]} if cls is MLPClassifier else {"epochs": [5]}
+            search = GridSearchCV(model, settings, cv=2).fit(X, y, sample_weight=weight)
+            np.testing.assert_array_equal(search.predict_proba(X), directly)
+
+    @quiet
+    def test_the_html_of_an_estimator_has_its_parameters(self, cancer):
+        model = MLPClassifier((7,), dropout=0.125, max_iter=2).fit(*cancer)
+        html = estimator_html_repr(make_pipeline(StandardScaler(), model))
+        assert "MLPClassifier" in html
+        assert "0.125" in html
+        assert repr(model) == "MLPClassifier(dropout=0.125, hidden_layer_sizes=(7,), max_iter=2)"
+
+    @quiet
+    @pytest.mark.parametrize("cls", [MLPClassifier, MLPRegressor])
+    def test_threads_of_joblib_compute_what_one_thread_does(self, cls, digits):
+        grid = {"alpha": [0.0, 1e-3], "hidden_layer_sizes": [(10,), (20,)]}
+        found, wanted = [], []
+        for backend, scores in ("threading", found), ("sequential", wanted):
+            search = GridSearchCV(cls(max_iter=3, random_state=0), grid, cv=2, n_jobs=2, error_score="raise")
+            with parallel_config(backend):
+                search.fit(*digits)
+            scores.extend(search.cv_results_["mean_test_score"])
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
     def test_importing_xpnet_leaves_scikit_learn_alone(self):
         code = "import sys, xpnet, xpnet.training; sys.exit('sklearn' in sys.modules)"
@@ -519,6 +634,26 @@ class TestBeyond:
             NetRegressor(perceptron).fit(*diabetes)
 
 
+@quiet
+class TestArraysOfAGPU:
+    def run(self, program):
+        pytest.importorskip("sklearn", minversion="1.8")
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", ON_THE_GPU + program],
+            env=os.environ | {"SCIPY_ARRAY_API": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    def test_arrays_stay_where_they_are(self, cuda):
+        self.run(STAYS)
+
+    def test_samples_never_visit_the_host(self, counted):
+        self.run(TRANSFERS)
+
+
 class Recorder:
     """A callback of scikit-learn's that keeps what it is told, and stops after some passes."""
 
@@ -592,5 +727,5 @@ class TestCallbacks:
         monitor = ScoringMonitor(scoring="accuracy")
         model = MLPClassifier(max_iter=4, random_state=0).set_callbacks(monitor)
         GridSearchCV(model, {"alpha": [1e-4, 1.0]}, cv=2).fit(*cancer)
-        rows = [row for row in monitor.get_logs()[0].data if row["task_name"] == "pass"]
-        assert len(rows) == 4 * (2 * 2 + 1)
+        rows = [row for log in monitor.get_logs(select="all") for row in log.data if row["task_name"] == "pass"]
+        assert len(rows) == 4 * (2 * 2 + 1)  # passes of each setting on each fold, and of the best on all samples

@@ -9,10 +9,12 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.metaestimators import available_if
 
 from xpnet import settings
+from xpnet.device import get_array_module
 from xpnet.layers import IdentityWithLoss, Loss, SigmoidWithLoss, SoftmaxWithLoss
 from xpnet.sklearn.base import Classifier, Regressor
 from xpnet.sklearn.multilayer import MLP
 from xpnet.sklearn.perceptron import CountsWithLoss, LabelsWithLoss
+from xpnet.typing import Array
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
@@ -202,9 +204,9 @@ class MLPRegressor(Regressor, MLP):
         loss, activation = (CountsWithLoss(), "exp") if self.loss == "poisson" else (IdentityWithLoss(), "identity")
         return loss, 1 if y.ndim == 1 else y.shape[1], activation
 
-    def _outputs(self, scores: np.ndarray) -> np.ndarray:
+    def _outputs(self, scores: Array) -> Array:
         outputs = super()._outputs(scores)
-        return np.exp(outputs) if self.out_activation_ == "exp" else outputs
+        return get_array_module(outputs).exp(outputs) if self.out_activation_ == "exp" else outputs
 
     def _targets(self, y: np.ndarray, outputs: int) -> np.ndarray:
         return y.reshape(len(y), -1).astype(self.net_.dtype)

@@ -67,6 +67,7 @@ class MLP(NetworkEstimator):
         self._begin(y, first, classes)
         X, y, weight = self._counted(X, y, sample_weight, getattr(self, "class_weight", None))
         self._prepare(X, y, first, rng)
+        self._scores(X[:1])  # checks the place of the samples
         weight = None if weight is None else weight.astype(self.net_.dtype)
         train, valid = _Samples(X, y, self._targets(y, self.n_outputs_), weight), None
         if self.validation_data is not None:
@@ -255,7 +256,7 @@ class MLP(NetworkEstimator):
         trainer.stop_training |= passes.end(trainer.finished)
 
     def _validate(self, valid: _Samples) -> None:
-        scores, device = self._scores(valid.X), self.net_.device
+        scores, device = asnumpy(self._scores(valid.X)), self.net_.device
         loss = float(self.net_.last_layer.forward(device.asarray(scores), device.asarray(valid.t)))
         score = self._score_of(valid.y, scores, valid.weight)
         self.validation_loss_curve_.append(loss)
