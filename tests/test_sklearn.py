@@ -108,6 +108,8 @@ assert to_host <= from_host[0] + checked and to_device < from_host[1], (to_host,
 """
 
 DOCUMENT = Path(__file__).parent.parent / "docs/sklearn.md"
+# Of scikit-learn's own L-BFGS before 1.8, with a new SciPy.
+pytestmark = pytest.mark.filterwarnings("ignore:scipy.optimize. The `disp` and `iprint`:DeprecationWarning")
 quiet = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 PAIRS = [(MLPClassifier, neural_network.MLPClassifier), (MLPRegressor, neural_network.MLPRegressor)]
 

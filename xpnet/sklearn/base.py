@@ -54,7 +54,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[mis
     def _read_pair(self, X: Any, y: Any, reset: bool = False, **checks: Any) -> tuple[Any, np.ndarray]:
         """Check samples and their labels or targets, which are then on the host."""
         _check_dispatch(X)
-        X, y = validate_data(self, X, asnumpy(y), reset=reset, multi_output=True, **checks, **self.reading)
+        X, y = validate_data(self, X, _on_host(y), reset=reset, multi_output=True, **checks, **self.reading)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         return _as_numbers(X), y
@@ -66,7 +66,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[mis
         weight = None if class_weight is None else compute_sample_weight(class_weight, y)
         if sample_weight is not None:
             given = column_or_1d(
-                check_array(asnumpy(sample_weight), ensure_2d=False, dtype="float64", input_name="sample_weight")
+                check_array(_on_host(sample_weight), ensure_2d=False, dtype="float64", input_name="sample_weight")
             )
             check_consistent_length(X, given)
             weight = given if weight is None else given * weight
@@ -219,6 +219,11 @@ class _Minibatches:
 def dense(X: Any) -> Array:
     """Return samples as an array."""
     return X.toarray() if issparse(X) else X
+
+
+def _on_host(y: Any) -> Any:
+    # scikit-learn itself reads what is on the host: lists, tables, None, sparse matrices.
+    return y if is_on_host(y) else asnumpy(y)
 
 
 def _as_numbers(X: Any) -> Any:

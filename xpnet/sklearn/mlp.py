@@ -42,7 +42,7 @@ class MLPClassifier(Classifier, MLP):
         Samples for `validation_scores_` and `validation_loss_curve_`, and for early stopping in place of a part of the
         training set.
     device : str or Device, default "cpu"
-        Where to compute: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``. Predictions are NumPy arrays.
+        Where to compute: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``. Predictions are where the samples are.
 
     Attributes
     ----------
