@@ -41,6 +41,7 @@ from xpnet.layers import (
     MeanLayer,
     MulLayer,
     Normalize,
+    PoissonWithLoss,
     Pooling,
     PowLayer,
     Relu,
@@ -287,6 +288,11 @@ CASES = {
         lambda rng, dtype: IdentityWithLoss(),
         lambda rng, n: [rng.standard_normal((n, 3))],
         {"t": lambda rng, n: rng.standard_normal((n, 3))},
+    ),
+    "poisson with loss": Case(
+        lambda rng, dtype: PoissonWithLoss(),
+        lambda rng, n: [rng.standard_normal((n, 3))],
+        {"t": lambda rng, n: rng.poisson(2.0, (n, 3))},
     ),
     "huber with loss": Case(
         lambda rng, dtype: HuberWithLoss(0.7),

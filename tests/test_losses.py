@@ -6,13 +6,22 @@ import pytest
 from xpnet import asnumpy
 from xpnet.gradient import gradient_check
 from xpnet.graph import Input
-from xpnet.layers import Affine, HingeWithLoss, HuberWithLoss, IdentityWithLoss, SigmoidWithLoss, SoftmaxWithLoss
+from xpnet.layers import (
+    Affine,
+    HingeWithLoss,
+    HuberWithLoss,
+    IdentityWithLoss,
+    PoissonWithLoss,
+    SigmoidWithLoss,
+    SoftmaxWithLoss,
+)
 from xpnet.nets import GraphNetwork, Sequential
 from xpnet.optimizers import SGD
 from xpnet.training import Trainer
 
 ADAM = {"optimizer": "adam", "optimizer_param": {"lr": 0.02}}
 REGRESSIONS = [IdentityWithLoss, HuberWithLoss]
+LOSSES = [*REGRESSIONS, PoissonWithLoss, SigmoidWithLoss, lambda: SoftmaxWithLoss(0.1), HingeWithLoss]
 
 
 def network(loss, device, outputs=3, **settings):
@@ -26,6 +35,7 @@ def network(loss, device, outputs=3, **settings):
         (lambda: SoftmaxWithLoss(0.1, np.array([1.0, 2.0, 3.0])), lambda rng: rng.integers(0, 3, 5)),
         (SigmoidWithLoss, lambda rng: rng.integers(0, 2, (5, 3))),
         (IdentityWithLoss, lambda rng: rng.standard_normal((5, 3))),
+        (PoissonWithLoss, lambda rng: rng.poisson(2.0, (5, 3))),
         (HuberWithLoss, lambda rng: 3 * rng.standard_normal((5, 3))),
         (HingeWithLoss, lambda rng: rng.integers(0, 3, 5)),
     ],
@@ -75,6 +85,28 @@ def test_a_regression_trains_and_has_no_accuracy(device, rng, loss):
         net.accuracy(device.asarray(x), device.asarray(t))
 
 
+def test_rates_of_counts_are_learnt(device, rng):
+    x = rng.standard_normal((500, 4)).astype("float32")
+    rates = np.exp(0.5 * x[:, 0] - x[:, 1])
+    net = network(PoissonWithLoss(), device, outputs=1)
+    trainer = Trainer(net, x, rng.poisson(rates), epochs=60, mini_batch_size=50, verbose=False, seed=0, **ADAM)
+    trainer.train()
+    found = asnumpy(net.predict(device.asarray(x)))[:, 0]
+    assert np.corrcoef(found, np.log(rates))[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("bad", [-1.0, np.nan])
+def test_a_negative_count_never_passes_for_a_loss(device, bad):
+    x, t = device.asarray(np.zeros((2, 1))), device.asarray(np.array([0.0, bad]))
+    if device.name == "cpu":
+        with pytest.raises(ValueError, match=r"targets t must lie in \[0, inf\]"):
+            PoissonWithLoss().forward(x, t)
+    else:
+        assert np.isnan(float(PoissonWithLoss().forward(x, t)))
+    with pytest.raises(ValueError, match=r"targets t must lie in \[0, inf\]"):
+        PoissonWithLoss().check_labels(t, (2, 1))
+
+
 @pytest.mark.parametrize("bad", [-1.0, 2.0, np.nan])
 def test_a_target_that_is_no_probability_never_passes_for_a_loss(device, bad):
     x, t = device.asarray(np.zeros((2, 1))), device.asarray(np.array([0.0, bad]))
@@ -108,7 +140,9 @@ def test_the_highest_of_one_hot_labels_counts_for_the_hinge_as_for_accuracy(devi
     assert float(loss.forward(x, t)) == float(loss.forward(x, device.asarray(np.array([1]))))
 
 
-@pytest.mark.parametrize("loss", [*REGRESSIONS, SigmoidWithLoss, lambda: SoftmaxWithLoss(0.1), HingeWithLoss])
+@pytest.mark.parametrize(
+    "loss", [*REGRESSIONS, PoissonWithLoss, SigmoidWithLoss, lambda: SoftmaxWithLoss(0.1), HingeWithLoss]
+)
 def test_whole_numbers_are_computed_in_float64(device, loss):
     scores, t = np.array([[1, 2, 0], [3, 0, 1]]), np.array([[0.5, 0.25, 0.25], [0.0, 0.5, 0.5]])
     whole, real = loss(), loss()
@@ -117,7 +151,9 @@ def test_whole_numbers_are_computed_in_float64(device, loss):
     np.testing.assert_array_equal(asnumpy(whole.backward()), asnumpy(real.backward()))
 
 
-@pytest.mark.parametrize("loss", [*REGRESSIONS, SigmoidWithLoss, lambda: SoftmaxWithLoss(0.1), HingeWithLoss])
+@pytest.mark.parametrize(
+    "loss", [*REGRESSIONS, PoissonWithLoss, SigmoidWithLoss, lambda: SoftmaxWithLoss(0.1), HingeWithLoss]
+)
 def test_compiled_steps_are_the_plain_ones(device, rng, loss):
     x = device.asarray(rng.standard_normal((20, 4)))
     t = rng.random((20, 3))
@@ -132,7 +168,7 @@ def test_compiled_steps_are_the_plain_ones(device, rng, loss):
     np.testing.assert_array_equal(asnumpy(fast.params.flat), asnumpy(plain.params.flat))
 
 
-@pytest.mark.parametrize("loss", [*REGRESSIONS, SigmoidWithLoss])
+@pytest.mark.parametrize("loss", [*REGRESSIONS, PoissonWithLoss, SigmoidWithLoss])
 def test_targets_of_another_shape_are_refused_and_none_is_broadcast(device, loss):
     x = device.asarray(np.zeros((4, 3)))
     for shape in [(4,), (3,), (1, 3), (4, 1), (3, 4)]:

@@ -83,6 +83,7 @@ LOSSES = {
     "HingeWithLoss": T,
     "SigmoidWithLoss": floats(3, 4),
     "IdentityWithLoss": floats(3, 4),
+    "PoissonWithLoss": floats(3, 4) ** 2,
     "HuberWithLoss": floats(3, 4),
 }
 

@@ -45,6 +45,14 @@ def test_train_mnist():
     assert float(lines[-1][-1]) > 0.88
 
 
+@pytest.mark.slow
+def test_digits_grid_search():
+    pytest.importorskip("sklearn", reason="the extra xpnet[sklearn] is not installed")
+    lines = run("digits_grid_search.py", "--passes", "10")
+    assert {line[0] for line in lines} == {"hidden_layer_sizes", "learning_rate_init", "dropout", "test"}
+    assert float(lines[-1][-1]) > 0.9
+
+
 def test_residual_network(tmp_path):
     lines = run("residual_network.py", folder=tmp_path)
     checked = [line for line in lines if line and line[0] in {"W1", "b1", "W2", "b2", "W3", "b3"}]

@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import os
 import pickle
 import re
 import subprocess
@@ -13,9 +14,9 @@ import pytest
 pytest.importorskip("sklearn", reason="the extra xpnet[sklearn] is not installed")
 
 import numpy as np
-from joblib import cpu_count
+from joblib import cpu_count, parallel_config
 from scipy.sparse import csr_matrix
-from sklearn import neural_network
+from sklearn import config_context, neural_network
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, make_multilabel_classification
@@ -23,6 +24,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import estimator_html_repr
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from xpnet.layers import IdentityWithLoss, SigmoidWithLoss
@@ -30,7 +32,84 @@ from xpnet.nets import MultiLayerNetExtend, Sequential
 from xpnet.sklearn import MLPClassifier, MLPRegressor, NetClassifier, NetRegressor
 from xpnet.training import EarlyStopping
 
+# Programs, because SciPy reads SCIPY_ARRAY_API when it is imported.
+ON_THE_GPU = """
+import cupy
+import numpy as np
+import sklearn
+from sklearn.datasets import load_digits
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_array
+from xpnet.layers import IdentityWithLoss
+from xpnet.nets import Sequential
+from xpnet.sklearn import MLPClassifier, MLPRegressor, NetClassifier, NetRegressor
+
+sklearn.set_config(array_api_dispatch=True)
+X, y = (array[:300] for array in load_digits(return_X_y=True))
+there = cupy.asarray(X)
+"""
+STAYS = """
+settings = {"max_iter": 3, "random_state": 0, "hidden_layer_sizes": (20,)}
+for more in {}, {"early_stopping": True}, {"shuffle": False}, {"solver": "lbfgs"}:
+    found, wanted = (
+        make_pipeline(StandardScaler(), MLPClassifier(**settings, **more, device=device)).fit(x, y).predict_proba(x)
+        for device, x in (("cuda", there), ("cpu", X))
+    )
+    assert type(found) is cupy.ndarray, type(found)
+    np.testing.assert_allclose(cupy.asnumpy(found), wanted, atol=1e-6)
+    assert type(wanted) is np.ndarray
+
+def fit(model, y, *weight):
+    model.set_params(random_state=0)
+    return model.fit(there, y, *weight).predict(there)
+
+several = np.c_[y > 3, y > 5].astype(int)
+net = Sequential.mlp([64, 20, 10], device="cuda")
+regression = Sequential.mlp([64, 20, 1], loss=IdentityWithLoss(), device="cuda")
+for found in (
+    fit(MLPClassifier((20,), max_iter=2, device="cuda"), y, np.arange(300) % 2),
+    fit(MLPClassifier((20,), max_iter=2, device="cuda"), cupy.asarray(y), cupy.arange(300) % 2),
+    fit(MLPClassifier((20,), max_iter=2, device="cuda"), several),
+    fit(MLPRegressor(hidden_layer_sizes=(20,), max_iter=2, device="cuda"), cupy.asarray(y)),
+    fit(MLPRegressor("poisson", (20,), max_iter=2, device="cuda"), y),
+    fit(NetClassifier(net, epochs=2), y),
+    fit(NetRegressor(regression, epochs=2), y),
+):
+    assert type(found) is cupy.ndarray and len(found) == 300, found
+assert type(fit(MLPClassifier((20,), max_iter=2, device="cuda"), y.astype(str))) is np.ndarray
+
+def error(call):
+    try:
+        call()
+    except (TypeError, ValueError) as error:
+        return str(error)
+
+assert "use device='cuda:0'" in error(lambda: fit(MLPClassifier((20,), max_iter=2), y))
+sklearn.set_config(array_api_dispatch=False)
+assert "array_api_dispatch=True" in error(lambda: fit(MLPClassifier((20,), max_iter=2, device="cuda"), y))
+"""
+TRANSFERS = """
+from xpnet.testing.cuda_stand_in import counts
+
+def copies(call):
+    before = counts()
+    call()
+    after = counts()
+    return [after[name] - before[name] for name in ("copies_to_host", "copies_to_device")]
+
+checked, _ = copies(lambda: check_array(there))  # one number: whether all values are finite
+model = MLPClassifier((20,), max_iter=3, random_state=0, device="cuda").fit(there, y)
+assert copies(lambda: model.predict_proba(there)) == [checked, 0]
+to_host, to_device = copies(lambda: model.fit(there, y))
+from_host = copies(lambda: model.fit(X, y))
+# Samples on the host are copied to the device; those on it go nowhere: the losses, and the labels, are copied.
+assert to_host <= from_host[0] + checked and to_device < from_host[1], (to_host, to_device, from_host)
+"""
+
 DOCUMENT = Path(__file__).parent.parent / "docs/sklearn.md"
+# Of scikit-learn's own L-BFGS before 1.8, with a new SciPy.
+pytestmark = pytest.mark.filterwarnings("ignore:scipy.optimize. The `disp` and `iprint`:DeprecationWarning")
 quiet = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 PAIRS = [(MLPClassifier, neural_network.MLPClassifier), (MLPRegressor, neural_network.MLPRegressor)]
 
@@ -162,6 +241,28 @@ class TestLikeScikitLearn:
                 np.testing.assert_allclose(ours.validation_scores_, theirs.validation_scores_, rtol=1e-7)
 
     @quiet
+    @pytest.mark.skipif("loss" not in inspect.signature(neural_network.MLPRegressor).parameters, reason="before 1.7")
+    @pytest.mark.parametrize("name", ["lbfgs", "sgd", "momentum", "adam", "tanh", "early"])
+    @pytest.mark.parametrize("targets", [1, 2])
+    def test_counts_are_predicted_as_there(self, name, targets, diabetes):
+        X, _ = diabetes
+        y = np.random.default_rng(0).poisson(np.exp(0.3 * X[:, :targets])).squeeze()
+        settings, tolerance = SETTINGS[name]
+        ours, theirs = (
+            cls(**({"loss": "poisson", "max_iter": 5, "random_state": 0} | settings)).fit(X, y) for cls in PAIRS[1]
+        )
+        np.testing.assert_allclose(ours.predict(X), theirs.predict(X), atol=max(tolerance, 1e-8))
+        assert (ours.out_activation_, ours.n_iter_) == (theirs.out_activation_, theirs.n_iter_)
+        if name == "lbfgs":
+            assert ours.loss_ == pytest.approx(theirs.loss_)
+        else:
+            np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=max(tolerance, 1e-7))
+
+    def test_negative_counts_are_refused(self, diabetes):
+        with pytest.raises(ValueError, match="'poisson' needs targets y of at least 0"):
+            MLPRegressor("poisson").fit(*diabetes)
+
+    @quiet
     @pytest.mark.skipif(
         "sample_weight" not in inspect.signature(neural_network.MLPClassifier.fit).parameters, reason="before 1.7"
     )
@@ -247,6 +348,44 @@ class TestTools:
         assert model.feature_names_in_.tolist() == list(table.columns)
         with pytest.raises(ValueError, match="feature names"):
             model.predict(table[table.columns[::-1]])
+
+    @quiet
+    @pytest.mark.parametrize("cls", [MLPClassifier, NetClassifier])
+    def test_weights_are_routed(self, cls, cancer):
+        X, y = cancer
+        weight = np.where(y == 0, 100.0, 0.1)
+        model = {
+            MLPClassifier: MLPClassifier(max_iter=5, random_state=0),
+            NetClassifier: NetClassifier(perceptron, epochs=5, random_state=0),
+        }[cls]
+        directly = clone(model).fit(X, y, weight).predict_proba(X)
+        with config_context(enable_metadata_routing=True):
+            model.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+            pipeline = make_pipeline("passthrough", model).fit(X, y, sample_weight=weight)
+            np.testing.assert_array_equal(pipeline.predict_proba(X), directly)
+            settings = {"max_iter": [5]} if cls is MLPClassifier else {"epochs": [5]}
+            search = GridSearchCV(model, settings, cv=2).fit(X, y, sample_weight=weight)
+            np.testing.assert_array_equal(search.predict_proba(X), directly)
+
+    @quiet
+    def test_the_html_of_an_estimator_has_its_parameters(self, cancer):
+        model = MLPClassifier((7,), dropout=0.125, max_iter=2).fit(*cancer)
+        html = estimator_html_repr(make_pipeline(StandardScaler(), model))
+        assert "MLPClassifier" in html
+        assert "0.125" in html
+        assert repr(model) == "MLPClassifier(dropout=0.125, hidden_layer_sizes=(7,), max_iter=2)"
+
+    @quiet
+    @pytest.mark.parametrize("cls", [MLPClassifier, MLPRegressor])
+    def test_threads_of_joblib_compute_what_one_thread_does(self, cls, digits):
+        grid = {"alpha": [0.0, 1e-3], "hidden_layer_sizes": [(10,), (20,)]}
+        found, wanted = [], []
+        for backend, scores in ("threading", found), ("sequential", wanted):
+            search = GridSearchCV(cls(max_iter=3, random_state=0), grid, cv=2, n_jobs=2, error_score="raise")
+            with parallel_config(backend):
+                search.fit(*digits)
+            scores.extend(search.cv_results_["mean_test_score"])
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
     def test_importing_xpnet_leaves_scikit_learn_alone(self):
         code = "import sys, xpnet, xpnet.training; sys.exit('sklearn' in sys.modules)"
@@ -366,6 +505,29 @@ class TestGoingOn:
             model.partial_fit(X, y, classes=np.arange(11))
         assert not hasattr(MLPClassifier(solver="lbfgs"), "partial_fit")
 
+    @pytest.mark.parametrize("cls", [NetClassifier, NetRegressor])
+    def test_partial_fits_of_a_net_are_passes(self, cls, digits):
+        X, y = digits
+        model = cls(perceptron if cls is NetClassifier else regression_net, epochs=1, random_state=0)
+        whole = clone(model).fit(X, y)
+        classes = {"classes": range(10)} if cls is NetClassifier else {}
+        model.partial_fit(X, y, **classes)
+        np.testing.assert_array_equal(model.predict(X), whole.predict(X))
+        before = model.score(X, y)
+        for _ in range(9):
+            model.partial_fit(X, y)
+        assert model.score(X, y) > before
+        assert model.optimizer_.steps == 10 * 18
+        with pytest.raises(ValueError, match="features"):
+            model.partial_fit(X[:, 1:], y)
+
+    def test_a_net_is_told_its_classes_once(self, digits):
+        X, y = digits
+        model = NetClassifier(perceptron, random_state=0)
+        with pytest.raises(ValueError, match="classes must be passed on the first call"):
+            model.partial_fit(X, y)
+        assert model.partial_fit(X[y < 5], y[y < 5], classes=np.arange(10)).predict_proba(X).shape == (len(y), 10)
+
     def test_other_layers_do_not_go_on(self, cancer):
         model = MLPClassifier((5,), max_iter=2, warm_start=True).fit(*cancer)
         with pytest.raises(ValueError, match="other layers"):
@@ -407,6 +569,18 @@ class TestBeyond:
         assert model.score(X, y) > 0.95
         with pytest.raises(ValueError, match="dropout needs"):
             MLPClassifier(solver="lbfgs", dropout=0.5).fit(X, y)
+
+    @pytest.mark.parametrize("cls", [MLPClassifier, MLPRegressor])
+    def test_batch_normalization(self, cls, digits):
+        X, y = digits
+        model = cls(hidden_layer_sizes=(30, 20), batch_normalization=True, learning_rate_init=0.01, max_iter=30)
+        model.set_params(random_state=0).fit(X, y)
+        names = ["Affine1", "BatchNormalization1", "Relu1", "Affine2", "BatchNormalization2", "Relu2", "Affine3"]
+        assert list(model.net_.layers) == names
+        assert [len(b) for b in model.intercepts_] == [30, 20, len(model.coefs_[-1][0])]
+        assert model.score(X, y) > (0.98 if cls is MLPClassifier else 0.8)
+        with pytest.raises(ValueError, match="batch_normalization averages over the minibatches"):
+            model.set_params(solver="lbfgs").fit(X, y)
 
     def test_rates_fall(self, cancer):
         model = MLPClassifier(solver="sgd", learning_rate="invscaling", power_t=0.5, max_iter=3).fit(*cancer)
@@ -460,3 +634,100 @@ class TestBeyond:
             NetClassifier(regression_net).fit(*digits)
         with pytest.raises(TypeError, match="IdentityWithLoss"):
             NetRegressor(perceptron).fit(*diabetes)
+
+
+@quiet
+class TestArraysOfAGPU:
+    def run(self, program):
+        pytest.importorskip("sklearn", minversion="1.8")
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", ON_THE_GPU + program],
+            env=os.environ | {"SCIPY_ARRAY_API": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    def test_arrays_stay_where_they_are(self, cuda):
+        self.run(STAYS)
+
+    def test_samples_never_visit_the_host(self, counted):
+        self.run(TRANSFERS)
+
+
+class Recorder:
+    """A callback of scikit-learn's that keeps what it is told, and stops after some passes."""
+
+    def __init__(self, passes=None):
+        self.passes, self.heard, self.scores = passes, [], []
+
+    def setup(self, estimator, context):
+        self.heard.append("setup")
+
+    def teardown(self, estimator, context):
+        self.heard.append("teardown")
+
+    def on_fit_task_begin(self, estimator, context):
+        self.heard.append(f"{context.task_name} begins")
+
+    def on_fit_task_end(self, estimator, context, *, X, y, fitted_estimator):
+        self.heard.append(f"{context.task_name} ends")
+        if context.task_name == "pass" and fitted_estimator is not None:
+            self.scores.append((fitted_estimator, fitted_estimator.score(X, y)))
+        return len(self.scores) == self.passes
+
+
+MODELS = {
+    "adam": lambda passes: MLPClassifier(max_iter=passes, random_state=0),
+    "lbfgs": lambda passes: MLPClassifier(max_iter=passes, random_state=0, solver="lbfgs"),
+    "net": lambda passes: NetClassifier(perceptron, epochs=passes, random_state=0),
+}
+
+
+@quiet
+class TestCallbacks:
+    @pytest.fixture(autouse=True)
+    def _are_there(self):
+        pytest.importorskip("sklearn.callback", reason="scikit-learn before 1.9 has no callbacks")
+
+    @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+    def test_a_callback_hears_of_each_pass(self, make, cancer):
+        X, y = cancer
+        recorder = Recorder()
+        model = make(3).set_callbacks(recorder).fit(X, y)
+        passes = ["pass begins", "pass ends"] * 3
+        assert recorder.heard == ["setup", "fit begins", *passes, "fit ends", "teardown"]
+        # What it was given is the model as it was after each pass, even now.
+        for passes, (early, score) in enumerate(recorder.scores, start=1):
+            assert early.score(X, y) == score == make(passes).fit(X, y).score(X, y)
+        np.testing.assert_array_equal(recorder.scores[-1][0].predict_proba(X), model.predict_proba(X))
+        pickle.dumps(model.set_callbacks())
+
+    @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+    def test_a_callback_stops_the_fit(self, make, cancer):
+        X, y = cancer
+        model = make(50).set_callbacks(Recorder(2)).fit(X, y)
+        np.testing.assert_array_equal(model.predict_proba(X), make(2).fit(X, y).predict_proba(X))
+
+    def test_passes_that_end_early_end(self, cancer):
+        recorder = Recorder()
+        model = MLPClassifier((2,), solver="lbfgs", tol=1e-2, random_state=0).set_callbacks(recorder).fit(*cancer)
+        assert len(recorder.scores) == model.n_iter_ < 200
+        assert recorder.heard.count("pass begins") == recorder.heard.count("pass ends")
+
+    def test_a_callback_is_torn_down_after_an_error(self, cancer):
+        X, y = cancer
+        recorder = Recorder()
+        with pytest.raises(FloatingPointError):
+            MLPRegressor(solver="sgd", learning_rate_init=1e9).set_callbacks(recorder).fit(X, 1e3 * y)
+        assert recorder.heard[-1] == "teardown"
+
+    def test_scores_of_a_search_are_monitored(self, cancer):
+        from sklearn.callback import ScoringMonitor
+
+        monitor = ScoringMonitor(scoring="accuracy")
+        model = MLPClassifier(max_iter=4, random_state=0).set_callbacks(monitor)
+        GridSearchCV(model, {"alpha": [1e-4, 1.0]}, cv=2).fit(*cancer)
+        rows = [row for log in monitor.get_logs(select="all") for row in log.data if row["task_name"] == "pass"]
+        assert len(rows) == 4 * (2 * 2 + 1)  # passes of each setting on each fold, and of the best on all samples

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from xpnet import Device, asnumpy
 from xpnet.gradient import gradient_check, numerical_gradient
 from xpnet.graph import Input
-from xpnet.layers import Affine, HingeWithLoss, HuberWithLoss, IdentityWithLoss, SigmoidWithLoss, SoftmaxWithLoss
+from xpnet.layers import (
+    Affine,
+    HingeWithLoss,
+    HuberWithLoss,
+    IdentityWithLoss,
+    PoissonWithLoss,
+    SigmoidWithLoss,
+    SoftmaxWithLoss,
+)
 from xpnet.layers.base import Loss
 from xpnet.nets import GraphNetwork, Sequential
 from xpnet.optimizers import SGD, Adam, RMSprop
@@ -23,6 +31,7 @@ LOSSES = {
     "class weights of probabilities": (lambda: SoftmaxWithLoss(0.1, CLASS_WEIGHT), "shares"),
     "sigmoid": (SigmoidWithLoss, "shares"),
     "identity": (IdentityWithLoss, "shares"),
+    "poisson": (PoissonWithLoss, "shares"),
     "huber": (lambda: HuberWithLoss(0.5), "shares"),
     "hinge": (HingeWithLoss, "ids"),
 }
@@ -148,6 +157,7 @@ class TestLosses:
             (SoftmaxWithLoss(), ids, F.cross_entropy(theirs, torch.tensor(ids), reduction="none")),
             (SigmoidWithLoss(), t, F.binary_cross_entropy_with_logits(theirs, t_, reduction="none").mean(1)),
             (IdentityWithLoss(), t, 0.5 * F.mse_loss(theirs, t_, reduction="none").sum(1)),
+            (PoissonWithLoss(), t, F.poisson_nll_loss(theirs, t_, reduction="none").mean(1)),
             (HuberWithLoss(0.5), t, F.huber_loss(theirs, t_, delta=0.5, reduction="none").mean(1)),
             (HingeWithLoss(), ids, F.multi_margin_loss(theirs, torch.tensor(ids), reduction="none")),
         ):

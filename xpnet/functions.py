@@ -18,7 +18,7 @@ __all__ = [
     "as_floating",
     "check_ids",
     "check_labels",
-    "check_probabilities",
+    "check_targets",
     "class_ids",
     "class_ids_for_shape",
     "col2im",
@@ -40,7 +40,7 @@ __all__ = [
     "step_function",
     "sum_to_shape",
     "valid_ids",
-    "valid_probabilities",
+    "valid_targets",
 ]
 
 
@@ -318,18 +318,18 @@ def valid_ids(ids: Array, number: int, name: str = "class ids") -> tuple[Array, 
     return get_array_module(ids).where(valid, ids, 0), valid
 
 
-def check_probabilities(t: Array) -> None:
-    """Raise a ValueError if a target lies outside [0, 1]. Reads every target."""
-    if t.size and not (t.min() >= 0 and t.max() <= 1):
-        raise ValueError(f"targets t must lie in [0, 1], got values from {float(t.min())} to {float(t.max())}")
+def check_targets(t: Array, most: float) -> None:
+    """Raise a ValueError if a target lies outside [0, most]. Reads every target."""
+    if t.size and not (t.min() >= 0 and t.max() <= most):
+        raise ValueError(f"targets t must lie in [0, {most:g}], got values from {float(t.min())} to {float(t.max())}")
 
 
-def valid_probabilities(t: Array) -> Array:
-    """Return `t`, with values in [0, 1]. Others are an error on the host, and become NaN on a CUDA device."""
+def valid_targets(t: Array, most: float) -> Array:
+    """Return `t`, with values in [0, most]. Others are an error on the host, and become NaN on a CUDA device."""
     if is_on_host(t):
-        check_probabilities(t)
+        check_targets(t, most)
         return t
-    return get_array_module(t).where((t >= 0) & (t <= 1), t, math.nan)
+    return get_array_module(t).where((t >= 0) & (t <= most), t, math.nan)
 
 
 def floating(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -93,6 +93,7 @@ RULES: dict[type[Layer], Rule] = {
         "mean of e\u00b2 \u00f7 2 up to d, d \u00d7 (|e| \u2212 d \u00f7 2) beyond, with e = x \u2212 t",
         "dout \u00d7 e \u00f7 n, with e cut to [\u2212d, d]",
     ),
+    layers.PoissonWithLoss: _of_loss("mean of y \u2212 t log y, with y = exp(x)", "dout \u00d7 (y \u2212 t) \u00f7 n"),
     layers.HingeWithLoss: _of_loss(
         "\u03a3 max(0, m + x \u2212 x of the label) \u00f7 NC, over the other classes",
         "dout \u00f7 NC where that is above 0, and \u2212 their sum at the label",

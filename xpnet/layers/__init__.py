@@ -13,7 +13,14 @@ from xpnet.layers.convolution import Convolution
 from xpnet.layers.elementary import ExpLayer, LogLayer, MaxLayer, MeanLayer, SumLayer
 from xpnet.layers.embedding import Embedding
 from xpnet.layers.flatten import Flatten
-from xpnet.layers.loss import HingeWithLoss, HuberWithLoss, IdentityWithLoss, SigmoidWithLoss, SoftmaxWithLoss
+from xpnet.layers.loss import (
+    HingeWithLoss,
+    HuberWithLoss,
+    IdentityWithLoss,
+    PoissonWithLoss,
+    SigmoidWithLoss,
+    SoftmaxWithLoss,
+)
 from xpnet.layers.normalization import BatchNormalization, LayerNorm
 from xpnet.layers.pooling import AveragePooling, GlobalAveragePooling, Pooling
 from xpnet.layers.preprocessing import Normalize
@@ -45,6 +52,7 @@ __all__ = [
     "MeanLayer",
     "MulLayer",
     "Normalize",
+    "PoissonWithLoss",
     "Pooling",
     "PowLayer",
     "Residual",

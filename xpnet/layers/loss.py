@@ -11,7 +11,14 @@ from xpnet.settings import number, positive
 from xpnet.typing import Array, DTypeLike
 from xpnet.weights import normalize, sample_weights, weighted_sums
 
-__all__ = ["HingeWithLoss", "HuberWithLoss", "IdentityWithLoss", "SigmoidWithLoss", "SoftmaxWithLoss"]
+__all__ = [
+    "HingeWithLoss",
+    "HuberWithLoss",
+    "IdentityWithLoss",
+    "PoissonWithLoss",
+    "SigmoidWithLoss",
+    "SoftmaxWithLoss",
+]
 
 
 class SoftmaxWithLoss(Loss):
@@ -223,10 +230,10 @@ class SigmoidWithLoss(_Elementwise):
         return (x > 0) == (self._targets(t, x.shape) > 0.5)
 
     def check_labels(self, t: Array, shape: tuple[int, ...]) -> None:
-        functions.check_probabilities(super()._targets(t, shape))
+        functions.check_targets(super()._targets(t, shape), 1.0)
 
     def _targets(self, t: Array, shape: tuple[int, ...]) -> Array:
-        return functions.valid_probabilities(super()._targets(t, shape))
+        return functions.valid_targets(super()._targets(t, shape), 1.0)
 
     def _each(self, x: Array, t: Array) -> Array:
         return functions.softplus(x) - t * x
@@ -284,6 +291,34 @@ class HuberWithLoss(_Elementwise):
 
     def _slope(self, x: Array, t: Array) -> Array:
         return get_array_module(x).clip(x - t, -self.delta, self.delta)
+
+
+class PoissonWithLoss(_Elementwise):
+    """Exponential and the likelihood of counts in one, L = mean(y - t log y) with the rate y = exp(x).
+
+    dx = dout * (y - t) / size of x: the error itself, as with `SigmoidWithLoss`. L is minus the logarithm of Poisson's
+    probability of t, without log t!, which no x changes. For regression of counts. PyTorch's ``poisson_nll_loss``.
+
+    Notes
+    -----
+    ``forward(x, t)`` takes logarithms x of rates, of shape (N, ...), and targets t of the same shape, or (N,) for
+    (N, 1). Targets need not be whole. A negative target is an error on the host. On a CUDA device it makes the loss
+    NaN, because a check would wait for the device.
+    """
+
+    classifies = False
+
+    def check_labels(self, t: Array, shape: tuple[int, ...]) -> None:
+        functions.check_targets(super()._targets(t, shape), math.inf)
+
+    def _targets(self, t: Array, shape: tuple[int, ...]) -> Array:
+        return functions.valid_targets(super()._targets(t, shape), math.inf)
+
+    def _each(self, x: Array, t: Array) -> Array:
+        return get_array_module(x).exp(x) - t * x
+
+    def _slope(self, x: Array, t: Array) -> Array:
+        return get_array_module(x).exp(x) - t
 
 
 class HingeWithLoss(Loss):

@@ -7,19 +7,22 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy import special
 from scipy.sparse import issparse
+from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import check_array, check_consistent_length, column_or_1d, gen_batches
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets, unique_labels
+from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from xpnet.device import asnumpy
+from xpnet import functions
+from xpnet.device import asnumpy, get_array_module, get_device, is_on_host
 from xpnet.nets import Network
 from xpnet.optimizers import Optimizer
+from xpnet.sklearn.callbacks import CallbackSupportMixin
 from xpnet.training import Trainer
+from xpnet.typing import Array
 
 __all__ = ["Classifier", "NetworkEstimator", "Regressor", "dense"]
 
@@ -27,7 +30,7 @@ PREDICTED = 1000
 """Samples per prediction. Sparse samples are dense only inside it."""
 
 
-class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
+class NetworkEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     """Base of the estimators. A subclass sets `net_` and `optimizer_` in fit.
 
     Attributes
@@ -44,17 +47,17 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
     """Keyword arguments of ``validate_data`` for samples."""
 
     def _read(self, X: Any, reset: bool = False) -> Any:
-        """Check samples: an array, or a matrix in the format CSR."""
-        X = validate_data(self, X, reset=reset, **self.reading)
-        # A network takes uint8 for pixels. In scikit-learn, they are numbers like others.
-        return X.astype("float32") if X.dtype == np.uint8 else X
+        """Check samples: an array, or a matrix in the format CSR. A CuPy array stays where it is."""
+        _check_dispatch(X)
+        return _as_numbers(validate_data(self, X, reset=reset, **self.reading))
 
     def _read_pair(self, X: Any, y: Any, reset: bool = False, **checks: Any) -> tuple[Any, np.ndarray]:
-        """Check samples and their labels or targets."""
-        X, y = validate_data(self, X, y, reset=reset, multi_output=True, **checks, **self.reading)
+        """Check samples and their labels or targets, which are then on the host."""
+        _check_dispatch(X)
+        X, y = validate_data(self, X, _on_host(y), reset=reset, multi_output=True, **checks, **self.reading)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        return X.astype("float32") if X.dtype == np.uint8 else X, y
+        return _as_numbers(X), y
 
     def _counted(
         self, X: Any, y: np.ndarray, sample_weight: Any, class_weight: Any = None
@@ -63,7 +66,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         weight = None if class_weight is None else compute_sample_weight(class_weight, y)
         if sample_weight is not None:
             given = column_or_1d(
-                check_array(sample_weight, ensure_2d=False, dtype="float64", input_name="sample_weight")
+                check_array(_on_host(sample_weight), ensure_2d=False, dtype="float64", input_name="sample_weight")
             )
             check_consistent_length(X, given)
             weight = given if weight is None else given * weight
@@ -85,11 +88,14 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
             return Trainer(self.net_, _Minibatches(X, t, weight, batch_size, seed), **settings)
         return Trainer(self.net_, X, t, sample_weight=weight, sampling="shuffled", seed=seed, **settings)
 
-    def _scores(self, X: Any) -> np.ndarray:
-        """Return the network's scores of checked samples, on the host."""
+    def _scores(self, X: Any) -> Array:
+        """Return the network's scores of checked samples, where the samples are."""
         net = self.net_
-        parts = gen_batches(X.shape[0], PREDICTED)
-        return np.concatenate([asnumpy(net.predict(net.device.asarray(dense(X[part])))) for part in parts])
+        if not (is_on_host(X) or net.device.holds(X)):
+            raise ValueError(f"X is on {get_device(X)}, the network on {net.device}; use device={str(get_device(X))!r}")
+        back = asnumpy if is_on_host(X) else net.device.asarray
+        scores = [back(net.predict(net.device.asarray(dense(X[part])))) for part in gen_batches(X.shape[0], PREDICTED)]
+        return get_array_module(scores[0]).concatenate(scores)
 
 
 class Classifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]
@@ -103,7 +109,18 @@ class Classifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]
 
     classes_: np.ndarray
 
-    def _learn_classes(self, y: Any) -> None:
+    def _check_classes(self, classes: Any) -> None:
+        """Check the argument `classes` of partial_fit."""
+        known = vars(self).get("classes_")
+        if known is None and classes is None:
+            raise ValueError("classes must be passed on the first call to partial_fit: the labels of all calls")
+        if known is not None and classes is not None and not np.array_equal(known, np.unique(classes)):
+            raise ValueError(f"classes is {classes}, but the first call had {known.tolist()}")
+
+    def _learn_classes(self, y: Any, classes: Any = None) -> None:
+        """Keep the labels, those of `classes` if given. Several labels per sample are y's columns."""
+        if classes is not None and not type_of_target(y).startswith("multilabel"):
+            y = np.asarray(classes)
         check_classification_targets(y)
         self._binarizer = LabelBinarizer().fit(y)
         self.classes_ = self._binarizer.classes_
@@ -122,37 +139,46 @@ class Classifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]
             return np.asarray(indicated, "float32")
         return np.searchsorted(self.classes_, y)
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any) -> Array:
         """Return the predicted labels, (N,), or (N, C) for a multi-label problem."""
         probabilities = self.predict_proba(X)
         return self._labels(probabilities)
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: Any) -> Array:
         """Return the probabilities of the classes, (N, C)."""
         return self._probabilities(self._checked_scores(X))
 
-    def predict_log_proba(self, X: Any) -> np.ndarray:
+    def predict_log_proba(self, X: Any) -> Array:
         """Return the logarithms of the probabilities, (N, C); -inf for a probability of 0."""
+        probabilities = self.predict_proba(X)
         with np.errstate(divide="ignore"):
-            return np.asarray(np.log(self.predict_proba(X)))
+            return get_array_module(probabilities).log(probabilities)
 
-    def _checked_scores(self, X: Any) -> np.ndarray:
+    def _checked_scores(self, X: Any) -> Array:
         check_is_fitted(self)
         return self._scores(self._read(X))
 
-    def _probabilities(self, scores: np.ndarray) -> np.ndarray:
+    def _probabilities(self, scores: Array) -> Array:
+        xp = get_array_module(scores)
         if len(self.classes_) == 1:
-            return np.ones((len(scores), 1), scores.dtype)
+            return xp.ones((len(scores), 1), scores.dtype)
         if scores.shape[1] == 1:
-            scores = np.hstack([-scores, scores])
+            scores = xp.concatenate([-scores, scores], axis=1)
         elif not self._is_multilabel:
-            return np.asarray(special.softmax(scores, axis=1))
-        return np.asarray(special.expit(scores))
+            return functions.softmax(scores)
+        return functions.sigmoid(scores)
 
-    def _labels(self, probabilities: np.ndarray) -> np.ndarray:
+    def _labels(self, probabilities: Array) -> Array:
+        """Return labels where the probabilities are. Only numbers can be on a CUDA device; others are on the host."""
+        if is_on_host(probabilities):
+            if self._is_multilabel:
+                return self._binarizer.inverse_transform(probabilities)
+            return self.classes_[probabilities.argmax(axis=1)]
         if self._is_multilabel:
-            return np.asarray(self._binarizer.inverse_transform(probabilities))
-        return np.asarray(self.classes_[probabilities.argmax(axis=1)])
+            return (probabilities > 0.5).astype(int)
+        ids = probabilities.argmax(axis=1)
+        is_numeric = self.classes_.dtype.kind in "biuf"
+        return get_device(ids).asarray(self.classes_)[ids] if is_numeric else self.classes_[asnumpy(ids)]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -163,12 +189,12 @@ class Classifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]
 class Regressor(RegressorMixin, NetworkEstimator):  # type: ignore[misc]
     """Predictions for regression."""
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any) -> Array:
         """Return the predicted targets, (N,), or (N, K) for several targets."""
         check_is_fitted(self)
         return self._outputs(self._scores(self._read(X)))
 
-    def _outputs(self, scores: np.ndarray) -> np.ndarray:
+    def _outputs(self, scores: Array) -> Array:
         """Return predictions from scores."""
         return scores[:, 0] if scores.shape[1:] == (1,) else scores
 
@@ -190,6 +216,24 @@ class _Minibatches:
             yield dense(self.X[chosen]), *(array[chosen] for array in self.targets)
 
 
-def dense(X: Any) -> np.ndarray:
+def dense(X: Any) -> Array:
     """Return samples as an array."""
-    return np.asarray(X.toarray() if issparse(X) else X)
+    return X.toarray() if issparse(X) else X
+
+
+def _on_host(y: Any) -> Any:
+    # scikit-learn itself reads what is on the host: lists, tables, None, sparse matrices.
+    return y if is_on_host(y) else asnumpy(y)
+
+
+def _as_numbers(X: Any) -> Any:
+    # A network takes uint8 for pixels. In scikit-learn, they are numbers like others.
+    return X.astype("float32") if X.dtype == np.uint8 else X
+
+
+def _check_dispatch(X: Any) -> None:
+    if not (is_on_host(X) or get_config()["array_api_dispatch"]):
+        raise TypeError(
+            "X is on a CUDA device, and scikit-learn takes NumPy arrays only; set SCIPY_ARRAY_API=1 in the "
+            "environment, and call sklearn.set_config(array_api_dispatch=True)"
+        )

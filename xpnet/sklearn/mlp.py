@@ -7,13 +7,14 @@ from typing import Any, Self
 import numpy as np
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import type_of_target
 
 from xpnet import settings
+from xpnet.device import get_array_module
 from xpnet.layers import IdentityWithLoss, Loss, SigmoidWithLoss, SoftmaxWithLoss
 from xpnet.sklearn.base import Classifier, Regressor
 from xpnet.sklearn.multilayer import MLP
-from xpnet.sklearn.perceptron import LabelsWithLoss
+from xpnet.sklearn.perceptron import CountsWithLoss, LabelsWithLoss
+from xpnet.typing import Array
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
@@ -35,11 +36,13 @@ class MLPClassifier(Classifier, MLP):
         Weights of the classes, as in scikit-learn's linear models. They multiply those of the samples.
     dropout : float in [0, 1), default 0
         Share of the hidden units that dropout sets to 0 in training.
+    batch_normalization : bool, default False
+        Whether batch normalization stands before the activation of each hidden layer. Not with ``solver="lbfgs"``.
     validation_data : (X, y), optional
         Samples for `validation_scores_` and `validation_loss_curve_`, and for early stopping in place of a part of the
         training set.
     device : str or Device, default "cpu"
-        Where to compute: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``. Predictions are NumPy arrays.
+        Where to compute: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``. Predictions are where the samples are.
 
     Attributes
     ----------
@@ -90,6 +93,7 @@ class MLPClassifier(Classifier, MLP):
         max_fun: int = 15000,
         class_weight: Any = None,
         dropout: float = 0.0,
+        batch_normalization: bool = False,
         validation_data: Any = None,
         device: Any = "cpu",
     ) -> None:
@@ -106,17 +110,12 @@ class MLPClassifier(Classifier, MLP):
         classes : (C,), optional
             All labels of all calls; required in the first one.
         """
-        known = vars(self).get("classes_")
-        if known is None and classes is None:
-            raise ValueError("classes must be passed on the first call to partial_fit: the labels of all calls")
-        if known is not None and classes is not None and not np.array_equal(known, np.unique(classes)):
-            raise ValueError(f"classes is {classes}, but the first call had {known.tolist()}")
+        self._check_classes(classes)
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
     def _begin(self, y: np.ndarray, first: bool, classes: Any) -> None:
         if first:
-            multilabel = classes is not None and type_of_target(y).startswith("multilabel")
-            self._learn_classes(y if classes is None or multilabel else np.asarray(classes))
+            self._learn_classes(y, classes)
 
     def _loss(self, y: np.ndarray) -> tuple[Loss, int, str]:
         """Return the loss, the number of outputs, and the name of their activation."""
@@ -137,8 +136,9 @@ class MLPRegressor(Regressor, MLP):
 
     Parameters
     ----------
-    loss : {"squared_error"}
-        The loss, half the squared error.
+    loss : {"squared_error", "poisson"}
+        The loss: half the squared error, or half of Poisson's deviance, for targets of at least 0. With ``"poisson"``
+        the network's scores are logarithms of the predictions.
     hidden_layer_sizes, ...
         As in `MLPClassifier`, without `class_weight`.
 
@@ -184,6 +184,7 @@ class MLPRegressor(Regressor, MLP):
         n_iter_no_change: int = 10,
         max_fun: int = 15000,
         dropout: float = 0.0,
+        batch_normalization: bool = False,
         validation_data: Any = None,
         device: Any = "cpu",
     ) -> None:
@@ -195,10 +196,17 @@ class MLPRegressor(Regressor, MLP):
         return self._fit(X, y, sample_weight, incremental=True)
 
     def _begin(self, y: np.ndarray, first: bool, classes: Any) -> None:
-        settings.choice("loss", self.loss, ("squared_error",))
+        settings.choice("loss", self.loss, ("squared_error", "poisson"))
+        if self.loss == "poisson" and y.min() < 0:
+            raise ValueError(f"loss='poisson' needs targets y of at least 0, got {y.min()}; use 'squared_error'")
 
     def _loss(self, y: np.ndarray) -> tuple[Loss, int, str]:
-        return IdentityWithLoss(), 1 if y.ndim == 1 else y.shape[1], "identity"
+        loss, activation = (CountsWithLoss(), "exp") if self.loss == "poisson" else (IdentityWithLoss(), "identity")
+        return loss, 1 if y.ndim == 1 else y.shape[1], activation
+
+    def _outputs(self, scores: Array) -> Array:
+        outputs = super()._outputs(scores)
+        return get_array_module(outputs).exp(outputs) if self.out_activation_ == "exp" else outputs
 
     def _targets(self, y: np.ndarray, outputs: int) -> np.ndarray:
         return y.reshape(len(y), -1).astype(self.net_.dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import warnings
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -15,9 +16,11 @@ from sklearn.utils import check_random_state, gen_batches
 
 from xpnet import settings
 from xpnet.device import Device, asnumpy
+from xpnet.layers import Affine
 from xpnet.optimizers import SGD, Adam, Optimizer
 from xpnet.sklearn.base import NetworkEstimator
-from xpnet.sklearn.lbfgs import minimize
+from xpnet.sklearn.callbacks import Passes, with_callbacks
+from xpnet.sklearn.lbfgs import STOPPED, minimize
 from xpnet.sklearn.perceptron import Perceptron
 from xpnet.training import Trainer
 
@@ -46,6 +49,7 @@ class MLP(NetworkEstimator):
     validation_loss_curve_: Any
     reading: ClassVar[dict[str, Any]] = {"accept_sparse": "csr", "dtype": (np.float64, np.float32)}
 
+    @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train on samples X, (N, D), dense or sparse, with labels or targets y and weights, (N,).
 
@@ -63,6 +67,7 @@ class MLP(NetworkEstimator):
         self._begin(y, first, classes)
         X, y, weight = self._counted(X, y, sample_weight, getattr(self, "class_weight", None))
         self._prepare(X, y, first, rng)
+        self._scores(X[:1])  # checks the place of the samples
         weight = None if weight is None else weight.astype(self.net_.dtype)
         train, valid = _Samples(X, y, self._targets(y, self.n_outputs_), weight), None
         if self.validation_data is not None:
@@ -70,11 +75,20 @@ class MLP(NetworkEstimator):
             valid = _Samples(X_valid, y_valid, self._targets(y_valid, self.n_outputs_))
         elif self.early_stopping and self.solver != "lbfgs":
             train, valid = self._split(train, rng)
+        # A partial_fit is a pass of a loop outside, without callbacks.
+        context = None if incremental else self._init_callback_context(max_subtasks=self.max_iter)
+        passes = Passes(context, self, self._fitted, train.X, train.y, train.weight)
         if self.solver == "lbfgs":
-            self._fit_at_once(train)
+            self._fit_at_once(train, passes)
         else:
-            self._fit_by_minibatches(train, valid, incremental, rng)
+            self._fit_by_minibatches(train, valid, incremental, rng, passes)
+        passes.close()
         return self
+
+    def _fitted(self) -> dict[str, Any]:
+        """Return copies of the attributes that change in each pass."""
+        curves = {name: getattr(self, name) for name in ("loss_curve_", "validation_scores_", "validation_loss_curve_")}
+        return {"net_": self.net_.copy()} | {name: curve and list(curve) for name, curve in curves.items()}
 
     def _check_settings(self) -> None:
         settings.choice("solver", self.solver, ("lbfgs", "sgd", "adam"))
@@ -91,6 +105,8 @@ class MLP(NetworkEstimator):
         settings.fraction("validation_fraction", self.validation_fraction)
         if settings.fraction("dropout", self.dropout) and self.solver == "lbfgs":
             raise ValueError("solver='lbfgs' needs the same loss at each evaluation; dropout needs 'adam' or 'sgd'")
+        if self.batch_normalization and self.solver == "lbfgs":
+            raise ValueError("batch_normalization averages over the minibatches of solver 'adam' or 'sgd', not 'lbfgs'")
 
     def _sizes(self) -> list[int]:
         given = self.hidden_layer_sizes
@@ -106,7 +122,8 @@ class MLP(NetworkEstimator):
             if len(names) != len(sizes) - 2:
                 raise ValueError(f"activation has {len(names)} names for {len(sizes) - 2} hidden layers")
             device = Device(self.device)
-            self.net_ = Perceptron(sizes, names, loss, self.dropout, rng, device, X.dtype)
+            normalized = bool(self.batch_normalization)
+            self.net_ = Perceptron(sizes, names, loss, self.dropout, normalized, rng, device, X.dtype)
             self.n_layers_, self.n_iter_, self.t_ = len(sizes), 0, 0
             self.loss_curve_: list[float] = []
             self.validation_scores_ = self.validation_loss_curve_ = None
@@ -138,11 +155,16 @@ class MLP(NetworkEstimator):
             )
         return kept, valid
 
-    def _fit_at_once(self, train: _Samples) -> None:
+    def _fit_at_once(self, train: _Samples, passes: Passes) -> None:
+        def after_iteration(found: Any) -> bool:
+            self.n_iter_, self.loss_ = self.n_iter_ + 1, float(found.fun)
+            return passes.end(self.n_iter_ == self.max_iter)
+
         self.net_.penalize(self.alpha, train.weight, train.X.shape[0])
-        found = minimize(self.net_, train.X, train.t, train.weight, self.tol, self.max_iter, self.max_fun)
+        self.n_iter_, limits = 0, (self.tol, self.max_iter, self.max_fun)
+        found = minimize(self.net_, train.X, train.t, train.weight, *limits, after_iteration)
         self.loss_, self.n_iter_ = float(found.fun), min(int(found.nit), self.max_iter)
-        if not found.success:
+        if not found.success and found.status != STOPPED:
             warnings.warn(
                 f"lbfgs has not converged after {found.nit} iterations: {found.message}. Raise max_iter or max_fun, or "
                 "scale the data",
@@ -151,7 +173,7 @@ class MLP(NetworkEstimator):
             )
 
     def _fit_by_minibatches(
-        self, train: _Samples, valid: _Samples | None, incremental: bool, rng: np.random.RandomState
+        self, train: _Samples, valid: _Samples | None, incremental: bool, rng: np.random.RandomState, passes: Passes
     ) -> None:
         n = train.X.shape[0]
         size = min(200, n) if self.batch_size == "auto" else self.batch_size
@@ -166,7 +188,7 @@ class MLP(NetworkEstimator):
             self.validation_scores_ = self.validation_scores_ or []
             self.validation_loss_curve_ = self.validation_loss_curve_ or []
         self.n_iter_ = 0
-        after_epoch = partial(self._after_epoch, counts, valid)
+        after_epoch = partial(self._after_epoch, counts, valid, passes)
         epochs = 1 if incremental else self.max_iter
         trainer = self._trainer(train.X, train.t, train.weight, size, seed, epochs=epochs, callbacks=[after_epoch])
         try:
@@ -198,7 +220,7 @@ class MLP(NetworkEstimator):
         self._rate, self._kept = (self.learning_rate, self.learning_rate_init), optimizer
         return optimizer
 
-    def _after_epoch(self, counts: list[int], valid: _Samples | None, trainer: Trainer) -> None:
+    def _after_epoch(self, counts: list[int], valid: _Samples | None, passes: Passes, trainer: Trainer) -> None:
         """Set the attributes of a pass, and stop or change the learning rate by scikit-learn's rules."""
         self.n_iter_ += 1
         self.t_ += sum(counts)
@@ -231,9 +253,10 @@ class MLP(NetworkEstimator):
                     f"No improvement of {self.tol} in {self.n_iter_no_change} passes. "
                     + ("Stopping." if trainer.stop_training else f"Learning rate {optimizer.current_lr:g}.")
                 )
+        trainer.stop_training |= passes.end(trainer.finished)
 
     def _validate(self, valid: _Samples) -> None:
-        scores, device = self._scores(valid.X), self.net_.device
+        scores, device = asnumpy(self._scores(valid.X)), self.net_.device
         loss = float(self.net_.last_layer.forward(device.asarray(scores), device.asarray(valid.t)))
         score = self._score_of(valid.y, scores, valid.weight)
         self.validation_loss_curve_.append(loss)
@@ -244,12 +267,15 @@ class MLP(NetworkEstimator):
     @property
     def coefs_(self) -> list[np.ndarray]:
         """Weights of each layer, (inputs, units), on the host."""
-        return [asnumpy(array) for name, array in self.net_.params.items() if name.startswith("W")]
+        return [asnumpy(layer.W) for layer in self._affine_layers()]
 
     @property
     def intercepts_(self) -> list[np.ndarray]:
         """Biases of each layer, (units,), on the host."""
-        return [asnumpy(array) for name, array in self.net_.params.items() if name.startswith("b")]
+        return [asnumpy(layer.b) for layer in self._affine_layers()]
+
+    def _affine_layers(self) -> Iterator[Affine]:
+        return (layer for layer in self.net_.layers.values() if isinstance(layer, Affine))
 
     def _keep(self, given: dict[str, Any]) -> None:
         """Keep the arguments of the constructor, unchanged."""

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.layers import Affine, Dropout, Layer, Loss, SigmoidWithLoss
+from xpnet.device import get_array_module
+from xpnet.layers import Affine, BatchNormalization, Dropout, Layer, Loss, PoissonWithLoss, SigmoidWithLoss
 from xpnet.layers.registry import activation_layer
 from xpnet.nets import Sequential
 from xpnet.typing import Array, DTypeLike
 
-__all__ = ["LabelsWithLoss", "Perceptron"]
+__all__ = ["CountsWithLoss", "LabelsWithLoss", "Perceptron"]
 
 NAMES = {"logistic": "sigmoid"}
 """scikit-learn's names of activations, and xpnet's. All others are xpnet's."""
@@ -32,6 +33,8 @@ class Perceptron(Sequential):
         The loss.
     dropout : float
         Share of the hidden units that dropout sets to 0.
+    batch_normalization : bool
+        Whether batch normalization stands before each activation.
     rng : numpy.random.RandomState
         Draws weights and biases in scikit-learn's order, evenly from Glorot's range.
     device, dtype
@@ -52,6 +55,7 @@ class Perceptron(Sequential):
         activations: Sequence[str],
         loss: Loss,
         dropout: float,
+        batch_normalization: bool,
         rng: np.random.RandomState,
         device: Any,
         dtype: DTypeLike,
@@ -62,6 +66,8 @@ class Perceptron(Sequential):
             bound = np.sqrt((2.0 if "logistic" in activations else 6.0) / (inputs + outputs))
             W = rng.uniform(-bound, bound, (inputs, outputs)).astype(dtype)
             layers.append(Affine(W, rng.uniform(-bound, bound, outputs).astype(dtype)))
+            if batch_normalization and activation is not None:
+                layers.append(BatchNormalization(np.ones(outputs, dtype), np.zeros(outputs, dtype)))
             if activation not in (None, "identity"):
                 layers.append(activation_layer(NAMES.get(activation, activation)))
             if dropout and activation is not None:
@@ -80,8 +86,8 @@ class Perceptron(Sequential):
         return super().loss_of(scores, t, sample_weight)
 
 
-class LabelsWithLoss(SigmoidWithLoss):
-    """Binary cross entropy summed over the labels of a sample, as in scikit-learn; `SigmoidWithLoss` has their mean."""
+class _SummedOutputs(Loss):
+    """A loss summed over the outputs of a sample, as in scikit-learn, for losses that are their mean in xpnet."""
 
     def forward(self, x: Array, t: Array, sample_weight: Array | None = None) -> Array:  # type: ignore[override]
         return super().forward(x, t, sample_weight) * x.shape[-1]
@@ -91,3 +97,15 @@ class LabelsWithLoss(SigmoidWithLoss):
 
     def backward(self, dout: Array | float = 1.0) -> Array:
         return super().backward(dout * self.x.shape[-1])
+
+
+class LabelsWithLoss(_SummedOutputs, SigmoidWithLoss):
+    """Binary cross entropy summed over the labels of a sample."""
+
+
+class CountsWithLoss(_SummedOutputs, PoissonWithLoss):
+    """Half of Poisson's deviance summed over the targets of a sample: 0 if each rate is its target."""
+
+    def _each(self, x: Array, t: Array) -> Array:
+        xp = get_array_module(x)
+        return super()._each(x, t) + t * xp.log(xp.where(t > 0, t, 1.0)) - t

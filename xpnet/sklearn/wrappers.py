@@ -14,6 +14,8 @@ from xpnet.nets import Network
 from xpnet.optimizers import get_optimizer
 from xpnet.settings import count
 from xpnet.sklearn.base import Classifier, NetworkEstimator, Regressor
+from xpnet.sklearn.callbacks import Passes, with_callbacks
+from xpnet.training import Trainer
 
 __all__ = ["NetClassifier", "NetRegressor"]
 
@@ -33,33 +35,48 @@ class _NetEstimator(NetworkEstimator):
     callbacks: Any
     random_state: Any
 
+    @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train a copy of the network on samples X, (N, ...), with labels or targets y and weights, (N,)."""
-        X, y = self._read_pair(X, y, reset=True)
-        number = self._learn(y)
-        self.net_ = self.net.copy() if isinstance(self.net, Network) else self.net(self.n_features_in_, number)
-        self.optimizer_ = copy.deepcopy(get_optimizer(self.optimizer, **(self.optimizer_param or {})))
+        context = self._init_callback_context(max_subtasks=self.epochs)
+        return self._train(X, y, sample_weight, True, self.epochs, context=context)
+
+    def _train(
+        self, X: Any, y: Any, sample_weight: Any, first: bool, epochs: int, classes: Any = None, context: Any = None
+    ) -> Self:
+        X, y = self._read_pair(X, y, reset=first)
+        if first:
+            number = self._learn(y, classes)
+            self.net_ = self.net.copy() if isinstance(self.net, Network) else self.net(self.n_features_in_, number)
+            self.optimizer_ = copy.deepcopy(get_optimizer(self.optimizer, **(self.optimizer_param or {})))
+            self._rng = check_random_state(self.random_state)
         X, y, weight = self._counted(X, y, sample_weight, self.class_weight)
         outputs = self._check_outputs(self._scores(X[:1]))
         valid = None
         if self.validation_data is not None:
             X_valid, y_valid = self._read_pair(*self.validation_data)
             valid = X_valid, self._targets(y_valid, outputs)
+        passes = Passes(context, self, lambda: {"net_": self.net_.copy()}, X, y, weight)
+
+        def after_epoch(trainer: Trainer) -> None:
+            trainer.stop_training |= passes.end(trainer.finished)
+
         trainer = self._trainer(
             X,
             self._targets(y, outputs),
             None if weight is None else weight.astype(self.net_.dtype),
             min(count("batch_size", self.batch_size), len(X)),
-            int(check_random_state(self.random_state).randint(2**31 - 1)),
-            epochs=self.epochs,
+            int(self._rng.randint(2**31 - 1)),
+            epochs=epochs,
             validation_data=valid,
-            callbacks=copy.deepcopy(list(self.callbacks)),
+            callbacks=[*copy.deepcopy(list(self.callbacks)), after_epoch],
             evaluate_sample_num_per_epoch=None,
         )
         self.history_ = trainer.train()
+        passes.close()
         return self
 
-    def _learn(self, y: np.ndarray) -> int:
+    def _learn(self, y: np.ndarray, classes: Any) -> int:
         """Keep what predictions need of y, and return its number of classes or targets."""
         raise NotImplementedError
 
@@ -105,7 +122,7 @@ class NetClassifier(Classifier, _NetEstimator):
     classes_ : (C,)
         The labels.
     net_, optimizer_, history_ : Network, Optimizer, History
-        The trained network, the update rule, and the losses and evaluations.
+        The trained network, the update rule, and the losses and evaluations of the last call.
     n_features_in_, feature_names_in_
         As in scikit-learn.
 
@@ -139,8 +156,21 @@ class NetClassifier(Classifier, _NetEstimator):
         self.class_weight, self.validation_data = class_weight, validation_data
         self.callbacks, self.random_state = callbacks, random_state
 
-    def _learn(self, y: np.ndarray) -> int:
-        self._learn_classes(y)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
+        """Train for one pass, and keep what was learnt before: the network and the update rule's state.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+        classes : (C,), optional
+            All labels of all calls; required in the first one.
+        """
+        self._check_classes(classes)
+        return self._train(X, y, sample_weight, not hasattr(self, "net_"), 1, classes)
+
+    def _learn(self, y: np.ndarray, classes: Any) -> int:
+        self._learn_classes(y, classes)
         if len(self.classes_) < 2:
             raise ValueError(f"y has only one class, {self.classes_.tolist()[0]!r}; a NetClassifier needs two or more")
         return len(self.classes_)
@@ -198,7 +228,11 @@ class NetRegressor(Regressor, _NetEstimator):
         self.optimizer, self.optimizer_param = optimizer, optimizer_param
         self.validation_data, self.callbacks, self.random_state = validation_data, callbacks, random_state
 
-    def _learn(self, y: np.ndarray) -> int:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train for one pass, and keep what was learnt before. The arguments are those of `fit`."""
+        return self._train(X, y, sample_weight, not hasattr(self, "net_"), 1)
+
+    def _learn(self, y: np.ndarray, classes: Any) -> int:
         return 1 if y.ndim == 1 else int(y.shape[1])
 
     def _check_outputs(self, scores: np.ndarray) -> int:
