@@ -35,6 +35,7 @@ class Dropout(Layer):
 
     saved = ("mask",)
     buffer_names = ("state",)
+    first_sample = 0
 
     def __init__(self, dropout_ratio: float = 0.5, *, scale_at_test: bool = False, seed: Seed = None) -> None:
         self.dropout_ratio = fraction("dropout_ratio", dropout_ratio)
@@ -48,7 +49,8 @@ class Dropout(Layer):
             self.mask = None
             return x * kept if self.scale_at_test else x
         state, least = self._state_on(get_device(x)), math.ceil(self.dropout_ratio * 2**32)
-        mask = kernels.random_mask(x, state, least, 1.0 if self.scale_at_test else 1.0 / kept, self.out.get("mask"))
+        factor, first = 1.0 if self.scale_at_test else 1.0 / kept, self.first_sample * math.prod(x.shape[1:])
+        mask = kernels.random_mask(x, state, least, factor, self.out.get("mask"), first)
         if not self.fixed_buffers:
             kernels.advance(state)
         self.mask = mask

@@ -237,11 +237,13 @@ class Network(Container):
         batch_size: int,
         backend: kernels.Backend | None = None,
         precision: kernels.Precision = "float32",
+        threads: int | None = None,
+        shares: int | None = None,
     ) -> TrainingStep:
         """Return a training step that reuses its arrays (`xpnet.steps.compile_step`). `Trainer` runs it."""
         from xpnet.steps import compile_step
 
-        return compile_step(self, optimizer, batch_size, backend, precision)
+        return compile_step(self, optimizer, batch_size, backend, precision, threads, shares)
 
     @property
     def row(self) -> list[Layer] | None:
