@@ -287,3 +287,30 @@ def test_the_state_has_the_number_of_shares_and_another_step_takes_it_over(rng):
     ).compile(SGD(), 9)
     normalized.load_state({"shares": 2})
     assert normalized.shares == 1
+
+
+@pytest.mark.parametrize("loss", [SoftmaxWithLoss, lambda: SoftmaxWithLoss(ignore_index=2), IdentityWithLoss])
+@pytest.mark.parametrize("samples", [0, 1, 7, 2100])
+def test_evaluations_on_threads_are_the_networks(rng, loss, samples):
+    net = Sequential([Affine.from_sizes(6, 3, std=0.5, rng=0), Dropout(0.5)], loss(), dtype="float64")
+    x, t = rng.standard_normal((samples, 6)), rng.integers(0, 3, samples)
+    if not net.last_layer.classifies:
+        t = rng.random((samples, 3))
+    expected = net.evaluate(x, t)
+    for threads in (1, 2, 4):
+        step = net.compile(SGD(), 9, "numpy", threads=threads)
+        assert step.evaluate(x, t) == pytest.approx(expected, rel=1e-12, nan_ok=True)
+        if net.last_layer.classifies:
+            assert step.accuracy(x, t) == pytest.approx(net.accuracy(x, t), nan_ok=True)
+
+
+def test_a_networks_own_evaluation_is_asked(rng):
+    class Own(Sequential):
+        def accuracy(self, x, t):
+            return 0.25
+
+        def evaluate(self, x, t):
+            return {"own": 1.0}
+
+    step = Own([Affine.from_sizes(6, 3)]).compile(SGD(), 9, "numpy", shares=2)
+    assert (step.accuracy(None, None), step.evaluate(None, None)) == (0.25, {"own": 1.0})

@@ -97,7 +97,6 @@ def compile_step(
     gradient: Gradient = MixedPrecision(net, optimizer) if in_half else full
     one_by_one = OneByOne(gradient, optimizer, reduce)
     runners: list[Runner] = [one_by_one]
-    evaluator: Evaluator = net
     in_two_threads = in_two_threads and backend == "numba"
     suits = not in_half and Replicas.suits(net)
     if shares is None:
@@ -108,6 +107,7 @@ def compile_step(
             "itself, in float32 or float64 on the CPU, with threadpoolctl installed"
         )
     replicas = Replicas(net, optimizer, full, shares, threads, reduce) if suits else None
+    evaluator: Evaluator = replicas or net
     if in_two_threads:
         two_threads = TwoThreads(net, optimizer, gradient.grads, threads)
         runners.insert(0, two_threads)

@@ -23,7 +23,7 @@ from xpnet.layers import (
     SigmoidWithLoss,
     SoftmaxWithLoss,
 )
-from xpnet.nets import GraphNetwork, Network
+from xpnet.nets import GraphNetwork, Network, evaluation
 from xpnet.nets.assembly import penalty
 from xpnet.optimizers import Optimizer
 from xpnet.parameters import ParameterVector
@@ -133,6 +133,20 @@ class Replicas:
                 self._replicas[0].pass_buffers_to(net)
                 on_taken(1)
         return len(batches)
+
+    def accuracy(self, x: Array, t: Array) -> float:
+        """Return `Network.accuracy`. Threads predict the batches."""
+        if type(self.net).accuracy is not Network.accuracy:
+            return self.net.accuracy(x, t)
+        with Team(self.threads) as team:
+            return evaluation.accuracy(self.net, *self.net.as_pairs(x, t), team)
+
+    def evaluate(self, x: Array, t: Array) -> dict[str, float]:
+        """Return `Network.evaluate`. Threads predict the batches."""
+        if type(self.net).evaluate is not Network.evaluate:
+            return self.net.evaluate(x, t)
+        with Team(self.threads) as team:
+            return evaluation.evaluate(self.net, *self.net.as_pairs(x, t), team)
 
     def _compute(self, team: Team, shares: list[tuple[_Replica, slice]], batch: Minibatches) -> Array | float:
         """Compute the gradient of a minibatch into ``gradient.grads``, and return the loss."""

@@ -262,7 +262,7 @@ class TrainingStep:
         return losses
 
     def accuracy(self, x: Array, t: Array) -> float:
-        """Return `Network.accuracy`, computed with the steps' backend; with `TwoThreads`, by two threads."""
+        """Return `Network.accuracy`, computed with the steps' backend; by threads with `TwoThreads` and `Replicas`."""
         self._check_not_moved()
         with kernels.using(self.backend):
             return self._evaluator.accuracy(x, t)
