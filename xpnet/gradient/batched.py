@@ -7,8 +7,8 @@ are folded into the batch axis and go through the layers behind together. So eve
 passes, and backward is never used.
 
 The weights of one input of ``Affine`` affect one unit each. So 784-50-10 takes 2 x 784 passes through the first layer
-and 78,400 small batches through the second, instead of 78,400 passes through both. On the host, threads share the chunks of
-these batches. Each has a copy of the network.
+and 78,400 small batches through the second, instead of 78,400 passes through both. On the host, threads share them, each
+each with a copy of the network.
 """
 
 from __future__ import annotations
@@ -94,6 +94,7 @@ class Batched:
         if len(chunks) > 1 and is_on_host(self.x) and are_available():
             place = [*self.net.modules().values()].index(layer)
             with Team() as team:
+                chunks = [*_chunks(table, self._copies_at_a_time(layer, behind, team.threads))]
                 workers = [self, *self._twins(min(team.threads, len(chunks)) - 1)]
                 layers = ([*worker.net.modules().values()][place] for worker in workers)
                 team.together(
@@ -165,10 +166,10 @@ class Batched:
                 raise NotApplicable(f"{other.name} behind it does not declare to treat samples one by one")
         return self.behind[layer]
 
-    def _copies_at_a_time(self, layer: Layer, behind: list[Layer]) -> int:
-        """Return how many copies of a layer's output fit into memory, with the outputs of the layers behind."""
+    def _copies_at_a_time(self, layer: Layer, behind: list[Layer], threads: int = 1) -> int:
+        """Return how many copies of a layer's output fit into a thread's memory, with the outputs of layers behind."""
         size: int = sum(self.outputs[other].nbytes for other in (layer, *behind)) + self.scores.nbytes
-        return self.memory // max(TEMPORARIES * size, 1)
+        return self.memory // max(TEMPORARIES * size * threads, 1)
 
     def _run(self, behind: list[Layer], copies: Array) -> tuple[Array, Array]:
         """Return the losses of the copies (rows, 2, columns), and a mask (rows, columns) of pairs across a kink."""
