@@ -7,8 +7,9 @@ are folded into the batch axis and go through the layers behind together. So eve
 passes, and backward is never used.
 
 The weights of one input of ``Affine`` affect one unit each. So 784-50-10 takes 2 x 784 passes through the first layer
-and 78,400 small batches through the second, instead of 78,400 passes through both. On the host, threads share them, each
-each with a copy of the network.
+and 78,400 small batches through the second, instead of 78,400 passes through both.
+
+On the host, threads share the batches. Each has a copy of the network.
 """
 
 from __future__ import annotations
