@@ -341,3 +341,16 @@ def test_a_loss_without_a_batched_form_is_asked_one_batch_after_the_other(device
     net = row(loss=Plain).to(device)
     x, t = device.asarray(rng.standard_normal((3, 6))), device.asarray([0, 1, 2])
     assert_all_batched(assert_same_as_loop(net, x, t))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_that_share_the_chunks_find_the_same_differences(rng, threads):
+    threadpoolctl = pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
+    net = TwoLayerNet(20, 7, 3, 0.5, seed=0)
+    x, t = rng.standard_normal((3, 20)), rng.integers(0, 3, 3)
+    expected = network_differences(net, x, t)
+    with threadpoolctl.threadpool_limits(threads):
+        found = network_differences(net, x, t, memory=2**15)  # several chunks
+    for name, differences in found.items():
+        assert differences.method == "batched"
+        np.testing.assert_allclose(differences.values, expected[name].values, rtol=1e-9, atol=1e-9)

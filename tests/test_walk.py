@@ -41,7 +41,12 @@ def entered(call):
 
 @pytest.mark.parametrize(
     ("section", "backend"),
-    [("One by one, with NumPy", "numpy"), ("By two threads, with Numba", "numba"), ("As a CUDA graph", "numpy")],
+    [
+        ("One by one, with NumPy", "numpy"),
+        ("By two threads, with Numba", "numba"),
+        ("By replicas on threads", "numpy"),
+        ("As a CUDA graph", "numpy"),
+    ],
 )
 def test_a_step_enters_the_files_of_the_page_in_its_order(section, backend, rng, request):
     device = xpnet.Device("cpu")
@@ -51,13 +56,18 @@ def test_a_step_enters_the_files_of_the_page_in_its_order(section, backend, rng,
         pytest.importorskip(name, reason=f"{name} is not installed")
     x, t = device.asarray(rng.random((200, 784), dtype="float32")), device.asarray(rng.integers(0, 10, 200))
     indices = device.asarray(rng.integers(0, 200, (60, 100)))
-    step = TwoLayerNet(784, 50, 10, device=device, seed=0).compile(SGD(0.1), 100, backend)
+    by_replicas = (
+        {"threads": 1, "shares": 2} if section == "By replicas on threads" else {}
+    )  # a profile sees one thread
+    if by_replicas:
+        pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
+    step = TwoLayerNet(784, 50, 10, device=device, seed=0).compile(SGD(0.1), 100, backend, **by_replicas)
     step.run(x, t, indices)  # compiles or captures
     step.run(x, t, indices)
     losses = device.xp.zeros(1, "float32")
     files = entered(lambda: step.run(x, t, indices[:1], losses))
     assert files == listed(section)
-    assert len(files) <= 12
+    assert len(files) <= (16 if by_replicas else 12)
 
 
 def test_networks_load_neither_gradient_checks_nor_training_steps():

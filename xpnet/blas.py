@@ -1,5 +1,6 @@
-"""BLAS of compiled code: its number of threads, and its products of small matrices."""
+"""BLAS of NumPy and of compiled code: its number of threads, and its products of small matrices."""
 
+import contextlib
 import functools
 import os
 import threading
@@ -12,7 +13,7 @@ AVX512 = {"SkylakeX", "Cooperlake", "SapphireRapids"}
 
 
 class _Blas:
-    """BLAS of compiled code, and a context in which it uses one thread.
+    """BLAS of NumPy and of compiled code, and a context in which it uses one thread.
 
     Several contexts may be open at a time. The end of the last one restores the number of threads.
     """
@@ -26,7 +27,7 @@ class _Blas:
         """Limit BLAS to one thread, and return its number of threads outside of the context."""
         with self._lock:
             if self._users == 0:
-                self._threads = min((library.num_threads for library in self._loaded.lib_controllers), default=2)
+                self._threads = self._number()
                 self._limit = self._loaded.limit(limits=1)
             self._users += 1
             return self._threads
@@ -44,6 +45,15 @@ class _Blas:
             self._users = 0
             self._limit.restore_original_limits()
 
+    @property
+    def threads(self) -> int:
+        """Number of threads outside of the context."""
+        with self._lock:
+            return self._threads if self._users else self._number()
+
+    def _number(self) -> int:
+        return min((library.num_threads for library in self._loaded.lib_controllers), default=2)
+
     @functools.cached_property
     def small(self) -> int:
         """Largest number of multiplications of a product that is computed without copying the matrices; 0 if none is.
@@ -55,8 +65,10 @@ class _Blas:
 
     @functools.cached_property
     def _loaded(self) -> Any:
-        import scipy.linalg.cython_blas  # noqa: F401  # loads the BLAS that Numba calls, for threadpoolctl to find
         from threadpoolctl import ThreadpoolController
+
+        with contextlib.suppress(ModuleNotFoundError):
+            import scipy.linalg.cython_blas  # noqa: F401  # loads the BLAS that Numba calls, for threadpoolctl to find
 
         return ThreadpoolController().select(user_api="blas")
 

@@ -108,20 +108,26 @@ def relu_gradient(dout: Array, mask: Array, out: Array | None = None) -> Any:
     return dx
 
 
-def random_mask(x: Array, state: Array, least: int, factor: float, out: Array | None = None) -> Any:
+def random_mask(x: Array, state: Array, least: int, factor: float, out: Array | None = None, first: int = 0) -> Any:
     mask = cupy.empty(x.shape, x.dtype) if out is None else out
-    if not _fit(mask) or mask.dtype != x.dtype or mask.shape != x.shape:
+    if first or not _fit(mask) or mask.dtype != x.dtype or mask.shape != x.shape:
         return NotImplemented
     _launch("random_mask", mask, mask.size, mask, state, least, factor, NULL, NULL, mask.size)
     return mask
 
 
 def dropout(
-    x: Array, state: Array, least: int, factor: float, mask: Array | None = None, out: Array | None = None
+    x: Array,
+    state: Array,
+    least: int,
+    factor: float,
+    mask: Array | None = None,
+    out: Array | None = None,
+    first: int = 0,
 ) -> Any:
     mask = cupy.empty(x.shape, x.dtype) if mask is None else mask
     y = cupy.empty(x.shape, x.dtype) if out is None else out
-    if not _fit(x, mask, y) or not x.shape == mask.shape == y.shape:
+    if first or not _fit(x, mask, y) or not x.shape == mask.shape == y.shape:
         return NotImplemented
     _launch("random_mask", x, x.size, mask, state, least, factor, x, y, x.size)
     return y, mask

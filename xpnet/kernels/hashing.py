@@ -12,13 +12,14 @@ STEP, MULTIPLIERS = 0x61C8864680B583EB, ((27, 0x3C79AC492BA7B653), (33, 0x1C69B3
 
 
 @kernel
-def random_mask(x: Array, state: Array, least: int, factor: float, out: Array | None = None) -> Array:
+def random_mask(x: Array, state: Array, least: int, factor: float, out: Array | None = None, first: int = 0) -> Array:
     """Return `factor` where a random integer in [0, 2**32) is at least `least`, else 0, in x's shape and dtype.
 
-    The integer is a hash of `state`, an unsigned 64-bit integer of shape (1,), and of the element's index in C order.
+    The integer is a hash of `state`, an unsigned 64-bit integer of shape (1,), and of the element's index in C order,
+    counted from `first`.
     """
     xp = get_array_module(x=x, state=state)
-    elements = xp.arange(x.size, dtype="uint64")
+    elements = xp.arange(first, first + x.size, dtype="uint64")
     elements *= STEP
     elements += _mixed(state.copy())
     is_one = ((_mixed(elements) >> 32) >= least).reshape(x.shape)
@@ -27,10 +28,16 @@ def random_mask(x: Array, state: Array, least: int, factor: float, out: Array | 
 
 @kernel
 def dropout(
-    x: Array, state: Array, least: int, factor: float, mask: Array | None = None, out: Array | None = None
+    x: Array,
+    state: Array,
+    least: int,
+    factor: float,
+    mask: Array | None = None,
+    out: Array | None = None,
+    first: int = 0,
 ) -> tuple[Array, Array]:
     """Return x times a mask, and the mask, from `random_mask`. `mask` and `out` are arrays for them."""
-    mask = random_mask(x, state, least, factor, mask)
+    mask = random_mask(x, state, least, factor, mask, first)
     return get_array_module(x).multiply(x, mask, out=out), mask
 
 

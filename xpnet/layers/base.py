@@ -70,7 +70,7 @@ class Layer:
     To write a layer, subclass, write the two methods, and declare the names below. A parameter ``W`` is the attribute
     ``self.W``, set in ``__init__``; ``backward`` leaves its gradient in ``self.dW``. A network needs no more.
     In a network ``layer.W`` is the network's own parameter: ``layer.W = array`` copies the values into it.
-    The attributes of the last two groups are optional: they save time or memory.
+    The attributes of the last three groups are optional: they save time or memory.
 
     Attributes
     ----------
@@ -112,6 +112,13 @@ class Layer:
         Whether the next layer may overwrite this layer's output, and the layer before its ``dx``. The next layer does
         so if it is ``in_place``.
 
+    Shares of a minibatch (optional)
+
+    first_sample : int or None
+        Index in the minibatch of the first sample of x, if forward gets a share of a minibatch. A layer whose random
+        numbers depend on this index draws those of the whole minibatch. Set it to 0 in such a layer's class. None for
+        other layers.
+
     Numerical gradients (optional)
 
     fixed_buffers : bool
@@ -139,6 +146,9 @@ class Layer:
     out: Mapping[str, Array] = MappingProxyType({})
     in_place: ClassVar[bool] = False
     hands_over: ClassVar[bool] = False
+
+    # Shares of a minibatch.
+    first_sample: int | None = None
 
     # Numerical gradients.
     fixed_buffers: bool = False

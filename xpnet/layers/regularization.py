@@ -36,6 +36,7 @@ class Dropout(Layer):
 
     saved = ("mask",)
     buffer_names = ("state",)
+    first_sample = 0
 
     def __init__(self, dropout_ratio: float = 0.5, *, scale_at_test: bool = False, seed: Seed = None) -> None:
         self.dropout_ratio = fraction("dropout_ratio", dropout_ratio)
@@ -49,8 +50,8 @@ class Dropout(Layer):
             self.mask = None
             return x * kept if self.scale_at_test else x
         state, least = self._state_on(get_device(x)), math.ceil(self.dropout_ratio * 2**32)
-        factor = 1.0 if self.scale_at_test else 1.0 / kept
-        y, self.mask = kernels.dropout(x, state, least, factor, self.out.get("mask"), self.out.get("y"))
+        factor, first = 1.0 if self.scale_at_test else 1.0 / kept, self.first_sample * math.prod(x.shape[1:])
+        y, self.mask = kernels.dropout(x, state, least, factor, self.out.get("mask"), self.out.get("y"), first)
         if not self.fixed_buffers:
             kernels.advance(state)
         return y

@@ -67,6 +67,10 @@ class Container:
         """Return an independent copy of the network."""
         return copy.deepcopy(self)
 
+    def replica(self) -> Self:
+        """Return a copy that shares the parameters, and nothing else: both may compute at a time."""
+        return copy.deepcopy(self, {id(self.params): self.params})
+
     def modules(self) -> dict[str, Layer]:
         """Return the layers and their parts by name: ``"Residual1"``, ``"Residual1.Affine1"`` ..."""
         return {key: part for name, layer in self.layers.items() for key, part in layer.modules(name).items()}

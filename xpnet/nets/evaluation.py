@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xpnet import functions, kernels
 from xpnet.device import asnumpy, is_on_host
+from xpnet.threads import Team
 from xpnet.typing import Array
 
 if TYPE_CHECKING:
@@ -24,40 +26,46 @@ A CUDA device predicts as many as `kernels.scratch_size` allows: each batch is a
 """
 
 
-def accuracy(net: Network, x: Array, t: Array) -> float:
-    """Return the share of correctly classified samples (`Network.accuracy`). Data on the host are moved in batches."""
-    xp, number = net.device.xp, 0
+def accuracy(net: Network, x: Array, t: Array, team: Team | None = None) -> float:
+    """Return the share of correctly classified samples (`Network.accuracy`). Data on the host are moved in batches.
+
+    Parameters
+    ----------
+    net, x, t
+        A network and its data.
+    team : Team, optional
+        Threads that share the batches.
+    """
+
+    def count(y: Array, labels: Array) -> tuple[Any, Any]:
+        hits, counted = net.last_layer.correct(y, labels), net.last_layer.counted(labels, y.shape)
+        return xp.sum(hits), hits.size if counted is None else xp.sum(counted)
+
+    xp = net.device.xp
     with net.device.activate(), net.reordered():
-        correct = xp.zeros((), dtype="int64")
-        for y, labels in _predictions(net, x, t):
-            hits, counted = net.last_layer.correct(y, labels), net.last_layer.counted(labels, y.shape)
-            correct += xp.sum(hits)
-            number += hits.size if counted is None else xp.sum(counted)
+        correct, number = (sum(column) for column in _columns(_measured(net, x, t, count, team), 2))
         return int(correct) / int(number) if number else math.nan
 
 
-def evaluate(net: Network, x: Array, t: Array) -> dict[str, float]:
-    """Return loss and metrics (`Network.evaluate`). Data on the host are moved in batches."""
+def evaluate(net: Network, x: Array, t: Array, team: Team | None = None) -> dict[str, float]:
+    """Return loss and metrics (`Network.evaluate`). Arguments are those of `accuracy`."""
+
+    def measure(y: Array, labels: Array) -> tuple[Any, ...]:
+        mean, counted = net.last_layer.forward(y, labels), net.last_layer.counted(labels, y.shape)
+        here = xp.asarray(len(y)) if counted is None else xp.sum(counted)
+        loss = xp.where(here > 0, mean * here, 0.0)  # the mean of nothing is NaN
+        if classifies:
+            hits = net.last_layer.correct(y, labels)
+            return loss, here, xp.sum(hits), hits.size if counted is None else here
+        return loss, here, xp.square(y.astype("float64") - labels.reshape(y.shape)).sum(axis=0), 0
+
     xp, classifies = net.device.xp, net.last_layer.classifies
     with net.device.activate(), net.reordered():
-        loss, samples = xp.zeros((), dtype="float64"), xp.zeros((), dtype="int64")
-        correct, number = xp.zeros((), dtype="int64"), xp.zeros((), dtype="int64")
-        squares: Array | float = 0.0  # of the errors, by output
-        for y, labels in _predictions(net, x, t):
-            mean, counted = net.last_layer.forward(y, labels), net.last_layer.counted(labels, y.shape)
-            here = xp.asarray(len(y)) if counted is None else xp.sum(counted)
-            loss += xp.where(here > 0, mean * here, 0.0)  # the mean of nothing is NaN
-            samples += here
-            if classifies:
-                hits = net.last_layer.correct(y, labels)
-                correct += xp.sum(hits)
-                number += hits.size if counted is None else here
-            else:
-                squares = squares + xp.square(y.astype("float64") - labels.reshape(y.shape)).sum(axis=0)
+        loss, samples, found, number = (sum(column) for column in _columns(_measured(net, x, t, measure, team), 4))
         metrics = {"loss": float(loss) * functions.inverse_count(int(samples))}
         if classifies:
-            return {**metrics, "accuracy": int(correct) * functions.inverse_count(int(number))}
-    return {**metrics, **_errors(asnumpy(squares), asnumpy(t))}
+            return {**metrics, "accuracy": int(found) * functions.inverse_count(int(number))}
+    return {**metrics, **_errors(asnumpy(found), asnumpy(t))}
 
 
 def _errors(squares: np.ndarray, t: np.ndarray) -> dict[str, float]:
@@ -71,11 +79,20 @@ def _errors(squares: np.ndarray, t: np.ndarray) -> dict[str, float]:
     return {"rmse": math.sqrt(squares.sum() / targets.size), "r2": float(r2.mean())}
 
 
-def _predictions(net: Network, x: Array, t: Array) -> Iterator[tuple[Array, Array]]:
-    """Yield scores and labels on the network's device, a batch at a time."""
+def _measured(net: Network, x: Array, t: Array, measure: Callable[[Array, Array], Any], team: Team | None) -> list[Any]:
+    """Return a function of scores and labels on the network's device, for each batch."""
     sample = max(net.largest(x.shape[1:]) * net.dtype.itemsize, 1)
     most = BATCH if is_on_host(net.params.flat) else max(len(x), 1)
     at_a_time = max(min(most, kernels.scratch_size(net.params.flat) // sample), 1)
-    for start in range(0, len(x), at_a_time):
-        part = slice(start, start + at_a_time)
-        yield net.predict(net.device.asarray(x[part])), net.device.asarray(t[part])
+    if team is not None:
+        at_a_time = max(min(at_a_time, -(-len(x) // team.threads)), 1)
+
+    def of_batch(part: slice) -> Any:
+        return measure(net.predict(net.device.asarray(x[part])), net.device.asarray(t[part]))
+
+    batches = [partial(of_batch, slice(start, start + at_a_time)) for start in range(0, len(x), at_a_time)]
+    return [batch() for batch in batches] if team is None else team.together(batches)
+
+
+def _columns(rows: list[Any], number: int) -> list[Any]:
+    return [*zip(*rows, strict=True)] or [()] * number

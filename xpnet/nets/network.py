@@ -150,7 +150,7 @@ class Network(Container):
         TypeError
             If the loss is one for regression.
         """
-        return evaluation.accuracy(self, *self._pairs(x, t))
+        return evaluation.accuracy(self, *self.as_pairs(x, t))
 
     def evaluate(self, x: Array, t: Array) -> dict[str, float]:
         """Return the mean loss of samples, and metrics: ``accuracy``, or ``rmse`` and ``r2`` for a regression.
@@ -163,7 +163,7 @@ class Network(Container):
         x, t
             As in `accuracy`.
         """
-        return evaluation.evaluate(self, *self._pairs(x, t))
+        return evaluation.evaluate(self, *self.as_pairs(x, t))
 
     def gradient(
         self, x: Array, t: Array, out: ParameterVector | None = None, sample_weight: Array | None = None
@@ -253,11 +253,13 @@ class Network(Container):
         batch_size: int,
         backend: kernels.Backend | None = None,
         precision: kernels.Precision = "float32",
+        threads: int | None = None,
+        shares: int | None = None,
     ) -> TrainingStep:
         """Return a training step that reuses its arrays (`xpnet.steps.compile_step`). `Trainer` runs it."""
         from xpnet.steps import compile_step
 
-        return compile_step(self, optimizer, batch_size, backend, precision)
+        return compile_step(self, optimizer, batch_size, backend, precision, threads, shares)
 
     @property
     def row(self) -> list[Layer] | None:
@@ -348,8 +350,8 @@ class Network(Container):
         if self.weight_decay_lambda:
             assembly.add_penalty_gradient(grads, self.params, self.weight_decay_lambda)
 
-    def _pairs(self, x: Array, t: Array) -> tuple[Array, Array]:
-        """Check samples and their labels."""
+    def as_pairs(self, x: Array, t: Array) -> tuple[Array, Array]:
+        """Return samples and their labels as arrays (`as_array`), and check that they are equally many."""
         x, t = self.as_array("x", x), self.as_array("t", t)
         check_equally_many(x=x, t=t)
         return x, t

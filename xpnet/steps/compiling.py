@@ -10,6 +10,7 @@ from xpnet.parameters import ParameterVector
 from xpnet.settings import count
 from xpnet.steps.cuda_graph import CudaGraph
 from xpnet.steps.mixed import MixedPrecision
+from xpnet.steps.replicas import Replicas
 from xpnet.steps.step import Evaluator, FullPrecision, Gradient, OneByOne, Runner, TrainingStep
 from xpnet.steps.two_threads import TwoThreads
 
@@ -25,6 +26,8 @@ def compile_step(
     batch_size: int,
     backend: kernels.Backend | None = None,
     precision: kernels.Precision = "float32",
+    threads: int | None = None,
+    shares: int | None = None,
     reduce: Callable[[ParameterVector], None] | None = None,
 ) -> TrainingStep:
     """Return the training steps of a network. ``net.compile(...)`` calls this function without `reduce`.
@@ -44,6 +47,12 @@ def compile_step(
     precision : {"float32", "tf32", "float16"}, default "float32"
         Precision of matrix products on a CUDA device. ``"tf32"`` may round their float32 inputs to 10 bits, and is
         faster. ``"float16"`` runs all layers of a float32 network in float16 (`MixedPrecision`).
+    threads : int, optional
+        Largest number of threads on the CPU; by default that of the BLAS.
+    shares : int, optional
+        Number of shares that `Replicas` divides a minibatch into, each with a thread. It fixes the results to the bit,
+        on any number of threads, and is kept in `TrainingStep.state`. By default 2 where that is faster with more than
+        one thread, else 1: the steps are taken one by one.
     reduce : function, optional
         Changes the gradient of the step's minibatch in place, between backward and update: an all-reduce between
         processes, for instance.
@@ -51,7 +60,8 @@ def compile_step(
     Raises
     ------
     ValueError
-        If a setting is out of range or does not suit the network, or if the optimizer updates another network.
+        If a setting is out of range or does not suit the network, such as shares of a minibatch for a network with
+        batch normalisation, or if the optimizer updates another network.
     TypeError
         If the network has a ``loss`` or ``gradient`` of its own, which training steps do not call, or if `precision` is
         float16 and the optimizer has an ``update`` of its own.
@@ -77,23 +87,35 @@ def compile_step(
     _check_own_passes(net)
     optimizer.claim(net.params)
     precision = kernels.check_precision(precision, net.device, net.dtype)
+    threads = None if threads is None else count("threads", threads)
     on_host, in_half = net.device.name == "cpu", precision == "float16"
-    in_two_threads = reduce is None and TwoThreads.suits(net, batch_size)
+    in_two_threads = reduce is None and shares in (None, 2) and TwoThreads.suits(net, batch_size)
     gains = in_two_threads or any(isinstance(layer, GAINING) for layer in net.modules().values())
     backend = kernels.choose_backend(backend, "float16" if in_half else net.dtype, on_host and gains)
 
-    gradient: Gradient = MixedPrecision(net, optimizer) if in_half else FullPrecision(net, optimizer)
+    full = FullPrecision(net, optimizer)
+    gradient: Gradient = MixedPrecision(net, optimizer) if in_half else full
     one_by_one = OneByOne(gradient, optimizer, reduce)
     runners: list[Runner] = [one_by_one]
-    evaluator: Evaluator = net
-    if in_two_threads and backend == "numba":
-        two_threads = TwoThreads(net, optimizer, gradient.grads)
+    in_two_threads = in_two_threads and backend == "numba"
+    suits = not in_half and Replicas.suits(net)
+    if shares is None:
+        shares = 2 if suits and not in_two_threads and Replicas.gains(net, batch_size, threads) else 1
+    elif count("shares", shares) > 1 and not suits:
+        raise ValueError(
+            f"shares must be 1 for this network, got {shares}: {Replicas.name}, layers must compute each sample by "
+            "itself, in float32 or float64 on the CPU, with threadpoolctl installed"
+        )
+    replicas = Replicas(net, optimizer, full, shares, threads, reduce) if suits else None
+    evaluator: Evaluator = replicas or net
+    if in_two_threads:
+        two_threads = TwoThreads(net, optimizer, gradient.grads, threads)
         runners.insert(0, two_threads)
         evaluator = two_threads
     # An overridden `update` may differ from step to step; a graph repeats one computation.
     if not on_host and type(optimizer).update is Optimizer.update:
         runners.insert(0, CudaGraph(one_by_one))
-    return TrainingStep(net, optimizer, batch_size, gradient, runners, evaluator, backend, precision)
+    return TrainingStep(net, optimizer, batch_size, gradient, runners, evaluator, backend, precision, replicas)
 
 
 def _check_own_passes(net: Network) -> None:

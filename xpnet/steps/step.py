@@ -138,6 +138,13 @@ class Runner(Protocol):
         """
 
 
+class SharingRunner(Runner, Protocol):
+    """A runner that divides each minibatch into shares."""
+
+    shares: int
+    """Number of shares. With 1, another runner takes the steps."""
+
+
 class Evaluator(Protocol):
     """Evaluation of a network on any number of samples: the network, or threads that share the work."""
 
@@ -173,6 +180,7 @@ class TrainingStep:
         evaluator: Evaluator,
         backend: kernels.Backend,
         precision: kernels.Precision,
+        sharing: SharingRunner | None = None,
     ) -> None:
         self.net, self.optimizer, self.batch_size = net, optimizer, batch_size
         self.gradient, self.runners = gradient, runners
@@ -180,6 +188,9 @@ class TrainingStep:
         self.steps = 0
         self._evaluator = evaluator
         self._params = net.params
+        self._sharing = sharing
+        if sharing is not None:
+            self._share(sharing, sharing.shares)
 
     def run(
         self, x: Array, t: Array, indices: Array, losses: Array | None = None, sample_weight: Array | None = None
@@ -251,7 +262,7 @@ class TrainingStep:
         return losses
 
     def accuracy(self, x: Array, t: Array) -> float:
-        """Return `Network.accuracy`, computed with the steps' backend; with `TwoThreads`, by two threads."""
+        """Return `Network.accuracy`, computed with the steps' backend; by threads with `TwoThreads` and `Replicas`."""
         self._check_not_moved()
         with kernels.using(self.backend):
             return self._evaluator.accuracy(x, t)
@@ -263,26 +274,41 @@ class TrainingStep:
             return self._evaluator.evaluate(x, t)
 
     def state(self) -> dict[str, float]:
-        """Return the state besides parameters and optimizer: in float16 the loss scale.
+        """Return the state besides parameters and optimizer: the loss scale in float16, the number of shares.
 
         A checkpoint needs this state, the network's parameters and buffers, and the optimizer's state.
         """
-        return self.gradient.state()
+        return self.gradient.state() | ({"shares": self.shares} if self.shares > 1 else {})
 
     def load_state(self, state: Mapping[str, float]) -> None:
-        """Restore the result of `state`.
+        """Restore the result of `state`. The steps go on with its number of shares, so with the same results.
 
         Raises
         ------
         ValueError
             If `state` is from steps in another precision.
         """
+        state = dict(state)
+        shares = int(state.pop("shares", 1))
         expected = self.gradient.state().keys()
         if state.keys() != expected:
             raise ValueError(
                 f"the state of steps in {self.precision} has the entries {sorted(expected)}, got {sorted(state)}"
             )
         self.gradient.load_state(state)
+        if self._sharing is not None:  # other runners, such as that of a GPU, take whole minibatches
+            self._share(self._sharing, shares)
+
+    @property
+    def shares(self) -> int:
+        """Number of shares that a minibatch is divided into (`compile_step`)."""
+        return 1 if self._sharing is None else self._sharing.shares
+
+    def _share(self, runner: SharingRunner, shares: int) -> None:
+        """Divide minibatches into this number of shares: with 1, the runner is not in the list."""
+        runner.shares = shares
+        others = [other for other in self.runners if other is not runner]
+        self.runners = [*others[:-1], runner, *others[-1:]] if shares > 1 else others
 
     def _check_not_moved(self) -> None:
         if self.net.params is not self._params:

@@ -6,7 +6,7 @@ import importlib.util
 import itertools
 import math
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -18,6 +18,7 @@ from xpnet.nets import Network
 from xpnet.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, Optimizer
 from xpnet.parameters import ParameterVector
 from xpnet.steps.step import Minibatches
+from xpnet.threads import submitted
 from xpnet.typing import Array
 from xpnet.weights import normalize
 
@@ -61,12 +62,14 @@ class TwoThreads:
         The update rule. Gradient descent and Adam are part of the compiled function; other rules are called after it.
     grads : ParameterVector
         Gradient for the other rules.
+    threads : int, optional
+        With 1, one thread computes both halves; by default if the BLAS may use only one.
     """
 
     name = "by two threads"
 
-    def __init__(self, net: Network, optimizer: Optimizer, grads: ParameterVector) -> None:
-        self.net, self.optimizer, self.grads = net, optimizer, grads
+    def __init__(self, net: Network, optimizer: Optimizer, grads: ParameterVector, threads: int | None = None) -> None:
+        self.net, self.optimizer, self.grads, self.threads = net, optimizer, grads, threads
         self._layers = _table(net)
         self._inputs, self._classes = int(self._layers[0, 0]), int(self._layers[-1, 1])
         self._half_grads = net.params.zeros_like()
@@ -97,13 +100,14 @@ class TwoThreads:
         ):
             return 0
         samples, indices = self._samples(batches.x), np.ascontiguousarray(batches.indices, np.int64)
-        with blas as threads, ThreadPoolExecutor(1) as pool:
+        with blas as of_blas, ThreadPoolExecutor(1) as pool:
+            helper = pool if (self.threads or of_blas) > 1 else None
             for start in range(0, len(indices), UNINTERRUPTED_STEPS):
                 part = slice(start, start + UNINTERRUPTED_STEPS)
                 labels = self._labels(batches, indices[part])
                 if labels is None:
                     return start
-                self._take(samples, indices[part], *labels, losses[part], on_taken, pool if threads > 1 else None)
+                self._take(samples, indices[part], *labels, losses[part], on_taken, helper)
         return len(indices)
 
     def accuracy(self, x: Array, t: Array) -> float:
@@ -140,8 +144,8 @@ class TwoThreads:
             given = samples.rows[part], samples.divisor
             return np.array(rows.evaluate(tuple(perceptron), given, ids[part], PREDICTED, buffers[half]))
 
-        with blas as threads, ThreadPoolExecutor(1) as pool:
-            helped = _submitted(pool if threads > 1 else None, lambda: of_half(1))
+        with blas as of_blas, ThreadPoolExecutor(1) as pool:
+            helped = submitted(pool if (self.threads or of_blas) > 1 else None, lambda: of_half(1))
             correct, loss = (of_half(0) + (helped.result() if helped else of_half(1))) / len(x)
         return {"loss": float(loss), "accuracy": float(correct)}
 
@@ -187,7 +191,7 @@ class TwoThreads:
             finally:  # else the other thread would wait forever after an error
                 arrivals[1] = GONE
 
-        helper = _submitted(pool, help_out)
+        helper = submitted(pool, help_out)
         if helper is None:
             arrivals[1] = GONE
         try:
@@ -262,14 +266,6 @@ class TwoThreads:
     def _values(self, samples: int) -> int:
         outputs = self._layers[:, 1]
         return samples * int(self._inputs + outputs.sum() + outputs.max())
-
-
-def _submitted(pool: ThreadPoolExecutor | None, task: Callable[[], Any]) -> Future[Any] | None:
-    """Start a task in a thread of the pool; None if there is no pool, or no thread can be started."""
-    try:
-        return pool.submit(task) if pool else None
-    except RuntimeError:  # the main thread has ended, or the process has as many threads as it may
-        return None
 
 
 def _table(net: Network) -> Array:

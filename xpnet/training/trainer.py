@@ -76,6 +76,11 @@ class Trainer:
         Backend on the CPU; by default Numba, where it is installed and gains (`xpnet.steps.compile_step`).
     precision : {"float32", "tf32", "float16"}, default "float32"
         Precision of matrix products on a CUDA device, or of the layers (`xpnet.steps.compile_step`).
+    threads : int, optional
+        Largest number of threads on the CPU; by default that of the BLAS.
+    shares : int, optional
+        Number of shares of a minibatch, which fixes the results to the bit; by default 2 where two threads gain
+        (`xpnet.steps.compile_step`).
 
     Attributes
     ----------
@@ -119,6 +124,8 @@ class Trainer:
         callbacks: Iterable[Callback | Callable[[Trainer], object]] = (),
         backend: Backend | None = None,
         precision: Precision = "float32",
+        threads: int | None = None,
+        shares: int | None = None,
     ) -> None:
         for name, value in {
             "epochs": epochs,
@@ -168,7 +175,7 @@ class Trainer:
         self.history = History()
         self.callbacks = [*([PrintProgress()] if verbose else []), *map(_as_callback, callbacks)]
         self.stop_training = False
-        self._step = network.compile(self.optimizer, self.mini_batch_size, backend, precision)
+        self._step = network.compile(self.optimizer, self.mini_batch_size, backend, precision, threads, shares)
         self._seconds = 0.0
 
     @property
