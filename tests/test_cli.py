@@ -89,6 +89,7 @@ def test_train_takes_every_setting(xp, tmp_path):
         "backend": None,
         "batch_size": 20,
         "sampling": "random",
+        "threads": None,
         "data": None,
         "device": "cpu",
         "dtype": "float64",

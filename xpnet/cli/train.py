@@ -6,7 +6,7 @@ import contextlib
 import os
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -78,6 +78,9 @@ def train(
             "10 bits, float16 runs all layers in float16 (slow on the CPU)."
         ),
     ] = "float32",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Largest number of threads on the CPU; by default that of NumPy's BLAS.")
+    ] = None,
     seed: SeedOption = 0,
     data: DataOption = None,
     label: Annotated[
@@ -90,7 +93,8 @@ def train(
     resume: Annotated[
         Path | None,
         typer.Option(
-            metavar="RUN", help="Go on with the run in this folder, with its settings. Only --device may be changed."
+            metavar="RUN",
+            help="Go on with the run in this folder, with its settings, save --device and --threads.",
         ),
     ] = None,
     checkpoint_seconds: Annotated[
@@ -107,7 +111,7 @@ def train(
     """
     options = locals()
     options = {field.name: options[field.name] for field in fields(RunSettings)}
-    settings = RunSettings.of(**options) if resume is None else _settings_of(resume, context, device)
+    settings = RunSettings.of(**options) if resume is None else _settings_of(resume, context, device, threads)
     if plot:
         import_extra("matplotlib.figure", "plot")  # an error now, not after the training
     console = Output()
@@ -151,16 +155,19 @@ def train(
     return 0
 
 
-def _settings_of(run: Path, context: typer.Context, device: str) -> RunSettings:
-    """Return the settings of a run that goes on, on the device that was given, if any."""
+def _settings_of(run: Path, context: typer.Context, device: str, threads: int | None) -> RunSettings:
+    """Return the settings of a run that goes on, with the device and the threads that were given, if any."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
-    others = given - {"resume", "device", "plot", "profile", "checkpoint_seconds", "checkpoint_steps"}
+    others = given - {"resume", "device", "threads", "plot", "profile", "checkpoint_seconds", "checkpoint_steps"}
     if others:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(others))
         raise ValueError(f"--resume takes the settings from {run}; leave out {names}")
     settings = RunSettings.load(run)
-    return replace(settings, device=device) if "device" in given else settings
+    changed: dict[str, Any] = {
+        name: value for name, value in {"device": device, "threads": threads}.items() if name in given
+    }
+    return replace(settings, **changed)
 
 
 def _title(trainer: Trainer) -> str:

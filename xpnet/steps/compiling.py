@@ -51,8 +51,8 @@ def compile_step(
         Largest number of threads on the CPU; by default that of the BLAS.
     shares : int, optional
         Number of shares that `Replicas` divides a minibatch into, each with a thread. It fixes the results to the bit,
-        on any number of threads, and is kept in `TrainingStep.state`. By default 2 where that is faster with more than
-        one thread, else 1: the steps are taken one by one.
+        on any number of threads, and is kept in `TrainingStep.state`. By default the number of threads, if shares of
+        that size are faster, else fewer. With 1 the steps are taken one by one.
     reduce : function, optional
         Changes the gradient of the step's minibatch in place, between backward and update: an all-reduce between
         processes, for instance.
@@ -100,7 +100,7 @@ def compile_step(
     in_two_threads = in_two_threads and backend == "numba"
     suits = not in_half and Replicas.suits(net)
     if shares is None:
-        shares = 2 if suits and not in_two_threads and Replicas.gains(net, batch_size, threads) else 1
+        shares = Replicas.best_shares(net, batch_size, threads) if suits and not in_two_threads else 1
     elif count("shares", shares) > 1 and not suits:
         raise ValueError(
             f"shares must be 1 for this network, got {shares}: {Replicas.name}, layers must compute each sample by "

@@ -19,6 +19,7 @@ from xpnet.layers import (
     IdentityWithLoss,
     Layer,
     Loss,
+    PoissonWithLoss,
     Residual,
     SigmoidWithLoss,
     SoftmaxWithLoss,
@@ -34,7 +35,7 @@ from xpnet.weights import sample_weights
 
 __all__ = ["Replicas"]
 
-LOSSES = (SoftmaxWithLoss, SigmoidWithLoss, IdentityWithLoss, HuberWithLoss, HingeWithLoss)
+LOSSES = (SoftmaxWithLoss, SigmoidWithLoss, IdentityWithLoss, HuberWithLoss, HingeWithLoss, PoissonWithLoss)
 """Losses that are means of the samples' own losses. Another loss, a subclass too, may be anything."""
 
 METHODS = {"forward", "backward", "backward_parameters"}
@@ -44,8 +45,8 @@ ALONE = 2**19
 """Largest size in bytes of a gradient that one thread adds up: for less, starting the others takes longer."""
 
 
-GAINING = 2**18
-"""Number of values in the largest array of a minibatch from which two threads gain.
+GAINING = 2**17
+"""Number of values in the largest array of a share from which its thread gains, measured on two cores.
 
 LeNet-5 has 3.5e5 at batch 100: its step takes 0.6 of the time, that of DeepConvNet half. 784-50-10, with 8e4, gains
 nothing: the threads start twice in a step.
@@ -108,12 +109,13 @@ class Replicas:
         )
 
     @staticmethod
-    def gains(net: Network, batch_size: int, threads: int | None) -> bool:
-        """Whether two threads with half of a minibatch each are faster than the BLAS's own threads with the whole."""
-        if threads == 1 or (threads is None and blas.threads == 1):
-            return False
+    def best_shares(net: Network, batch_size: int, threads: int | None) -> int:
+        """Return the number of shares that is fastest: one per thread, if each is large enough to gain; else 1."""
+        threads = blas.threads if threads is None else threads
         sample = net.input_shape or (net.row[0].input_shape() if net.row else None)
-        return sample is not None and batch_size * net.largest(sample) >= GAINING
+        if sample is None:
+            return 1
+        return max(min(threads, batch_size, batch_size * net.largest(sample) // GAINING), 1)
 
     def run(self, batches: Minibatches, losses: Array, on_taken: Callable[[int], None]) -> int:
         net = self.net

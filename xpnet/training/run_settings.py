@@ -49,6 +49,7 @@ class RunSettings:
     dtype: str = "float32"
     backend: Backend | None = None
     precision: Precision = "float32"
+    threads: int | None = None
     seed: int = 0
     data: str | None = None
     label: str | None = None
@@ -144,6 +145,7 @@ class RunSettings:
             callbacks=callbacks,
             backend=self.backend,
             precision=self.precision,
+            threads=self.threads,
         )
 
     def described(self) -> dict[str, Any]:

@@ -79,8 +79,7 @@ class Trainer:
     threads : int, optional
         Largest number of threads on the CPU; by default that of the BLAS.
     shares : int, optional
-        Number of shares of a minibatch, which fixes the results to the bit; by default 2 where two threads gain
-        (`xpnet.steps.compile_step`).
+        Number of shares of a minibatch, which fixes the results to the bit (`xpnet.steps.compile_step`).
 
     Attributes
     ----------
