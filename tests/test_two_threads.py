@@ -1,5 +1,6 @@
 """A perceptron's steps on two cores: the numbers of the plain path, whatever the number of threads, and no hanging."""
 
+import copy
 import importlib
 import signal
 import threading
@@ -81,6 +82,28 @@ def test_takes_the_steps_of_the_plain_path(rng, dtype, rule):
     net, plain = net_of(6, 8, 3, dtype=dtype), net_of(6, 8, 3, dtype=dtype)
     indices = rng.integers(0, SAMPLES, (UNINTERRUPTED_STEPS + 3, 5))
     assert_same_training(net, compiled(net, rule(), 5), plain, rule(), x, t, indices)
+
+
+@pytest.mark.parametrize("rule", [RULES["descent"], RULES["Adam"], RULES["RMSprop"], RULES["clipped by norm"]])
+@pytest.mark.parametrize("are_weighted", [False, True])
+def test_weight_decay_of_the_network_as_on_the_plain_path(rng, rule, are_weighted):
+    """Its strength may depend on the size of the minibatch."""
+
+    class Penalized(Sequential):
+        def weight_decay_of(self, samples):
+            return 0.7 / samples
+
+    x, t = data(rng, dtype="float64")
+    weights = rng.random(SAMPLES) if are_weighted else None
+    layers = list(net_of(6, 8, 3, dtype="float64").layers.values())
+    nets = [Penalized(copy.deepcopy(layers)) for _ in range(2)]
+    steps = [net.compile(rule(), 5, backend) for net, backend in zip(nets, ("numba", "numpy"), strict=True)]
+    assert [step.runners[0].name for step in steps] == ["by two threads", "one by one"]
+    for size in (5, 3, 2):
+        indices = rng.integers(0, SAMPLES, (4, size))
+        found, expected = (step.run(x, t, indices, sample_weight=weights) for step in steps)
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        np.testing.assert_allclose(nets[0].params.flat, nets[1].params.flat, rtol=1e-9, atol=1e-12)
 
 
 @given(
@@ -282,11 +305,6 @@ def weighted(net, x, t):
     return x, t
 
 
-def decaying(net, x, t):
-    net.weight_decay_lambda = 0.1
-    return x, t
-
-
 def strided(net, x, t):
     return np.repeat(x, 2, axis=1)[:, ::2], t
 
@@ -320,9 +338,7 @@ def test_a_label_of_several_classes_ends_it_where_it_comes(rng):
     assert_same_training(net, compiled(net, SGD(0.1)), plain, SGD(0.1), x, shares, indices)
 
 
-@pytest.mark.parametrize(
-    "change", [shared_out, not_quite_one_hot, smoothed, weighted, decaying, strided, integers, watched]
-)
+@pytest.mark.parametrize("change", [shared_out, not_quite_one_hot, smoothed, weighted, strided, integers, watched])
 def test_what_the_compiled_function_does_not_know_goes_layer_by_layer(rng, change):
     net, plain = net_of(6, 8, 3), net_of(6, 8, 3)
     step = compiled(net, SGD(0.1), 5)  # and what is set behind this is seen

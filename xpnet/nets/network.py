@@ -196,9 +196,11 @@ class Network(Container):
         Training steps call this. It does not check its arguments. Within `writing_to`, layers may write their gradients
         directly into `gradient_arrays`; other gradients are copied.
         """
-        loss = self.loss_of(self.predict(x, True), t, **self._weights(sample_weight))
+        scores = self.predict(x, True)
+        loss = self.loss_of(scores, t, **self._weights(sample_weight))
         self.backward(call(self.last_layer, "backward"))
         self.collect_gradients(grads)
+        self.add_weight_decay(grads, len(scores))
         return loss
 
     def numerical_gradient(
@@ -335,20 +337,24 @@ class Network(Container):
         """Return the loss of scores, with the penalty of weight decay."""
         weight = () if sample_weight is None else weight_arguments(self.last_layer, sample_weight)
         loss = call(self.last_layer, "forward", scores, t, *weight)
-        return loss + assembly.penalty(self.params, self.weight_decay_lambda) if self.weight_decay_lambda else loss
+        strength = self.weight_decay_of(len(scores))
+        return loss + assembly.penalty(self.params, strength) if strength else loss
 
     def collect_gradients(self, grads: ParameterVector) -> None:
-        """Copy the gradients that layers did not write into `grads`, and add those of the weight decay."""
+        """Copy the gradients that layers did not write into `grads`."""
         for layer, _, gradient, name in self.slots:
             computed = getattr(layer, gradient)
             if computed is not layer.out.get(gradient):
                 grads[name] = computed
-        self.add_weight_decay(grads)
 
-    def add_weight_decay(self, grads: ParameterVector) -> None:
-        """Add the gradient of the weight decay, lambda W, in place."""
-        if self.weight_decay_lambda:
-            assembly.add_penalty_gradient(grads, self.params, self.weight_decay_lambda)
+    def weight_decay_of(self, samples: int) -> float:
+        """Return the strength of the penalty for a batch of this size: ``weight_decay_lambda``, whatever the size."""
+        return self.weight_decay_lambda
+
+    def add_weight_decay(self, grads: ParameterVector, samples: int) -> None:
+        """Add the gradient of the weight decay, lambda W, in place, for a batch of this size."""
+        if strength := self.weight_decay_of(samples):
+            assembly.add_penalty_gradient(grads, self.params, strength)
 
     def as_pairs(self, x: Array, t: Array) -> tuple[Array, Array]:
         """Return samples and their labels as arrays (`as_array`), and check that they are equally many."""

@@ -160,7 +160,7 @@ class MLP(NetworkEstimator):
             self.n_iter_, self.loss_ = self.n_iter_ + 1, float(found.fun)
             return passes.end(self.n_iter_ == self.max_iter)
 
-        self.net_.penalize(self.alpha, train.weight, train.X.shape[0])
+        self.net_.penalize(self.alpha, train.weight)
         self.n_iter_, limits = 0, (self.tol, self.max_iter, self.max_fun)
         found = minimize(self.net_, train.X, train.t, train.weight, *limits, after_iteration)
         self.loss_, self.n_iter_ = float(found.fun), min(int(found.nit), self.max_iter)
@@ -180,7 +180,7 @@ class MLP(NetworkEstimator):
         if size > n:
             warnings.warn(f"batch_size is {size}, but there are {n} samples: a minibatch has them all", stacklevel=4)
             size = n
-        self.net_.penalize(self.alpha, train.weight, size)
+        self.net_.penalize(self.alpha, train.weight)
         self.optimizer_ = self._optimizer()
         counts = [part.stop - part.start for part in gen_batches(n, size)]
         seed = int(rng.randint(2**31 - 1)) if self.shuffle else None

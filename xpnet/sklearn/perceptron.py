@@ -75,15 +75,12 @@ class Perceptron(Sequential):
         super().__init__(layers, loss, device=device)
         self.alpha, self.mean_weight = 0.0, 1.0
 
-    def penalize(self, alpha: float, weight: np.ndarray | None, batch_size: int) -> None:
+    def penalize(self, alpha: float, weight: np.ndarray | None) -> None:
         """Set the strength of the penalty for training with these weights of samples."""
         self.alpha, self.mean_weight = alpha, 1.0 if weight is None else float(weight.mean())
-        self.weight_decay_lambda = alpha / (batch_size * self.mean_weight)
 
-    def loss_of(self, scores: Array, t: Array, sample_weight: Array | None = None) -> Array:
-        # The last minibatch of an epoch may be smaller. collect_gradients follows, with the same strength.
-        self.weight_decay_lambda = self.alpha / (len(scores) * self.mean_weight)
-        return super().loss_of(scores, t, sample_weight)
+    def weight_decay_of(self, samples: int) -> float:
+        return self.alpha / (samples * self.mean_weight)
 
 
 class _SummedOutputs(Loss):

@@ -52,7 +52,6 @@ class MixedPrecision:
         self.trained, self.optimizer = net, optimizer
         self.net = twin = net.copy().to(dtype="float16")
         twin.last_layer = net.last_layer
-        twin.weight_decay_lambda = 0.0  # weight decay is added in float32
         twin.share_buffers(net)
         self.layer_grads = twin.params.zeros_like()
         self.grads = net.params.zeros_like()
@@ -66,12 +65,13 @@ class MixedPrecision:
         weight = {} if sample_weight is None else {"sample_weight": sample_weight}
         with np.errstate(over="ignore", invalid="ignore"):  # `update` checks for overflow
             twin.params.flat[...] = trained.params.flat  # rounded, all in one
-            loss = trained.loss_of(twin.predict(x, True).astype(trained.dtype), t, **weight)
+            scores = twin.predict(x, True).astype(trained.dtype)
+            loss = trained.loss_of(scores, t, **weight)
             error = call(trained.last_layer, "backward")
             twin.backward(xp.multiply(error, self.scale, out=xp.empty(error.shape, twin.dtype)))
             twin.collect_gradients(self.layer_grads)
             xp.divide(self.layer_grads.flat, self.scale, out=grads.flat)
-            trained.add_weight_decay(grads)
+            trained.add_weight_decay(grads, len(scores))  # in float32
         return loss
 
     def update(self, coefficients: Array | None, step: int) -> None:

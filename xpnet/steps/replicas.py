@@ -158,9 +158,13 @@ class Replicas:
         vectors = [replica.gradient.grads.flat for replica, _ in shares]
         parts = team.threads if grads.flat.nbytes > ALONE else 1
         team.together([partial(_add, vectors, 1.0 / (amount or 1.0), part) for part in _slices(grads.flat.size, parts)])
-        net.add_weight_decay(grads)
+        size = batch.indices.shape[1]
+        strength = net.weight_decay_of(size)
         loss = sum(loss for loss, _ in computed) / amount if amount else math.nan
-        return loss + penalty(net.params, net.weight_decay_lambda) if net.weight_decay_lambda else loss
+        if strength:
+            loss = loss + penalty(net.params, strength)
+        net.add_weight_decay(grads, size)
+        return loss
 
     def _build(self, layers: tuple[Layer, ...]) -> None:
         """Make the replicas, again if the number of shares or a layer's setting has changed."""
@@ -180,7 +184,6 @@ class _Replica:
     """A copy of the network, and the gradient of its share."""
 
     def __init__(self, net: Network, optimizer: Optimizer) -> None:
-        net.weight_decay_lambda = 0.0  # added to the sum of the gradients
         self.net, self.gradient = net, _SumGradient(net, optimizer)
         self._steps = OneByOne(self.gradient, optimizer)
         self._buffers = net.buffers()
@@ -218,7 +221,8 @@ class _SumGradient(FullPrecision):
     def compute(self, x: Array, t: Array, sample_weight: Array | None = None) -> Array | float:
         net, loss = self.net, self.net.last_layer
         scores = net.predict(x, True)
-        mean = net.loss_of(scores, t, sample_weight)
+        weight = () if sample_weight is None else (sample_weight,)
+        mean = call(loss, "forward", scores, t, *weight)  # weight decay follows the sum of the gradients
         self.amount = amount = _amount(loss, scores, t, sample_weight)
         net.backward(call(loss, "backward", amount))
         net.collect_gradients(self.grads)

@@ -88,6 +88,8 @@ class TwoThreads:
             and all(type(layer) in (ACTIVATIONS if i % 2 else {Affine}) for i, layer in enumerate(row))
             and type(net.last_layer) is SoftmaxWithLoss
             and cast(Affine, row[-1]).W.shape[1] > 1
+            and type(net).backpropagate is Network.backpropagate
+            and type(net).loss_of is Network.loss_of
             and all(map(importlib.util.find_spec, ("numba", "scipy", "threadpoolctl")))
         )
 
@@ -149,14 +151,14 @@ class TwoThreads:
             correct, loss = (of_half(0) + (helped.result() if helped else of_half(1))) / len(x)
         return {"loss": float(loss), "accuracy": float(correct)}
 
-    def perceptron(self, samples: int) -> Perceptron:
+    def perceptron(self, samples: int, weight_decay: float = 0.0) -> Perceptron:
         """Return the network as an argument of the compiled functions, for this number of samples at a time."""
         from xpnet.kernels.numba.perceptron import Perceptron
 
         outputs = int(self._layers[0, 1])
         blocks = -(-samples * self._inputs * outputs // blas.small) if blas.small else 1
         width = -(-self._inputs // blocks) if blocks <= MOST_BLOCKS else self._inputs
-        return Perceptron(self._layers, width, self.net.params.flat)
+        return Perceptron(self._layers, width, self.net.params.flat, weight_decay)
 
     def _take(
         self,
@@ -178,7 +180,8 @@ class TwoThreads:
         half = -(-size // 2)
         if self._buffers.shape[1] < self._values(half):
             self._buffers = self._room(half)
-        perceptron, sums, arrivals = self.perceptron(half), np.empty((2, steps)), np.zeros((2, LINE), np.int64)
+        perceptron = self.perceptron(half, float(net.weight_decay_of(size)))
+        sums, arrivals = np.empty((2, steps)), np.zeros((2, LINE), np.int64)
 
         def take(first: int, end: int, part: slice) -> None:
             both_grads = self.grads.flat, self._half_grads.flat
@@ -224,7 +227,7 @@ class TwoThreads:
             and x.ndim > 1
             and (math.prod(x.shape[1:]) == self._inputs if net.input_shape is None else x.shape[1:] == net.input_shape)
             and (t.dtype.kind in "iu" if t.ndim == 1 else t.shape[1:] == (self._classes,))
-            and not (net.weight_decay_lambda or loss.label_smoothing or loss.class_weight is not None)
+            and not (loss.label_smoothing or loss.class_weight is not None)
             and not any(vars(layer).keys() & METHODS for layer in (*net.layers.values(), loss))
         )
 

@@ -19,11 +19,14 @@ class Perceptron(NamedTuple):
         Columns per block of gathered samples.
     params : (P,)
         Parameters.
+    weight_decay : float
+        Strength lambda of the penalty, lambda / 2 sum of W^2.
     """
 
     layers: Array
     block_width: int
     params: Array
+    weight_decay: float
 
 
 class Samples(NamedTuple):

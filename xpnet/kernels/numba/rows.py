@@ -243,8 +243,12 @@ def take_steps(first, end, arrivals, perceptron, samples, indices, labels, weigh
         if not wait(arrivals, first) and end - first == 1:
             return  # the other half's gradient is missing
         for half in range(first, end):
-            part = slice(half * middle, len(params) if half else middle)
+            start, stop = half * middle, len(params) if half else middle
+            part = slice(start, stop)
             _add(grads[0][part], grads[1][part])
+            if perceptron.weight_decay:
+                decay = _add_weight_decay(perceptron, start, stop, grads[0])
+                losses[half, step] += decay if weights.shape[1] else decay * size  # the caller divides by the size
             _apply(rule, step, part, params[part], grads[0][part])
         wait(arrivals, first)
 
@@ -266,7 +270,7 @@ def evaluate(perceptron, samples, labels, at_a_time, buffer):
 @compiled
 def _scores(perceptron, samples, index, buffer):
     """Return the scores of samples, and their end in the buffer. The buffer begins with the earlier layers' outputs."""
-    layers, width, params = perceptron
+    layers, width, params, _ = perceptron
     n, end = len(index), len(index) * layers[0, 0]
     y = buffer[:end]
     _gather_blocks(samples.rows, index, samples.divisor, width, y)
@@ -285,7 +289,7 @@ def _scores(perceptron, samples, index, buffer):
 @compiled
 def _gradient(perceptron, samples, index, labels, weights, size, grads, buffer):
     """Return the sum of samples' losses, by their weights if any, and set `grads` to the gradient of the mean."""
-    layers, width, params = perceptron
+    layers, width, params, _ = perceptron
     n = len(index)
     dout, end = _scores(perceptron, samples, index, buffer)
     start = end - dout.size
@@ -314,6 +318,18 @@ def _gradient(perceptron, samples, index, labels, weights, size, grads, buffer):
         else:
             _multiply_transposed_blocks(x, width, dout, dW)
     return loss
+
+
+@compiled
+def _add_weight_decay(perceptron, start, stop, grads):
+    """Add the gradient of the penalty for a range of parameters, and return the penalty of that range."""
+    layers, _, params, strength = perceptron
+    scale, total = params.dtype.type(strength), 0.0
+    for inputs, outputs, W, _, _ in layers:
+        for i in range(max(W, start), min(W + inputs * outputs, stop)):
+            grads[i] += params[i] * scale
+            total += params[i] * params[i]
+    return 0.5 * strength * total
 
 
 @compiled
