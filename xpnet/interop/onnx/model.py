@@ -72,48 +72,51 @@ def export(
     >>> net = TwoLayerNet(784, 50, 10, seed=0)
     >>> export(net, "digits.onnx", class_names=[*"0123456789"])  # doctest: +SKIP
     """
-    onnx = import_extra("onnx", "onnx")
     _check(net)
     shape = _input_shape(net, input_shape)
-    net = net.copy().to("cpu")  # the sample's forward pass would change what the layers saved
-    graph = GraphBuilder(net.dtype)
-    sample = np.zeros((1, *shape), net.input_dtype(np.dtype("int64")))
-    for name in OUTPUTS:
-        graph.unique(name)  # no layer's
-    scores = _convert(net, graph, graph.input("x", sample))
-    result = np.shape(graph.sample(scores))
-    if class_names is not None:
-        _check_names(class_names, result)
-    found = (scores, graph.probabilities(net.last_layer, scores))
-    outputs = {name: value for name, value in zip(OUTPUTS, found, strict=True) if value is not None}
-    for name, value in outputs.items():
-        graph.output(name, value)
-
-    def declared(name: str, array: Any, shape: tuple[int, ...]) -> Any:
-        kind = onnx.helper.np_dtype_to_tensor_dtype(np.asarray(array).dtype)
-        return onnx.helper.make_tensor_value_info(name, kind, ["N", *shape[1:]] if shape else [])
-
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph(
-            graph.nodes,
-            type(net).__name__,
-            [declared("x", sample, sample.shape)],
-            [declared(name, graph.sample(scores), result) for name in outputs],
-            graph.initializers,
-        ),
-        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="xpnet",
-        producer_version=xpnet.__version__,
-    )
-    names = {} if class_names is None else {"class_names": json.dumps([*class_names])}
-    onnx.helper.set_model_props(model, {"xpnet": xpnet.__version__, **names})
+    model = _model(net.copy().to("cpu"), shape, class_names)  # a copy: its forward pass saves arrays in the layers
+    onnx = import_extra("onnx", "onnx")
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ValueError(f"ONNX cannot hold this {type(net).__name__}: {error}") from error
     with written_atomically(file) as stream:
         stream.write(model.SerializeToString())
+
+
+def _model(net: Network, shape: tuple[int, ...], class_names: Sequence[str] | None) -> Any:
+    """Return the model of a network on the host, for samples of a shape."""
+    helper = import_extra("onnx.helper", "onnx")
+    graph = GraphBuilder(net.dtype)
+    for name in OUTPUTS:
+        graph.unique(name)  # from now on no layer's
+    x = graph.input("x", np.zeros((1, *shape), net.input_dtype(np.dtype("int64"))))
+    scores = _convert(net, graph, x)
+    values = {"scores": scores}
+    if probabilities := graph.probabilities(net.last_layer, scores):
+        values["probabilities"] = probabilities
+    for name, value in values.items():
+        graph.output(name, value)
+    metadata = {"xpnet": xpnet.__version__}
+    if class_names is not None:
+        _check_names(class_names, np.shape(graph.sample(scores)))
+        metadata["class_names"] = json.dumps([*class_names])
+
+    def declared(name: str, value: str) -> Any:
+        batch = np.asarray(graph.sample(value))
+        kind = helper.np_dtype_to_tensor_dtype(batch.dtype)
+        return helper.make_tensor_value_info(name, kind, ["N", *batch.shape[1:]] if batch.shape else [])
+
+    outputs = [declared(name, scores) for name in values]  # probabilities are like scores
+    model = helper.make_model(
+        helper.make_graph(graph.nodes, type(net).__name__, [declared("x", x)], outputs, graph.initializers),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="xpnet",
+        producer_version=xpnet.__version__,
+    )
+    helper.set_model_props(model, metadata)
+    return model
 
 
 def _check(net: Network) -> None:
