@@ -90,16 +90,17 @@ def to_state_dict(net: Network) -> dict[str, Any]:
 def load_state_dict(net: Network, state_dict: Mapping[str, Any], names: Mapping[str, str] | None = None) -> None:
     """Read a ``state_dict`` into a network, in place. All arrays are checked before any is changed.
 
-    The modules of `state_dict` are taken by name if it has the names of `to_state_dict`, else in its order. Within a
-    module arrays are taken by name. A linear or convolutional module without a bias has the bias 0.
+    The modules of `state_dict` are taken by name if it has the names of `to_state_dict`, else in its order. Files of
+    safetensors are in another order. There names that differ in numbers only are taken in the order of the numbers;
+    others need `names`. Within a module arrays are taken by name. A linear or convolutional module without a bias has
+    the bias 0.
 
     Parameters
     ----------
     net : Network
         A network of any device.
     state_dict : mapping of str to tensor or array
-        From ``module.state_dict()``, ``torch.load``, or a safetensors file. Such a file has the names in alphabetical
-        order. Numbers in them are then compared as numbers.
+        From ``module.state_dict()``, ``torch.load`` or ``safetensors.torch.load_file``.
     names : mapping of str to str, optional
         The module of `state_dict` for each module of `to_state_dict`: ``{"0": "features.conv", "3": "head"}``.
 
@@ -109,9 +110,8 @@ def load_state_dict(net: Network, state_dict: Mapping[str, Any], names: Mapping[
         If modules, arrays or shapes differ from the network's. Nothing is changed then.
     """
     entries = _entries(net)
-    modules = _modules(state_dict)
     mine = list(dict.fromkeys(entry.module for entry in entries))
-    partner = _partners(mine, modules) if names is None else _named(names, mine, modules)
+    partner = _partners(mine, state_dict) if names is None else _named(names, mine, _modules(state_dict))
     state = net.state()
     used = set()
     for entry in entries:
@@ -154,17 +154,15 @@ def _numbered(parts: Mapping[str, Layer], path: str, place: str) -> Iterator[tup
 
 
 def _modules(state_dict: Mapping[str, Any]) -> list[str]:
-    """Return the modules of a ``state_dict`` in order."""
-    keys = list(state_dict)
-    if not all(isinstance(key, str) for key in keys):
-        raise TypeError(f"the names in state_dict must be texts, got {keys}")
-    if keys == sorted(keys):  # of a safetensors file: 10 before 2
-        keys.sort(key=lambda key: re.sub(r"\d+", lambda number: number[0].zfill(20), key))
-    return list(dict.fromkeys(key.rpartition(".")[0] for key in keys))
+    """Return the names of the modules with arrays, in the order of `state_dict`."""
+    if not all(isinstance(key, str) for key in state_dict):
+        raise TypeError(f"the names in state_dict must be texts, got {[*state_dict]}")
+    return list(dict.fromkeys(key.rpartition(".")[0] for key in state_dict if not key.endswith(COUNT)))
 
 
-def _partners(mine: list[str], modules: list[str]) -> dict[str, str]:
+def _partners(mine: list[str], state_dict: Mapping[str, Any]) -> dict[str, str]:
     """Match modules by name, or else by order."""
+    modules = _modules(state_dict)
     if set(mine) == set(modules):
         return {module: module for module in mine}
     if len(mine) != len(modules):
@@ -172,7 +170,21 @@ def _partners(mine: list[str], modules: list[str]) -> dict[str, str]:
             f"state_dict has {len(modules)} modules with arrays ({', '.join(modules)}), the network has {len(mine)} "
             f"({', '.join(mine)})"
         )
+    if len(modules) > 1 and not _has_order_of_pytorch(list(state_dict)):
+        if len({re.sub(r"[\d.]+", "", module) for module in modules}) > 1:
+            raise ValueError(
+                "state_dict is not in the order of a module's layers, as of a safetensors file; pass names=, a mapping "
+                f"from {', '.join(mine)} to {', '.join(modules)}"
+            )
+        modules.sort(key=lambda module: [int(number) for number in re.findall(r"\d+", module)])
     return dict(zip(mine, modules, strict=True))
+
+
+def _has_order_of_pytorch(keys: list[str]) -> bool:
+    """Whether names can be in the order of a ``state_dict``, where each weight comes before its bias."""
+    place = {key: i for i, key in enumerate(keys)}
+    weights = {key: f"{key.removesuffix('bias')}weight" for key in keys if key.endswith("bias")}
+    return keys != sorted(keys) and all(place.get(weight, -1) < place[bias] for bias, weight in weights.items())
 
 
 def _named(names: Mapping[str, str], mine: list[str], modules: list[str]) -> dict[str, str]:
