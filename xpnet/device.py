@@ -345,15 +345,11 @@ def _is_on_cuda(x: Any) -> bool:
     return not isinstance(x, np.ndarray) and hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] == CUDA
 
 
-def _has_dlpack_alone(x: Any) -> bool:
-    return hasattr(x, "__dlpack__") and not hasattr(x, "__array__")
-
-
 def _on_host(name: str, x: Any) -> np.ndarray:
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
         raise ValueError(f"{name} has masked values; see {name}.filled(value)")
     try:
-        array = np.from_dlpack(x) if _has_dlpack_alone(x) else np.asarray(x)
+        array = np.asarray(x) if hasattr(x, "__array__") or not hasattr(x, "__dlpack__") else np.from_dlpack(x)
         if array.dtype == object:
             array = np.array(array.tolist())  # columns of several dtypes: their common dtype
         if array.dtype == object:
