@@ -10,7 +10,7 @@ from test_models import NETWORKS, Scale, samples
 
 import xpnet
 from xpnet.graph import Input
-from xpnet.interop.onnx import IR_VERSION, OPSET, builder, converter, export
+from xpnet.interop.onnx import IR_VERSION, OPSET, builder, converter, export, model
 from xpnet.layers import (
     Affine,
     Dropout,
@@ -21,10 +21,12 @@ from xpnet.layers import (
     IdentityWithLoss,
     Loss,
     Relu,
+    Residual,
     Sigmoid,
     SigmoidWithLoss,
     Softmax,
     SoftmaxWithLoss,
+    Tanh,
 )
 from xpnet.nets import GraphNetwork, Sequential, SimpleConvNet, TwoLayerNet
 
@@ -69,7 +71,11 @@ def network_of(case, dtype):
 
     x = inputs(1)
     if layer.inputs == 1:
-        return Sequential([layer], IdentityWithLoss(), input_shape=x[0].shape[1:], dtype=dtype), inputs
+        for part in layer.modules().values():
+            part.fixed_buffers = False
+        net = Sequential([layer], IdentityWithLoss(), input_shape=x[0].shape[1:], dtype=dtype)
+        net.predict(inputs(4)[0], train=True)  # changes the running averages
+        return net, inputs
     value = Input("x")  # the second input is computed from the first, or a constant
     second = x[1] if x[1].shape != x[0].shape else Gelu()(value) + 2.0
     return GraphNetwork(IdentityWithLoss()(layer(value, second), Input("t")), dtype=dtype), inputs
@@ -243,7 +249,7 @@ def test_a_subclass_with_a_forward_of_its_own_is_not_its_base(tmp_path):
         export(Own([Relu()], input_shape=(3,)), tmp_path / "m.onnx")
 
 
-def test_what_cannot_be_exported_and_where_not_to(tmp_path):
+def test_what_cannot_be_exported_and_where_not_to(tmp_path, monkeypatch):
     net, file = TwoLayerNet(4, 3, 2, seed=0), tmp_path / "m.onnx"
     with pytest.raises(TypeError, match=r"net must be an xpnet\.nets\.Network, got Affine"):
         export(Affine.from_sizes(2, 2), file)
@@ -258,6 +264,13 @@ def test_what_cannot_be_exported_and_where_not_to(tmp_path):
         ValueError, match="the layers of this Sequential fit samples of several shapes; pass input_shape"
     ):
         export(Sequential([Flatten(), Dropout(0.1)]), file)
+    monkeypatch.setattr(model, "LARGEST", 100)
+    with pytest.raises(ValueError, match=r"ONNX files hold up to 2 GiB, the parameters take 0\.0 GiB"):
+        export(net, file)
+    monkeypatch.undo()
+    if np.finfo(np.longdouble).bits > 64:
+        with pytest.raises(ValueError, match="ONNX has no type"):
+            export(net.copy().to(dtype=np.longdouble), file)
     assert not file.exists()
     with pytest.raises(FileNotFoundError, match="none"):
         export(net, tmp_path / "none" / "m.onnx")
@@ -269,6 +282,33 @@ def test_what_cannot_be_exported_and_where_not_to(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
     export(net, tmp_path / "ö \n .onnx")
     assert (tmp_path / "ö \n .onnx").stat().st_size > 100
+
+
+def test_a_container_of_a_user_applies_its_parts(tmp_path, rng, monkeypatch):
+    """A converter may add the layers within its layer, and ask for shapes of their inputs and outputs alone."""
+    monkeypatch.setattr(builder, "CONVERTERS", dict(builder.CONVERTERS))
+
+    class Doubled(Residual):
+        def forward(self, x, train=True):
+            return 2.0 * super().forward(x, train)
+
+    @converter(Doubled)
+    def doubled(graph, layer, x):
+        y = x
+        for part in layer.parts.values():
+            y = graph.apply(part, y)
+            assert graph.shape(y) == (4,)
+        y = graph.op("Add", y, x)
+        with pytest.raises(ValueError, match=r"'Doubled1\.Add' is no input or output of a layer"):
+            graph.shape(y)
+        return graph.op("Mul", y, 2.0)
+
+    net = Sequential([Doubled(Affine.from_sizes(4, 4, std=1.0, rng=0), Tanh()), Affine.from_sizes(4, 3, rng=1)])
+    export(net, tmp_path / "m.onnx")
+    x = rng.random((2, 4), dtype="float32")
+    expect(referenced(tmp_path / "m.onnx", x)[0], net.predict(x), "float32")
+    names = {array.name for array in onnx.load(tmp_path / "m.onnx").graph.initializer}
+    assert {"Doubled1.Affine1.W", "Affine1.W"} <= names
 
 
 def test_pixels_are_floats_of_the_unit_interval(tmp_path, rng):
