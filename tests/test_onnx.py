@@ -2,17 +2,23 @@
 
 import json
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_layers import CASES
 from test_models import NETWORKS, Scale, samples
 
 import xpnet
-from xpnet.graph import Input
+from xpnet.graph import Constant, Input
 from xpnet.interop.onnx import IR_VERSION, OPSET, builder, converter, export, model
 from xpnet.layers import (
     Affine,
+    AveragePooling,
+    Convolution,
     Dropout,
     Embedding,
     Flatten,
@@ -20,6 +26,7 @@ from xpnet.layers import (
     HingeWithLoss,
     IdentityWithLoss,
     Loss,
+    Pooling,
     Relu,
     Residual,
     Sigmoid,
@@ -187,6 +194,52 @@ def test_graphs_of_ids_constants_and_mixed_dtypes(compute, tmp_path):
     export(net, tmp_path / "m.onnx", input_shape=(1,))
     scores, _ = compute(tmp_path / "m.onnx", x)
     np.testing.assert_allclose(scores, net.predict(x), rtol=1e-5)
+
+
+GRAPHS = {
+    "mean of the batch": lambda x: x - x.mean(axis=0),
+    "maximum of the batch": lambda x: x - x.max(axis=(0,), keepdims=True),
+    "no axes": lambda x: x.sum(axis=()),
+    "one number": lambda x: (x * x).sum(),
+    "powers and quotients": lambda x: 1 / (x**2 + 1) - 3**x,
+    "product with a constant": lambda x: x @ np.arange(8.0).reshape(4, 2),
+    "layer of a constant": lambda x: x + Affine.from_sizes(2, 4, std=1.0, rng=1)(Constant(np.ones((1, 2)))),
+    "nothing": lambda x: x,
+}
+
+
+@pytest.mark.parametrize("compute", [run, referenced])
+@pytest.mark.parametrize("name", GRAPHS)
+def test_a_graph_computes_the_same(name, compute, tmp_path, rng):
+    net = GraphNetwork(IdentityWithLoss()(GRAPHS[name](Input("x")), Input("t")))
+    export(net, tmp_path / "m.onnx", input_shape=(4,))
+    x = rng.standard_normal((3, 4)).astype("float32")
+    expect(compute(tmp_path / "m.onnx", x)[0], np.asarray(net.predict(x)), "float32")
+
+
+@given(st.data())
+@settings(max_examples=30)
+def test_windows_of_any_kind(data):
+    """Convolution and pooling of any size, stride, padding and dilation."""
+    pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
+    size, stride, dilation, groups = (
+        data.draw(pair),
+        data.draw(pair),
+        data.draw(pair),
+        data.draw(st.sampled_from([1, 2])),
+    )
+    pad = data.draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
+    kind = data.draw(st.sampled_from([Pooling, AveragePooling]))
+    window, step = data.draw(pair), data.draw(pair)
+    border = tuple(data.draw(st.integers(0, n // 2)) for n in window)
+    options = {"stride": stride, "pad": pad, "dilation": dilation, "groups": groups}
+    shape = (2, 14, 13)
+    layers = [Convolution.from_sizes(2, 4, size, rng=0, **options), kind(*window, stride=step, pad=border)]
+    net = Sequential(layers, IdentityWithLoss(), input_shape=shape)
+    x = np.random.default_rng(0).standard_normal((2, *shape)).astype("float32")
+    with tempfile.TemporaryDirectory() as folder:
+        export(net, Path(folder) / "m.onnx")
+        expect(run(Path(folder) / "m.onnx", x)[0], net.predict(x), "float32")
 
 
 def test_names_that_onnx_reserves_or_cannot_hold(tmp_path, rng):
