@@ -109,6 +109,20 @@ def test_the_update_rule_of_the_architecture_page_is_right(device):
     np.testing.assert_allclose(xpnet.asnumpy(params["x"]), [1.0 - 1.0 - 1.5, 2.0 - 0.5])
 
 
+def test_the_interchange_page_runs(tmp_path, monkeypatch):
+    for package in ("onnx", "onnxruntime", "torch"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    from xpnet.interop.onnx import builder, export
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(builder, "CONVERTERS", dict(builder.CONVERTERS))
+    names = {}
+    for block in python_blocks("docs/interchange.md"):
+        exec(block, names)
+    export(Sequential([names["Scale"](np.arange(3.0))]), tmp_path / "m.onnx", input_shape=(3,))
+    assert names["W"].data_ptr() == names["net"].params["W1"].ctypes.data
+
+
 @pytest.mark.parametrize(
     "document",
     [
@@ -116,6 +130,7 @@ def test_the_update_rule_of_the_architecture_page_is_right(device):
         "CONTRIBUTING.md",
         "docs/architecture.md",
         "docs/dependencies.md",
+        "docs/interchange.md",
         "docs/layers.md",
         "docs/optimizers.md",
     ],

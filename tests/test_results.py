@@ -125,6 +125,18 @@ def test_evaluate(xp, trained, digits, tmp_path):
     assert "is none of the 10 classes" in err
 
 
+def test_export_for_onnx_runtime(xp, trained, digits, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    status, out, err = xp("export", trained, "--onnx", "digits.onnx")
+    assert (status, err) == (0, "")
+    assert out == "digits.onnx written: input x (N, 784), outputs scores and probabilities\n"
+    x = digits[0][:50].reshape(50, -1)
+    session = runtime.InferenceSession(tmp_path / "digits.onnx")
+    (scores,) = session.run(["scores"], {"x": x.astype("float32") / 255})
+    np.testing.assert_allclose(scores, xpnet.load(trained / "model.safetensors").predict(x), atol=1e-5)
+    assert json.loads(session.get_modelmeta().custom_metadata_map["class_names"]) == [str(k) for k in range(10)]
+
+
 def test_runs_are_listed_and_compared(xp, trained, tmp_path):
     shutil.copytree(trained, tmp_path / "runs" / "a")
     shutil.copytree(trained, tmp_path / "runs" / "b")

@@ -284,8 +284,8 @@ def as_array(name: str, x: Any) -> Array:
 
     Networks, training steps, trainers and graphs read their data by this function. A CuPy array stays on its device.
     An array of another library on a CUDA device becomes a CuPy array without a copy, by DLPack. All else is read as by
-    ``numpy.asarray``: lists, tables of pandas or polars, PyTorch's and JAX's arrays. Columns of several dtypes get
-    their common dtype. No value is scaled: `xpnet.kernels.as_floats` reads pixels.
+    ``numpy.asarray``, or ``numpy.from_dlpack``: lists, tables of pandas or polars, PyTorch's and JAX's arrays. Columns
+    of several dtypes get their common dtype. No value is scaled: `xpnet.kernels.as_floats` reads pixels.
 
     Parameters
     ----------
@@ -349,12 +349,12 @@ def _on_host(name: str, x: Any) -> np.ndarray:
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
         raise ValueError(f"{name} has masked values; see {name}.filled(value)")
     try:
-        array = np.asarray(x)
+        array = np.asarray(x) if hasattr(x, "__array__") or not hasattr(x, "__dlpack__") else np.from_dlpack(x)
         if array.dtype == object:
             array = np.array(array.tolist())  # columns of several dtypes: their common dtype
         if array.dtype == object:
             array = np.array([float(value) for value in array.flat]).reshape(array.shape)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
         kind = ValueError if isinstance(error, ValueError) else TypeError
         raise kind(f"{name} cannot be read as an array of numbers from {type(x).__name__}: {error}") from error
     if array.dtype.kind in "USOT":

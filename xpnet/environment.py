@@ -48,6 +48,8 @@ EXTRAS = (
         ("numba", "scipy", "threadpoolctl"),
         "faster training steps on the CPU, of small perceptrons twice as fast",
     ),
+    Extra("onnx", ("onnx",), "ONNX files of networks"),
+    Extra("torch", ("torch",), "weights to and from PyTorch"),
     Extra("cuda13", ("cupy",), "computing on NVIDIA GPUs, driver 580 or newer (cuda12: older drivers)"),
     Extra("test", ("pytest", "hypothesis"), "the test suite"),
     Extra("oracle", ("torch",), "tests against PyTorch"),

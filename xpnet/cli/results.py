@@ -1,8 +1,9 @@
-"""``xpnet predict``, ``evaluate`` and ``runs``: what a run has learned."""
+"""``xpnet predict``, ``evaluate``, ``export`` and ``runs``: what a run has learned."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,9 +14,10 @@ from xpnet.cli.options import DeviceOption, device_of
 from xpnet.console import Output
 from xpnet.datasets import read_samples
 from xpnet.datasets.images import write_images
+from xpnet.interop.onnx import export as export_onnx
 from xpnet.training.runs import Run, compare_runs, find_runs, list_runs
 
-__all__ = ["evaluate", "predict", "runs"]
+__all__ = ["evaluate", "export", "predict", "runs"]
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", show_default=False)]
 
@@ -105,6 +107,23 @@ def evaluate(
     metrics = net.evaluate(trained.shaped(x, source), t)
     shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
     console.print(f"{shown} on the {len(x):,} {part} samples of {source}")
+    return 0
+
+
+def export(
+    run: RunArgument,
+    onnx: Annotated[Path, typer.Option("--onnx", metavar="FILE", help="The ONNX file to write.", show_default=False)],
+) -> int:
+    """Write the network of a run as an ONNX file, for ONNX Runtime and others.
+
+    The file takes any number of samples as x, pixels divided by 255, and gives scores and probabilities.
+    """
+    trained, console = Run.read(run), Output()
+    net = trained.network()
+    sample = math.prod(trained.sample_shape)
+    shape = (sample,) if trained.settings.recipe.flat else trained.sample_shape
+    export_onnx(net, onnx, input_shape=shape, class_names=trained.classes)
+    console.print(f"{onnx} written: input x (N, {', '.join(map(str, shape))}), outputs scores and probabilities")
     return 0
 
 
