@@ -94,10 +94,15 @@ class RunSettings:
         built = {name: value for name, value in given.items() if value is not None}
         return self.recipe.build(x.shape[1:], classes, built, device=device, dtype=self.dtype, seed=rng)
 
+    def load_data(self) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        """Return images, uint8 (N, C, H, W), and class ids of the training and the test set."""
+        return load_mnist(normalize=False, flatten=False, root=Path(self.data) if self.data else None)
+
     def build_trainer(self, device: Device, callbacks: Iterable[Callback]) -> Trainer:
         """Load the data, and return the trainer on a device."""
-        root = Path(self.data) if self.data else None
-        (x_train, t_train), (x_test, t_test) = load_mnist(normalize=False, flatten=self.recipe.flat, root=root)
+        (x_train, t_train), (x_test, t_test) = self.load_data()
+        if self.recipe.flat:
+            x_train, x_test = (x.reshape(len(x), -1) for x in (x_train, x_test))
         rng = device.rng(self.seed)
         return Trainer(
             self.build_network(x_train, (t_train, t_test), device, rng),
