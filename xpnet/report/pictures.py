@@ -36,9 +36,7 @@ STYLE = {
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
     "font.size": 10,
-    **dict.fromkeys(
-        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), INK
-    ),
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
 }
 
 

@@ -50,7 +50,8 @@ class Predictions:
     @property
     def predicted(self) -> np.ndarray:
         """The most probable class of each image, (N,)."""
-        return np.argmax(self.probabilities, axis=1)
+        classes: np.ndarray = self.probabilities.argmax(axis=1)
+        return classes
 
     @property
     def confusion(self) -> np.ndarray:

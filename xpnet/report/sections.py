@@ -114,8 +114,8 @@ def wrong(predictions: Predictions) -> str:
         label, guess = escape(names[predictions.labels[i]]), escape(names[predicted[i]])
         pixels = np.broadcast_to(predictions.images[i].transpose(1, 2, 0), (*predictions.images.shape[2:], 3))
         figures.append(
-            f'<figure><img src="{png(pixels)}" alt="Test image {i}, label {label}"><figcaption>{label}, predicted '
-            f"<b>{guess}</b><br>{predictions.probabilities[i].max():.2%}</figcaption></figure>"
+            f'<figure><img src="{png(pixels)}" alt="Test image {i}"><figcaption>label <b>{label}</b><br>'
+            f"predicted <b>{guess}</b><br>{predictions.probabilities[i].max():.2%}</figcaption></figure>"
         )
     all_wrong = int((predicted != predictions.labels).sum())
     return (
@@ -161,7 +161,7 @@ def settings(run: Run) -> str:
 def timing(run: Run) -> str:
     """Return duration, steps per second and the number of evaluations."""
     if not run.history.evaluations:
-        return omission("no evaluation was made, and an evaluation takes the time.")
+        return omission("the time is taken by evaluations, and there was none.")
     last = run.history.evaluations[-1]
     return _facts(
         {

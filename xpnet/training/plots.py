@@ -37,11 +37,13 @@ def plot_learning_curves(history: History, file: str | Path) -> None:
 def draw_losses(axes: Any, history: History) -> None:
     """Draw the loss of each step, and its moving average, into Matplotlib's `axes`."""
     losses = np.asarray(history.losses)
-    axes.plot(np.arange(1, len(losses) + 1), losses, color="#2b7bba", alpha=0.45, linewidth=0.5, label="each step")
-    if len(losses) >= 2 * SMOOTHING:
+    is_long = len(losses) >= 2 * SMOOTHING
+    width, opacity = (0.5, 0.45) if is_long else (1.2, 1.0)  # behind the mean, or alone
+    steps = np.arange(1, len(losses) + 1)
+    axes.plot(steps, losses, color="#2b7bba", alpha=opacity, linewidth=width, label="each step")
+    if is_long:
         mean = np.convolve(losses, np.ones(SMOOTHING) / SMOOTHING, mode="valid")
-        steps = np.arange(SMOOTHING, len(losses) + 1)
-        axes.plot(steps, mean, color="#2b7bba", label=f"mean of {SMOOTHING} steps")
+        axes.plot(steps[SMOOTHING - 1 :], mean, color="#2b7bba", label=f"mean of {SMOOTHING} steps")
     axes.set(xlabel="step", ylabel="training loss", yscale="log")
     axes.legend(frameon=False)
     _finish(axes)
