@@ -21,6 +21,8 @@ from test_datasets import idx
 
 import xpnet
 from xpnet import Device
+from xpnet.layers import Affine, IdentityWithLoss
+from xpnet.nets import Sequential
 from xpnet.report import write_report
 from xpnet.report.page import page
 from xpnet.report.predictions import Predictions, predict_test_set
@@ -254,6 +256,16 @@ def test_data_that_do_not_fit_are_left_out(folder, tmp_path):
     assert re.match("Left out: .*784", read(folder).text_of("Classes"))
 
 
+def test_a_regression_has_no_classes(trained):
+    run = replace(
+        read_run(trained("two-layer")),
+        network=Sequential([Affine(np.zeros((784, 1)), np.zeros(1))], IdentityWithLoss()),
+    )
+    with pytest.raises(ValueError, match="IdentityWithLoss is the loss of a regression; there are no classes"):
+        predict_test_set(run)
+    assert Page(page(run, "a regression")).text_of("Classes") == "Left out: a regression"
+
+
 def test_an_interrupted_run_says_so(data, tmp_path):
     def interrupt(_trainer):
         raise KeyboardInterrupt
@@ -288,6 +300,11 @@ def test_a_run_that_diverged(folder):
         (lambda f: (f / "run.json").unlink(), r"has no run\.json: .*go on with xpnet train --resume"),
         (lambda f: (f / "run.json").write_text("{"), r"run\.json is damaged: "),
         (lambda f: (f / "run.json").write_text("[]"), r"run\.json is damaged: expected an object, got list"),
+        (lambda f: change(f / "run.json", steps="many"), r"run\.json is damaged: invalid literal"),
+        (
+            lambda f: change(f / "settings.json", net="none"),
+            r"settings\.json in .*: there is no network 'none'",
+        ),
         (lambda f: (f / "run.json").write_text("{}"), r"run\.json is damaged: 'settings'"),
         (lambda f: (f / "history.json").write_text("{}"), r"history\.json is damaged: 'evaluations'"),
         (lambda f: (f / "history.json").write_bytes(b"\xff"), r"history\.json is damaged: "),
@@ -331,6 +348,7 @@ def test_the_page_fits_the_window_in_both_colours(browser, trained, net, width, 
     tab.on("request", lambda request: requests.append(request.url))
     tab.goto(file.as_uri())
     assert tab.evaluate("document.documentElement.scrollWidth") == width
+    assert tab.evaluate("[...document.querySelectorAll('.table')].every((e) => e.scrollWidth <= e.clientWidth)")
     text, back = tab.evaluate(
         """() => [
             getComputedStyle(document.querySelector("svg text")).fill,

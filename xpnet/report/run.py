@@ -11,6 +11,7 @@ from typing import Any
 
 from xpnet.nets import Network, load
 from xpnet.training.history import History
+from xpnet.training.recipes import RECIPES
 from xpnet.training.run_folder import MODEL
 from xpnet.training.run_settings import RunSettings
 
@@ -72,13 +73,15 @@ def read_run(folder: Path) -> Run:
         settings = RunSettings.load(folder)
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"folder must be that of a run (xpnet train), got {folder}, which has no settings") from None
+    if settings.net not in [*RECIPES]:
+        raise ValueError(f"settings.json in {folder} is damaged: there is no network {settings.net!r}")
     missing = [name for name in (MODEL, "history.json", "run.json") if not (folder / name).is_file()]
     if missing:
         raise ValueError(
             f"{folder} has no {missing[0]}: the run was killed or is not at its end; go on with xpnet train --resume "
             f"{folder}"
         )
-    result = _read_json(folder / "run.json")
+    network, result = load(folder / MODEL), _read_json(folder / "run.json")
     try:
         history = History.of_dict(_read_json(folder / "history.json"))
     except DAMAGE as error:
@@ -94,9 +97,9 @@ def read_run(folder: Path) -> Run:
             environment=dict(result["environment"]),
             ended=datetime.fromtimestamp((folder / "run.json").stat().st_mtime, UTC),
             history=history,
-            network=load(folder / MODEL),
+            network=network,
         )
-    except (TypeError, LookupError) as error:
+    except DAMAGE as error:
         raise ValueError(f"{folder / 'run.json'} is damaged: {error}") from None
 
 

@@ -31,7 +31,7 @@ def summary(run: Run) -> str:
     """Return network, result, device, duration, date and version."""
     network, last = run.network, run.history.evaluations[-1:]
     metrics = {name.replace("_", " "): f"{value:.4f}" for e in last for name, value in e.metrics.items()}
-    device = run.environment.get("cuda", {}).get("gpu") or run.environment.get("processor")
+    device = (run.environment.get("cuda") or {}).get("gpu") or run.environment.get("processor")
     facts = {
         "Network": f"{type(network).__name__}, {network.params.size:,} parameters, {network.dtype}",
         "Steps": f"{run.steps:,}",
