@@ -26,7 +26,7 @@ BLUE, ORANGE = (43, 123, 186), (230, 85, 13)
 MOST_COUNTS = 20
 """Most classes of a confusion matrix with a number in each cell."""
 
-LONGEST_NAME = 14
+LONGEST_NAME = 18
 """Most characters of a class name beside the confusion matrix."""
 
 STYLE = {

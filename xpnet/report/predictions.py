@@ -13,8 +13,8 @@ from xpnet.report.run import Run
 
 __all__ = ["ClassScores", "Predictions", "predict_test_set"]
 
-BATCH = 500
-"""Samples that are predicted at a time."""
+BATCH = 100
+"""Samples that are predicted at a time: few enough for the values of a convolution to stay in the cache."""
 
 
 @dataclass(frozen=True, eq=False)
