@@ -1,6 +1,7 @@
 """Where minibatches come from, what is evaluated, and what callbacks do with it."""
 
 import csv
+import json
 import math
 import os
 import subprocess
@@ -12,7 +13,15 @@ import pytest
 from xpnet import asnumpy
 from xpnet.layers import Affine, IdentityWithLoss, Relu, SoftmaxWithLoss
 from xpnet.nets import Sequential, TwoLayerNet
-from xpnet.training import Callback, CSVLogger, EarlyStopping, ReduceLROnPlateau, Trainer
+from xpnet.training import (
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    Evaluation,
+    JSONLLogger,
+    ReduceLROnPlateau,
+    Trainer,
+)
 
 
 @pytest.fixture(scope="module")
@@ -295,6 +304,45 @@ class TestCallbacks:
             rows = list(csv.DictReader(stream))
         assert [int(row["step"]) for row in rows] == [e.step for e in run.history.evaluations]
         assert float(rows[-1]["test_accuracy"]) == run.test_acc_list[-1]
+
+    def test_jsonl_files_have_a_line_per_evaluation_as_it_comes(self, data, tmp_path):
+        file, seen = tmp_path / "history.jsonl", []
+
+        def read(_trainer):
+            seen.append([json.loads(line)["step"] for line in file.read_text().splitlines()])
+
+        run = trainer(data, *data, epochs=3, callbacks=[JSONLLogger(file), read])
+        run.train()
+        steps = [e.step for e in run.history.evaluations]
+        assert seen == [steps[: i + 1] for i in range(len(steps))]
+        assert [json.loads(line) for line in file.read_text().splitlines()] == [
+            e.columns() for e in run.history.evaluations
+        ]
+
+    def test_a_run_that_goes_on_continues_its_jsonl_file_from_the_checkpoint(self, data, tmp_path):
+        file = tmp_path / "history.jsonl"
+        states = []
+        killed = trainer(data, epochs=4, callbacks=[JSONLLogger(file), lambda t: states.append(t.state())])
+        killed.train()
+        lines = []
+
+        def count(_trainer):
+            lines.append(len(file.read_text().splitlines()))
+
+        resumed = trainer(data, epochs=4, callbacks=[JSONLLogger(file), count])
+        resumed.load_state(states[1])
+        resumed.train()
+        assert lines == [3, 4]
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        assert [row["step"] for row in rows] == [e.step for e in killed.history.evaluations]
+
+    def test_numbers_that_json_does_not_have_are_null(self, data, tmp_path):
+        file = tmp_path / "history.jsonl"
+        run = trainer(data, epochs=1, callbacks=[JSONLLogger(file)])
+        run.history.evaluations.append(Evaluation(0, 0.0, float("nan"), 1.0, {"train_loss": float("inf")}))
+        run.train()
+        first = json.loads(file.read_text().splitlines()[0])
+        assert first == {"step": 0, "epoch": 0.0, "loss": None, "seconds": 1.0, "train_loss": None}
 
     def test_event_files_for_tensorboard(self, data, tmp_path):
         pytest.importorskip("tensorboardX", reason="tensorboardX is not installed")

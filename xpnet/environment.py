@@ -42,7 +42,7 @@ class Extra:
 
 EXTRAS = (
     Extra("cli", ("typer", "rich", "threadpoolctl"), "the xpnet command"),
-    Extra("plot", ("matplotlib",), "learning curves as a picture"),
+    Extra("plot", ("matplotlib",), "learning curves and reports of runs"),
     Extra(
         "numba",
         ("numba", "scipy", "threadpoolctl"),

@@ -14,6 +14,7 @@ from xpnet.graph.rules import rule_of
 from xpnet.graph.svg import draw
 from xpnet.graph.values import Constant, Input, Value
 from xpnet.graph.words import spoken_names, title
+from xpnet.theme import style_sheet
 
 if TYPE_CHECKING:
     from xpnet.graph.graph import Graph
@@ -29,7 +30,7 @@ def page(graph: Graph) -> str:
     files = resources.files("xpnet.graph")
     text = Template(files.joinpath("page.html").read_text("utf-8")).substitute(
         title=html.escape(shorten(title(graph), 200)),
-        style=files.joinpath("page.css").read_text("utf-8"),
+        style=style_sheet() + files.joinpath("page.css").read_text("utf-8"),
         drawing=draw(graph, interactive=True),
         data=_embedded(_facts(graph)),
         script=files.joinpath("page.js").read_text("utf-8"),

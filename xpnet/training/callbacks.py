@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ __all__ = [
     "CSVLogger",
     "Callback",
     "EarlyStopping",
+    "JSONLLogger",
     "OnEvaluation",
     "PrintProgress",
     "ReduceLROnPlateau",
@@ -220,6 +222,32 @@ class CSVLogger(Callback):
         writer.writerows(rows)
         with written_atomically(self.file) as stream:
             stream.write(text.getvalue().encode())
+
+
+class JSONLLogger(Callback):
+    """Appends each evaluation to a file as a line of JSON, with null for NaN and infinity.
+
+    Parameters
+    ----------
+    file : str or Path
+        The file. The start of training rewrites it from the history. So a run that goes on from a checkpoint has no
+        lines twice, and none of steps after the checkpoint.
+    """
+
+    def __init__(self, file: str | Path) -> None:
+        self.file = Path(file)
+
+    def on_start(self, trainer: Trainer) -> None:
+        with written_atomically(self.file) as stream:
+            stream.write("".join(map(_json_line, trainer.history.evaluations)).encode())
+
+    def on_evaluation(self, trainer: Trainer) -> None:
+        with open(self.file, "ab") as stream:  # closed, so flushed, after each line
+            stream.write(_json_line(trainer.history.evaluations[-1]).encode())
+
+
+def _json_line(evaluation: Evaluation) -> str:
+    return json.dumps(evaluation.to_dict(), allow_nan=False) + "\n"
 
 
 class TensorBoard(Callback):

@@ -1,7 +1,7 @@
 """Losses and evaluations of a training run."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +54,10 @@ class Evaluation:
         """Return all numbers by name."""
         return {**{name: getattr(self, name) for name in OWN}, **self.metrics}
 
+    def to_dict(self) -> dict[str, float | None]:
+        """Return all numbers by name for JSON, with None for NaN and infinity."""
+        return {name: _finite(value) for name, value in self.columns().items()}
+
     @staticmethod
     def of_columns(numbers: Mapping[str, float]) -> "Evaluation":
         """Return the evaluation with these `columns`."""
@@ -99,11 +103,22 @@ class History:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the history as lists by column for JSON, with None for NaN and infinity."""
-        rows = [evaluation.columns() for evaluation in self.evaluations]
+        rows = [evaluation.to_dict() for evaluation in self.evaluations]
         names = dict.fromkeys(name for row in rows for name in row)
-        columns = {name: _finite(row.get(name, math.nan) for row in rows) for name in names}
-        return {"evaluations": columns, "losses": _finite(self.losses)}
+        columns = {name: [row.get(name) for row in rows] for name in names}
+        return {"evaluations": columns, "losses": [_finite(loss) for loss in self.losses]}
+
+    @staticmethod
+    def of_dict(content: Mapping[str, Any]) -> "History":
+        """Return the history of which `to_dict` made this, with NaN for None."""
+        columns = {name: [_number(value) for value in values] for name, values in content["evaluations"].items()}
+        rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+        return History([_number(loss) for loss in content["losses"]], [Evaluation.of_columns(row) for row in rows])
 
 
-def _finite(values: Iterable[float]) -> list[float | None]:
-    return [value if math.isfinite(value) else None for value in values]
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

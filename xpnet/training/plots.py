@@ -1,6 +1,7 @@
 """Plots of a training run."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -8,17 +9,17 @@ from xpnet.extras import import_extra
 from xpnet.files import written_atomically
 from xpnet.training.history import History
 
-__all__ = ["plot_learning_curves"]
+__all__ = ["draw_losses", "draw_metric", "plot_learning_curves"]
 
 SMOOTHING = 100
 """Number of steps in the moving average of the loss (the thick line)."""
 
 STYLES = {
-    "train": {"color": "#08519c", "marker": "o"},
-    "test": {"color": "#d94801", "marker": "s"},
-    "validation": {"color": "#238b45", "marker": "^"},
+    "train": {"color": "#2b7bba", "marker": "o"},
+    "test": {"color": "#e6550d", "marker": "s"},
+    "validation": {"color": "#31a354", "marker": "^"},
 }
-"""Style of each set's line."""
+"""Style of each set's line. The colours can be seen on white and on black."""
 
 
 def plot_learning_curves(history: History, file: str | Path) -> None:
@@ -27,29 +28,42 @@ def plot_learning_curves(history: History, file: str | Path) -> None:
     figure = import_extra("matplotlib.figure", "plot").Figure(figsize=(10, 3.8))
     figure.subplots_adjust(left=0.07, right=0.99, bottom=0.13, top=0.97, wspace=0.18)
     loss_axes, metric_axes = figure.subplots(1, 2)
+    draw_losses(loss_axes, history)
+    draw_metric(metric_axes, history)
+    with written_atomically(file) as stream:
+        figure.savefig(stream, format="png", dpi=120)
 
+
+def draw_losses(axes: Any, history: History) -> None:
+    """Draw the loss of each step, and its moving average, into Matplotlib's `axes`."""
     losses = np.asarray(history.losses)
-    loss_axes.plot(np.arange(1, len(losses) + 1), losses, color="#9ecae1", linewidth=0.5, label="each step")
-    if len(losses) >= 2 * SMOOTHING:
+    is_long = len(losses) >= 2 * SMOOTHING
+    width, opacity = (0.5, 0.45) if is_long else (1.2, 1.0)  # behind the mean, or alone
+    steps = np.arange(1, len(losses) + 1)
+    axes.plot(steps, losses, color="#2b7bba", alpha=opacity, linewidth=width, label="each step")
+    if is_long:
         mean = np.convolve(losses, np.ones(SMOOTHING) / SMOOTHING, mode="valid")
-        steps = np.arange(SMOOTHING, len(losses) + 1)
-        loss_axes.plot(steps, mean, color="#08519c", label=f"mean of {SMOOTHING} steps")
-    loss_axes.set(xlabel="step", ylabel="training loss", yscale="log")
-    loss_axes.legend(frameon=False)
+        axes.plot(steps[SMOOTHING - 1 :], mean, color="#2b7bba", label=f"mean of {SMOOTHING} steps")
+    axes.set(xlabel="step", ylabel="training loss", yscale="log")
+    axes.legend(frameon=False)
+    _finish(axes)
 
+
+def draw_metric(axes: Any, history: History) -> None:
+    """Draw the accuracy of each set at each evaluation, or for a regression the RMSE, into Matplotlib's `axes`."""
     evaluations = history.evaluations
     names = list(evaluations[-1].metrics) if evaluations else []
     metric = "rmse" if any(name.endswith("_rmse") for name in names) else "accuracy"
     for name in (name for name in names if name.endswith(f"_{metric}")):
         values, part = [e.metrics.get(name, np.nan) for e in evaluations], name.removesuffix(f"_{metric}")
         label = f"{'training' if part == 'train' else part} set ({values[-1]:.4f})"
-        metric_axes.plot([e.epoch for e in evaluations], values, markersize=4, label=label, **STYLES[part])
-    metric_axes.set(xlabel="epoch", ylabel={"rmse": "RMSE"}.get(metric, metric))
-    if metric_axes.lines:
-        metric_axes.legend(frameon=False, loc="best" if metric == "rmse" else "lower right")
+        axes.plot([e.epoch for e in evaluations], values, markersize=4, label=label, **STYLES[part])
+    axes.set(xlabel="epoch", ylabel={"rmse": "RMSE"}.get(metric, metric))
+    if axes.lines:
+        axes.legend(frameon=False, loc="best" if metric == "rmse" else "lower right")
+    _finish(axes)
 
-    for axes in (loss_axes, metric_axes):
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-    with written_atomically(file) as stream:
-        figure.savefig(stream, format="png", dpi=120)
+
+def _finish(axes: Any) -> None:
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
