@@ -334,7 +334,7 @@ def test_an_unexpected_error_is_one_line_with_its_place(xp, monkeypatch):
 def test_help_lists_the_commands(xp, arguments):
     status, out, err = xp(*arguments)
     assert (status, err) == (0, "")
-    names = ["train", "predict", "evaluate", "export", "runs", "gradcheck", "graph", "info"]
+    names = ["train", "predict", "evaluate", "report", "export", "runs", "gradcheck", "graph", "info"]
     assert [name for name in names if re.search(rf"^  {name} ", out, re.M)] == names
 
 

@@ -52,7 +52,7 @@ def report_of(folder):
 def read_saved(runs):
     """Check the files of the only run, and return its report."""
     (folder,) = runs.iterdir()
-    results = {"model.safetensors", "history.json", "run.json"}
+    results = {"model.safetensors", "history.json", "history.jsonl", "run.json"}
     to_go_on = {"settings.json", "checkpoint.safetensors", "checkpoint-before.safetensors", ".lock"}
     assert results <= {file.name for file in folder.iterdir()} <= results | to_go_on
     assert load_checkpoint(folder / "checkpoint.safetensors")["current_iter"] == report_of(folder)["steps"]
@@ -166,7 +166,7 @@ def test_a_full_disk_at_the_end_names_the_file_that_is_missing(data, tmp_path):
     no_checkpoint = f"[Errno {errno.EFBIG}] {reason}: '{name}/checkpoint.safetensors'"
     assert set(warnings) == {f"xpnet: warning: no checkpoint is written: {no_checkpoint}"}  # several in a slow run
     assert error == f"xpnet: error: {reason}: {name}/model.safetensors"
-    assert sorted(file.name for file in folder.iterdir()) == [".lock", "settings.json"]
+    assert sorted(file.name for file in folder.iterdir()) == [".lock", "history.jsonl", "settings.json"]
 
 
 @pytest.mark.parametrize(

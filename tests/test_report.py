@@ -26,9 +26,9 @@ from xpnet.nets import Sequential
 from xpnet.report import write_report
 from xpnet.report.page import page
 from xpnet.report.predictions import Predictions, predict_test_set
-from xpnet.report.run import read_run
 from xpnet.training.run_folder import create_run_folder, save_run
 from xpnet.training.run_settings import RunSettings
+from xpnet.training.runs import Run
 
 ALWAYS = ["Summary", "Timing", "Learning curves"]
 OF_DATA = ["Confusion matrix", "Classes", "Most confidently wrong"]
@@ -106,11 +106,12 @@ def data(tmp_path_factory):
 
 def train(root, net, data, callbacks=(), **options):
     settings = RunSettings.of(net, data=str(data), **options)
-    trainer = settings.build_trainer(Device("cpu"), callbacks)
+    dataset = settings.load_data()
+    trainer = settings.build_trainer(dataset, Device("cpu"), callbacks)
     folder = create_run_folder(root, settings)
     with contextlib.suppress(KeyboardInterrupt):
         trainer.train()
-    save_run(folder, trainer, settings.described())
+    save_run(folder, trainer, settings.described(), dataset)
     return folder
 
 
@@ -203,9 +204,9 @@ def test_the_same_run_gives_the_same_page(folder):
 
 
 def test_class_names_and_settings_may_be_any_text(trained):
-    run = read_run(trained("two-layer"))
+    run = Run.read(trained("two-layer"))
     hostile = ("<script>alert(1)</script>", '"><img src=x>', "a & b", "$x_1$", "\u6570\u5b57", "\x00\x1b", "", "a\nb")
-    run = replace(run, described={"data": "</td><script>"})
+    run.result["settings"].update(data="</td><script>")
     text = page(run, replace(predict_test_set(run), classes=(*hostile, "8", "9")))
     report = Page(text)
     assert "\x00" not in text
@@ -215,7 +216,7 @@ def test_class_names_and_settings_may_be_any_text(trained):
 
 
 def test_a_confusion_matrix_of_many_classes_is_left_out_by_name(trained):
-    run = read_run(trained("two-layer"))
+    run = Run.read(trained("two-layer"))
     names = tuple(f"class {i}" for i in range(51))
     rng = np.random.default_rng(0)
     images, labels = np.zeros((60, 1, 28, 28), "uint8"), rng.integers(0, 51, 60)
@@ -227,7 +228,7 @@ def test_a_confusion_matrix_of_many_classes_is_left_out_by_name(trained):
 
 
 def test_predictions_that_are_all_right(trained):
-    run = read_run(trained("two-layer"))
+    run = Run.read(trained("two-layer"))
     right = replace(predict_test_set(run), probabilities=np.eye(10)[predict_test_set(run).labels])
     assert Page(page(run, right)).text_of("Most confidently wrong") == "No test image is wrong."
 
@@ -243,8 +244,8 @@ def test_without_the_data_their_sections_say_why_they_are_left_out(folder):
     change(folder / "settings.json", data="/nowhere/<b>")
     report = read(folder)
     for title in OF_DATA:
-        assert re.match(r"Left out: /nowhere/<b>/train-images-idx3-ubyte: no such file", report.text_of(title))
-    assert report.text_of("Weights of the first layer").startswith("Left out: weights of the shape (784, 20)")
+        assert re.match(r"Left out: /nowhere/<b>: no such file or folder", report.text_of(title))
+    assert report.text_of("Weights of the first layer").startswith("All 20 units.")
     assert len(report.pictures) == 2
 
 
@@ -253,14 +254,12 @@ def test_data_that_do_not_fit_are_left_out(folder, tmp_path):
         (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx(np.zeros((3, 5, 5), "uint8")))
         (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx(np.zeros(3, "uint8")))
     change(folder / "settings.json", data=str(tmp_path))
-    assert re.match("Left out: .*784", read(folder).text_of("Classes"))
+    assert re.search(r"5, 5.* takes \(1, 28, 28\)", read(folder).text_of("Classes"))
 
 
 def test_a_regression_has_no_classes(trained):
-    run = replace(
-        read_run(trained("two-layer")),
-        network=Sequential([Affine(np.zeros((784, 1)), np.zeros(1))], IdentityWithLoss()),
-    )
+    run = Run.read(trained("two-layer"))
+    vars(run)["network"] = Sequential([Affine(np.zeros((784, 1)), np.zeros(1))], IdentityWithLoss())
     with pytest.raises(ValueError, match="IdentityWithLoss is the loss of a regression; there are no classes"):
         predict_test_set(run)
     assert Page(page(run, "a regression")).text_of("Classes") == "Left out: a regression"
@@ -292,10 +291,10 @@ def test_a_run_that_diverged(folder):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: (f / "settings.json").unlink(), r"folder must be that of a run \(xpnet train\), got .*no settings"),
+        (lambda f: (f / "settings.json").unlink(), r"is no folder of a run \(xpnet train\): it has no settings"),
         (
             lambda f: (f / "model.safetensors").unlink(),
-            r"has no model\.safetensors: the run was killed or",
+            r"has no model\.safetensors: the run has not ended; go on with",
         ),
         (lambda f: (f / "run.json").unlink(), r"has no run\.json: .*go on with xpnet train --resume"),
         (lambda f: (f / "run.json").write_text("{"), r"run\.json is damaged: "),
@@ -303,7 +302,7 @@ def test_a_run_that_diverged(folder):
         (lambda f: change(f / "run.json", steps="many"), r"run\.json is damaged: invalid literal"),
         (
             lambda f: change(f / "settings.json", net="none"),
-            r"settings\.json in .*: there is no network 'none'",
+            r"settings\.json: there is no network 'none'",
         ),
         (lambda f: (f / "run.json").write_text("{}"), r"run\.json is damaged: 'settings'"),
         (lambda f: (f / "history.json").write_text("{}"), r"history\.json is damaged: 'evaluations'"),
@@ -321,7 +320,7 @@ def test_what_is_missing_or_damaged_is_named(folder, damage, message):
 
 
 def test_no_folder_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"folder must be that of a run .*nowhere"):
+    with pytest.raises(ValueError, match=r"nowhere is no folder of a run"):
         write_report(tmp_path / "nowhere")
 
 
@@ -330,7 +329,8 @@ def test_training_does_not_import_matplotlib(data, tmp_path):
         "import sys; from xpnet.training.run_settings import RunSettings; from xpnet import Device; "
         "from xpnet.training.run_folder import save_run; from pathlib import Path; import xpnet.report; "
         f"s = RunSettings.of('two-layer', data={str(data)!r}, steps=2, backend='numpy'); "
-        f"t = s.build_trainer(Device('cpu'), []); t.train(); save_run(Path({str(tmp_path)!r}), t, s.described()); "
+        f"t = s.build_trainer(s.load_data(), Device('cpu'), []); t.train(); "
+        f"save_run(Path({str(tmp_path)!r}), t, s.described()); "
         "assert not {'matplotlib', 'sklearn'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

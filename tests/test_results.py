@@ -137,6 +137,15 @@ def test_export_for_onnx_runtime(xp, trained, digits, tmp_path):
     assert json.loads(session.get_modelmeta().custom_metadata_map["class_names"]) == [str(k) for k in range(10)]
 
 
+def test_report(xp, trained, tmp_path):
+    pytest.importorskip("matplotlib")
+    shutil.copytree(trained, tmp_path / "run")
+    assert xp("report", "run") == (0, "run/report.html written\n", "")
+    assert (tmp_path / "run" / "report.html").read_text().startswith("<!DOCTYPE html>")
+    status, out, err = xp("report", "nowhere")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+
+
 def test_runs_are_listed_and_compared(xp, trained, tmp_path):
     shutil.copytree(trained, tmp_path / "runs" / "a")
     shutil.copytree(trained, tmp_path / "runs" / "b")
@@ -178,7 +187,7 @@ def test_what_goes_wrong_is_one_line(xp, trained, tmp_path):
     (killed / "model.safetensors").unlink()
     assert "go on with xpnet train --resume killed" in xp("predict", "killed", "empty.png")[2]
     (killed / "run.json").write_text("[")
-    assert "run.json holds no result of a run" in xp("evaluate", "killed")[2]
+    assert "run.json is damaged" in xp("evaluate", "killed")[2]
 
 
 def test_a_table_is_normalised_by_the_network_itself(xp, tmp_path):

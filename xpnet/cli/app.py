@@ -11,7 +11,7 @@ import typer
 
 import xpnet
 from xpnet.cli.checks import gradcheck, graph, info
-from xpnet.cli.results import evaluate, export, predict, runs
+from xpnet.cli.results import evaluate, export, predict, report, runs
 from xpnet.cli.train import train
 from xpnet.console import escape_characters, fail, lost_output, plain_warnings
 from xpnet.interrupts import Ended
@@ -42,7 +42,7 @@ def main(
     """Neural networks on NumPy or CuPy: train, check and time them by one flag."""
 
 
-for command in (train, predict, evaluate, export, runs, gradcheck, graph, info):
+for command in (train, predict, evaluate, report, export, runs, gradcheck, graph, info):
     app.command()(command)
 
 

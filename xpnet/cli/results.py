@@ -1,4 +1,4 @@
-"""``xpnet predict``, ``evaluate``, ``export`` and ``runs``: what a run has learned."""
+"""``xpnet predict``, ``evaluate``, ``report``, ``export`` and ``runs``: what a run has learned."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from xpnet.console import Output
 from xpnet.datasets import read_samples
 from xpnet.datasets.images import write_images
 from xpnet.interop.onnx import export as export_onnx
+from xpnet.report import write_report
 from xpnet.training.runs import Run, compare_runs, find_runs, list_runs
 
-__all__ = ["evaluate", "export", "predict", "runs"]
+__all__ = ["evaluate", "export", "predict", "report", "runs"]
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", show_default=False)]
 
@@ -54,7 +55,7 @@ def predict(
     Pictures are made grey or RGB, resized, and inverted as the run's data are.
     """
     trained, console = Run.read(run), Output()
-    net = trained.network(device_of(device, console))
+    net = trained.network_on(device_of(device, console))
     sample = trained.sample_shape
     options: dict[str, Any] = {}
     if len(sample) == 3:
@@ -99,7 +100,7 @@ def evaluate(
 ) -> int:
     """Evaluate the network of a run on a data set: on its test set, or without one on all samples."""
     trained, console = Run.read(run), Output()
-    net = trained.network(device_of(device, console))
+    net = trained.network_on(device_of(device, console))
     dataset = trained.dataset(data)
     part = "training" if dataset.x_test is None else "test"
     x, t = (dataset.x_train, dataset.t_train) if dataset.x_test is None else (dataset.x_test, dataset.t_test)
@@ -119,11 +120,21 @@ def export(
     The file takes any number of samples as x, pixels divided by 255, and gives scores and probabilities.
     """
     trained, console = Run.read(run), Output()
-    net = trained.network()
+    net = trained.network
     sample = math.prod(trained.sample_shape)
     shape = (sample,) if trained.settings.recipe.flat else trained.sample_shape
     export_onnx(net, onnx, input_shape=shape, class_names=trained.classes)
     console.print(f"{onnx} written: input x (N, {', '.join(map(str, shape))}), outputs scores and probabilities")
+    return 0
+
+
+def report(run: RunArgument) -> int:
+    """Write a page about a run into its folder: curves, confusion matrix, wrong images, weights, settings.
+
+    The page, report.html, needs only a browser. Matplotlib draws it, and scikit-learn computes precision and recall.
+    """
+    console = Output()
+    console.print(f"{write_report(run)} written")
     return 0
 
 

@@ -17,7 +17,7 @@ from xpnet.typing import Array
 if TYPE_CHECKING:
     from xpnet.nets.network import Network
 
-__all__ = ["accuracy", "evaluate"]
+__all__ = ["accuracy", "batch_size", "evaluate"]
 
 BATCH = 1000
 """Largest number of samples that the host predicts at a time; fewer if their values would not stay in the cache.
@@ -79,11 +79,16 @@ def _errors(squares: np.ndarray, t: np.ndarray) -> dict[str, float]:
     return {"rmse": math.sqrt(squares.sum() / targets.size), "r2": float(r2.mean())}
 
 
-def _measured(net: Network, x: Array, t: Array, measure: Callable[[Array, Array], Any], team: Team | None) -> list[Any]:
-    """Return a function of scores and labels on the network's device, for each batch."""
+def batch_size(net: Network, x: Array) -> int:
+    """Return the number of samples like `x` that are best predicted at a time."""
     sample = max(net.largest(x.shape[1:]) * net.dtype.itemsize, 1)
     most = BATCH if is_on_host(net.params.flat) else max(len(x), 1)
-    at_a_time = max(min(most, kernels.scratch_size(net.params.flat) // sample), 1)
+    return max(min(most, kernels.scratch_size(net.params.flat) // sample), 1)
+
+
+def _measured(net: Network, x: Array, t: Array, measure: Callable[[Array, Array], Any], team: Team | None) -> list[Any]:
+    """Return a function of scores and labels on the network's device, for each batch."""
+    at_a_time = batch_size(net, x)
     if team is not None:
         at_a_time = max(min(at_a_time, -(-len(x) // team.threads)), 1)
 

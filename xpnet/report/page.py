@@ -11,9 +11,10 @@ from xpnet.files import written_atomically
 from xpnet.graph.labels import writable
 from xpnet.report import sections
 from xpnet.report.predictions import Predictions, predict_test_set
-from xpnet.report.run import Run, read_run
 from xpnet.report.sections import omission
 from xpnet.theme import style_sheet
+from xpnet.training.run_folder import HISTORY, MODEL, RESULT
+from xpnet.training.runs import Run
 
 __all__ = ["page", "write_report"]
 
@@ -43,7 +44,9 @@ def write_report(folder: str | Path) -> Path:
         If a package is missing; the error names it.
     """
     folder = Path(folder)
-    run = read_run(folder)
+    run = Run.read(folder)
+    for name in (MODEL, HISTORY, RESULT):
+        run.file(name)
     try:
         predictions: Predictions | str = predict_test_set(run)
     except ValueError as error:
@@ -58,28 +61,26 @@ def page(run: Run, predictions: Predictions | str) -> str:
     """Return the page of a run, and of its predictions for the test set or the reason why there are none."""
     if isinstance(predictions, str):
         of_data = dict.fromkeys(("Confusion matrix", "Classes", "Most confidently wrong"), omission(predictions))
-        image = None
     else:
         of_data = {
             "Confusion matrix": sections.confusion(predictions),
             "Classes": sections.class_table(predictions),
             "Most confidently wrong": sections.wrong(predictions),
         }
-        image = predictions.images.shape[1:]
     parts = {
         "Summary": sections.summary(run),
         "Timing": sections.timing(run),
         "Learning curves": sections.curves(run),
         **of_data,
-        "Weights of the first layer": sections.weights(run, image),
+        "Weights of the first layer": sections.weights(run),
         "Settings": sections.settings(run),
         "Environment": sections.environment(run),
     }
-    of_all = f"{run.steps:,} of {run.settings.steps:,} steps"
+    of_all = f"{run.result['steps']:,} of {run.settings.steps:,} steps"
     files = resources.files("xpnet.report")
     text = Template(files.joinpath("page.html").read_text("utf-8")).substitute(
         title=escape(f"Training run {run.name}"),
-        lead=f"Complete after {run.steps:,} steps." if run.complete else f"Not complete: {of_all}.",
+        lead=f"Complete after {run.result['steps']:,} steps." if run.result["complete"] else f"Not complete: {of_all}.",
         style=style_sheet() + files.joinpath("page.css").read_text("utf-8"),
         sections="\n".join(_section(number, *part) for number, part in enumerate(parts.items())),
     )

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xpnet import functions
-from xpnet.device import asnumpy
 from xpnet.extras import import_extra
-from xpnet.report.run import Run
+from xpnet.training.runs import Run
 
 __all__ = ["ClassScores", "Predictions", "predict_test_set"]
 
@@ -28,34 +26,34 @@ class ClassScores:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Test images and the probabilities of their classes.
+    """Test samples and the probabilities of their classes.
 
     Attributes
     ----------
-    images : (N, C, H, W)
-        The images, uint8.
+    samples : (N, ...)
+        The samples; images are uint8 (N, C, H, W).
     labels : (N,)
         Their class ids.
     probabilities : (N, K)
-        Probability of each class, for each image.
+        Probability of each class, for each sample.
     classes : tuple of str
         Names of the K classes.
     """
 
-    images: np.ndarray
+    samples: np.ndarray
     labels: np.ndarray
     probabilities: np.ndarray
     classes: tuple[str, ...]
 
     @property
     def predicted(self) -> np.ndarray:
-        """The most probable class of each image, (N,)."""
+        """The most probable class of each sample, (N,)."""
         classes: np.ndarray = self.probabilities.argmax(axis=1)
         return classes
 
     @property
     def confusion(self) -> np.ndarray:
-        """Number of images by label (row) and prediction (column), (K, K)."""
+        """Number of samples by label (row) and prediction (column), (K, K)."""
         number = len(self.classes)
         pairs = self.labels * number + self.predicted
         return np.bincount(pairs, minlength=number * number).reshape(number, number)
@@ -88,15 +86,11 @@ def predict_test_set(run: Run) -> Predictions:
     if not network.last_layer.classifies:
         raise ValueError(f"{type(network.last_layer).__name__} is the loss of a regression; there are no classes")
     try:
-        _, (images, labels) = run.settings.load_data()
+        data = run.dataset()
     except (OSError, TypeError) as error:
         raise ValueError(f"the data cannot be read: {error}") from None
-    inputs = images.reshape(len(images), -1) if run.settings.recipe.flat else images
-    parts = (slice(start, start + BATCH) for start in range(0, len(images), BATCH))
-    scores = np.concatenate([asnumpy(network.predict(network.device.asarray(inputs[part]))) for part in parts])
-    number = scores.shape[-1]
-    if scores.ndim != 2 or number < 2:
-        raise ValueError(f"the scores have the shape {scores.shape}, where (N, classes) was expected")
-    if labels.max() >= number:
-        raise ValueError(f"the test set has the label {labels.max()}, the network only {number} classes")
-    return Predictions(images, labels, functions.softmax(scores), tuple(map(str, range(number))))
+    if data.x_test is None or data.t_test is None:
+        raise ValueError("the data set has no test set")
+    source = run.settings.data or "mnist"
+    probabilities = run.probabilities(network, run.shaped(data.x_test, source))
+    return Predictions(data.x_test, data.t_test, probabilities, run.classes or ())

@@ -12,8 +12,8 @@ import numpy as np
 from xpnet.device import asnumpy
 from xpnet.report.pictures import draw_confusion, png, signed_colours, svg
 from xpnet.report.predictions import Predictions
-from xpnet.report.run import Run
 from xpnet.training.plots import draw_losses, draw_metric
+from xpnet.training.runs import Run
 
 __all__ = ["class_table", "confusion", "curves", "environment", "settings", "summary", "timing", "weights", "wrong"]
 
@@ -29,17 +29,17 @@ MOST_UNITS = 64
 
 def summary(run: Run) -> str:
     """Return network, result, device, duration, date and version."""
-    network, last = run.network, run.history.evaluations[-1:]
+    network, last, environment = run.network, run.history.evaluations[-1:], run.result["environment"]
     metrics = {name.replace("_", " "): f"{value:.4f}" for e in last for name, value in e.metrics.items()}
-    device = (run.environment.get("cuda") or {}).get("gpu") or run.environment.get("processor")
+    device = (environment.get("cuda") or {}).get("gpu") or environment.get("processor")
     facts = {
         "Network": f"{type(network).__name__}, {network.params.size:,} parameters, {network.dtype}",
-        "Steps": f"{run.steps:,}",
+        "Steps": f"{run.result['steps']:,}",
         **({name.capitalize(): text for name, text in metrics.items()} or {"Result": "not evaluated"}),
-        "Device": f"{run.environment.get('device')} ({device}), by {run.backend}",
+        "Device": f"{environment.get('device')} ({device}), by {run.result['backend']}",
         "Duration": f"{last[0].seconds:,.1f} s" if last else "not measured",
         "Results written": f"{run.ended:%Y-%m-%d %H:%M} UTC",
-        "xpnet": run.environment.get("xpnet"),
+        "xpnet": environment.get("xpnet"),
     }
     return _facts(facts)
 
@@ -105,14 +105,14 @@ def wrong(predictions: Predictions) -> str:
     chosen = predictions.most_confidently_wrong(MOST_WRONG)
     if not len(chosen):
         return "<p>No test image is wrong.</p>"
-    channels = predictions.images.shape[1]
-    if channels not in (1, 3):
-        return omission(f"the images have {channels} channels; those with 1 or 3 are shown.")
+    shape = predictions.samples.shape[1:]
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        return omission(f"samples of the shape {shape} are no pictures of 1 or 3 channels.")
     predicted, names = predictions.predicted, predictions.classes
     figures = []
     for i in chosen:
         label, guess = escape(names[predictions.labels[i]]), escape(names[predicted[i]])
-        pixels = np.broadcast_to(predictions.images[i].transpose(1, 2, 0), (*predictions.images.shape[2:], 3))
+        pixels = np.broadcast_to(predictions.samples[i].transpose(1, 2, 0), (*shape[1:], 3))
         figures.append(
             f'<figure><img src="{png(pixels)}" alt="Test image {i}"><figcaption>label <b>{label}</b><br>'
             f"predicted <b>{guess}</b><br>{predictions.probabilities[i].max():.2%}</figcaption></figure>"
@@ -124,21 +124,14 @@ def wrong(predictions: Predictions) -> str:
     )
 
 
-def weights(run: Run, image: Sequence[int] | None) -> str:
-    """Return the weights of the first layer as pictures, one per unit or filter.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    image : (C, H, W), optional
-        Shape of a test image, if it is known.
-    """
+def weights(run: Run) -> str:
+    """Return the weights of the first layer as pictures, one per unit or filter."""
+    image = run.sample_shape
     matrices = [asnumpy(values) for values in run.network.params.values() if values.ndim > 1]
     first = matrices[0] if matrices else np.empty(0)
     if first.ndim == 4 and first.shape[1] == 1:
         shown, kind = first[:, 0], "filters"
-    elif first.ndim == 2 and image is not None and image[0] == 1 and len(first) == math.prod(image):
+    elif first.ndim == 2 and len(image) == 3 and image[0] == 1 and len(first) == math.prod(image):
         shown, kind = first.T.reshape(-1, *image[1:]), "units"
     else:
         return omission(f"weights of the shape {first.shape} are no pictures of one channel.")
@@ -155,7 +148,7 @@ def weights(run: Run, image: Sequence[int] | None) -> str:
 
 def settings(run: Run) -> str:
     """Return all settings."""
-    return _facts({name: _text(value) for name, value in run.described.items()})
+    return _facts({name: _text(value) for name, value in run.result["settings"].items()})
 
 
 def timing(run: Run) -> str:
@@ -176,7 +169,7 @@ def timing(run: Run) -> str:
 def environment(run: Run) -> str:
     """Return versions and hardware."""
     facts: dict[str, Any] = {}
-    for name, value in run.environment.items():
+    for name, value in run.result["environment"].items():
         facts |= {f"{name} {key}": part for key, part in value.items()} if isinstance(value, Mapping) else {name: value}
     return _facts({name: _text(value) for name, value in facts.items()})
 

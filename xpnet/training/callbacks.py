@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import math
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -231,19 +233,28 @@ class JSONLLogger(Callback):
     ----------
     file : str or Path
         The file. The start of training rewrites it from the history. So a run that goes on from a checkpoint has no
-        lines twice, and none of steps after the checkpoint.
+        lines twice, and none of steps after the checkpoint. If it cannot be written, a warning tells why, and training
+        goes on.
     """
 
     def __init__(self, file: str | Path) -> None:
         self.file = Path(file)
 
     def on_start(self, trainer: Trainer) -> None:
-        with written_atomically(self.file) as stream:
+        with _a_warning_if_not_written(), written_atomically(self.file) as stream:
             stream.write("".join(map(_json_line, trainer.history.evaluations)).encode())
 
     def on_evaluation(self, trainer: Trainer) -> None:
-        with open(self.file, "ab") as stream:  # closed, so flushed, after each line
+        with _a_warning_if_not_written(), open(self.file, "ab") as stream:  # closed, so flushed, after each line
             stream.write(_json_line(trainer.history.evaluations[-1]).encode())
+
+
+@contextlib.contextmanager
+def _a_warning_if_not_written() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        warnings.warn(f"no line of the history is written: {error}", RuntimeWarning, stacklevel=3)
 
 
 def _json_line(evaluation: Evaluation) -> str:

@@ -16,18 +16,22 @@ from xpnet.datasets import Dataset
 from xpnet.datasets.images import has_light_border
 from xpnet.extras import import_extra
 from xpnet.files import TEMPORARY, written_atomically
+from xpnet.training.callbacks import JSONLLogger
 from xpnet.training.checkpoint import Checkpoint, has_checkpoint, load_checkpoint
 from xpnet.training.plots import plot_learning_curves
 from xpnet.training.run_settings import RunSettings
 from xpnet.training.trainer import Trainer
 
-__all__ = ["CHECKPOINT", "MODEL", "RESULT", "create_run_folder", "only_process", "save_run", "start_run"]
+__all__ = ["CHECKPOINT", "HISTORY", "MODEL", "RESULT", "create_run_folder", "only_process", "save_run", "start_run"]
 
 CHECKPOINT = "checkpoint.safetensors"
 """Name of the checkpoint in a run folder."""
 
 MODEL = "model.safetensors"
 """Name of the network's file in a run folder."""
+
+HISTORY = "history.json"
+"""Name of the file with losses and evaluations."""
 
 RESULT = "run.json"
 """Name of the file with the result."""
@@ -92,7 +96,7 @@ def start_run(trainer: Trainer, checkpoint: Checkpoint) -> bool:
     going_on = has_checkpoint(checkpoint.file)
     if going_on:
         trainer.load_state(load_checkpoint(checkpoint.file))
-    trainer.callbacks.append(checkpoint)
+    trainer.callbacks += [checkpoint, JSONLLogger(checkpoint.file.parent / "history.jsonl")]
     return going_on
 
 
@@ -110,10 +114,10 @@ def save_run(
     list of str
         Names of the files.
     """
-    written = [MODEL, "history.json"]
+    written = [MODEL, HISTORY]
     trainer.network.save(folder / MODEL)
     history = trainer.history.to_dict()
-    _write_json(folder / "history.json", history)
+    _write_json(folder / HISTORY, history)
     if plot:
         plot_learning_curves(trainer.history, folder / "learning_curves.png")
         written.append("learning_curves.png")

@@ -177,6 +177,8 @@ class RunSettings:
         needed = {name for name, is_needed in known.items() if is_needed}
         if not isinstance(content, Mapping) or not needed <= content.keys() <= known.keys():
             raise ValueError(f"{file} holds no settings of a run of this version of xpnet")
+        if content["net"] not in RECIPES:
+            raise ValueError(f"{file}: there is no network {content['net']!r} in this version of xpnet")
         return RunSettings(**content)
 
 

@@ -6,6 +6,8 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +16,22 @@ import numpy as np
 from xpnet import nets
 from xpnet.datasets import Dataset, load_dataset
 from xpnet.device import Device, asnumpy
+from xpnet.nets import evaluation
 from xpnet.tables import format_table
-from xpnet.training.run_folder import MODEL, RESULT
+from xpnet.training.history import History
+from xpnet.training.run_folder import HISTORY, MODEL, RESULT
 from xpnet.training.run_settings import RunSettings
 
 __all__ = ["Run", "compare_runs", "find_runs", "list_runs"]
 
-BATCH = 1000
-"""Samples that are predicted at a time."""
+DAMAGE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+"""Errors of reading what is not the expected JSON."""
 
 LISTED = {"test accuracy": "test_accuracy", "train accuracy": "train_accuracy", "seconds": "seconds"}
 """Columns of a list of runs, and the results that they show."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """A training run in its folder.
 
@@ -36,10 +40,9 @@ class Run:
     folder : Path
         The folder.
     settings : RunSettings
-        Its settings.
+        Settings from which the data are loaded, and the training starts.
     result : mapping of str
-        Content of ``run.json``: steps, metrics, shape of a sample, classes, environment. Empty for a run that is going
-        on, or was killed.
+        Content of ``run.json`` (`save_run`). Empty for a run that is going on, or was killed.
     """
 
     folder: Path
@@ -52,22 +55,55 @@ class Run:
 
         Raises
         ------
-        FileNotFoundError
-            If there is no such folder, or it has no settings.
         ValueError
-            If its files are damaged.
+            If it is no folder of a run, or its files are damaged.
         """
         folder = Path(folder)
-        settings, file = RunSettings.load(folder), folder / RESULT
-        if not file.exists():
-            return Run(folder, settings, {})
         try:
-            result = json.loads(file.read_bytes())
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{file} holds no result of a run: {error}") from None
-        if not isinstance(result, dict):
-            raise ValueError(f"{file} holds no result of a run")
-        return Run(folder, settings, result)
+            settings, file = RunSettings.load(folder), folder / RESULT
+        except (FileNotFoundError, NotADirectoryError):
+            raise ValueError(f"{folder} is no folder of a run (xpnet train): it has no settings") from None
+        return Run(folder, settings, _read_result(file) if file.exists() else {})
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.folder.resolve().name
+
+    @property
+    def ended(self) -> datetime:
+        """Time at which the results were written."""
+        return datetime.fromtimestamp(self.file(RESULT).stat().st_mtime, UTC)
+
+    @cached_property
+    def history(self) -> History:
+        """Losses and evaluations.
+
+        Raises
+        ------
+        ValueError
+            If the run has not written them yet, or the file is damaged.
+        """
+        file = self.file(HISTORY)
+        try:
+            return History.of_dict(json.loads(file.read_bytes()))
+        except DAMAGE as error:
+            raise ValueError(f"{file} is damaged: {error}") from None
+
+    @cached_property
+    def network(self) -> nets.Network:
+        """The trained network, on the CPU. See `network_on`."""
+        return self.network_on("cpu")
+
+    def network_on(self, device: Device | str) -> nets.Network:
+        """Return the trained network on a device.
+
+        Raises
+        ------
+        ValueError
+            If the run has not written it yet, or the file is damaged.
+        """
+        return nets.load(self.file(MODEL), device)
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -92,23 +128,10 @@ class Run:
             return "not ended, or killed"
         return "complete" if self.result["complete"] else f"ended at step {self.result['steps']:,}"
 
-    def network(self, device: Device | str = "cpu") -> nets.Network:
-        """Return the trained network.
-
-        Raises
-        ------
-        FileNotFoundError
-            If the run has not written it yet.
-        """
-        if not (self.folder / MODEL).exists():
-            raise FileNotFoundError(
-                f"{self.folder} has no {MODEL}: the run has not ended; go on with xpnet train --resume {self.folder}"
-            )
-        return nets.load(self.folder / MODEL, device)
-
     def probabilities(self, net: nets.Network, x: np.ndarray) -> np.ndarray:
         """Return the probabilities of the classes, (N, C), for samples on the host, by the run's network `net`."""
-        parts = [net.predict(net.device.asarray(x[start : start + BATCH])) for start in range(0, len(x), BATCH)]
+        size = evaluation.batch_size(net, x)
+        parts = [net.predict(net.device.asarray(x[start : start + size])) for start in range(0, len(x), size)]
         shape = (0, len(self.classes or ()))
         return np.concatenate([np.zeros(shape), *(asnumpy(net.last_layer.probabilities(part)) for part in parts)])
 
@@ -134,6 +157,21 @@ class Run:
                 f"{name} has samples of the shape {x.shape[1:]}, the network of {self.folder} takes {sample}"
             )
         return self.settings.shaped(x.reshape(len(x), *sample))
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file that the run has written at its end.
+
+        Raises
+        ------
+        ValueError
+            If it is not there.
+        """
+        file = self.folder / name
+        if not file.is_file():
+            raise ValueError(
+                f"{self.folder} has no {name}: the run has not ended; go on with xpnet train --resume {self.folder}"
+            )
+        return file
 
 
 def find_runs(root: str | Path) -> list[Run]:
@@ -165,3 +203,19 @@ def _text(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _read_result(file: Path) -> dict[str, Any]:
+    try:
+        result = json.loads(file.read_bytes())
+        if not isinstance(result, dict):
+            raise TypeError(f"expected an object, got {type(result).__name__}")
+        return result | {
+            "settings": dict(result["settings"]),
+            "environment": dict(result["environment"]),
+            "backend": str(result["backend"]),
+            "steps": int(result["steps"]),
+            "complete": bool(result["complete"]),
+        }
+    except DAMAGE as error:
+        raise ValueError(f"{file} is damaged: {error}") from None
