@@ -1,78 +1,103 @@
-"""Time of a training step one by one and by replicas on threads, in turns; beside a busy process with ``--busy``.
+"""Time of a training step by replicas on threads, in turns with steps one by one and PyTorch's eager steps.
 
-PyTorch's eager steps are measured as well, if it is installed. Times are medians in milliseconds; the ratio is the
-median of the ratios of neighbouring runs.
+Each round gives each party a turn (`contest.Repeated`). The table has medians in milliseconds and, in brackets, the
+quartiles of the ratio to "one by one" in the same round. With ``--busy``, another process computes all the time.
+
+``--scaling`` divides each minibatch into eight shares, for one thread and for two. The time of n threads is taken to be
+s + p / n, with a serial part s and a parallel part p. Both follow from the two measured times, and give the predicted
+times of four and eight threads. Memory bandwidth, and memory on other sockets, are not part of the prediction.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import multiprocessing
-import statistics
 import time
 from collections.abc import Callable, Iterator
 
+import contest
 import numpy as np
+import threads
+from work import ImageWork, Work
 
-from xpnet.nets import DeepConvNet, LeNet5, Network, Sequential, SimpleConvNet, TwoLayerNet
+from xpnet import Device
 from xpnet.optimizers import SGD
 from xpnet.tables import format_table
 
-SAMPLES, STEPS = 2000, 5
-
-CASES: dict[str, tuple[Callable[[], Network], int]] = {
-    "784-50-10": (lambda: TwoLayerNet(784, 50, 10, seed=0), 100),
-    "784-1024-1024-10": (lambda: Sequential.mlp([784, 1024, 1024, 10], seed=0), 256),
-    "LeNet-5, batch 8": (lambda: LeNet5(seed=0), 8),
-    "LeNet-5": (lambda: LeNet5(seed=0), 100),
-    "SimpleConvNet": (lambda: SimpleConvNet(seed=0), 100),
-    "DeepConvNet": (lambda: DeepConvNet(seed=0), 100),
+WORKS = {
+    "784-50-10": Work((784, 50, 10), 100, "float32"),
+    "784-1024-1024-10": Work((784, 1024, 1024, 10), 256, "float32", steps=5),
+    "LeNet5": ImageWork("LeNet5", 100, "float32"),
+    "SimpleConvNet": ImageWork("SimpleConvNet", 100, "float32"),
+    "DeepConvNet": ImageWork("DeepConvNet", 100, "float32", steps=1),
 }
 
+SHARES = 8
+"""Shares of a minibatch in the table of scaling."""
 
-def steps_of(
-    build: Callable[[], Network], batch_size: int, backend: str, threads: int
-) -> dict[str, Callable[[], object]]:
-    """Return functions that take steps: one by one, and by replicas."""
-    rng, shape = np.random.default_rng(0), build().input_shape or (784,)
-    x, t = rng.random((SAMPLES, *shape), dtype="float32"), rng.integers(0, 10, SAMPLES)
-    indices = rng.integers(0, SAMPLES, (STEPS, batch_size))
+Call = Callable[[], object]
 
-    def party(shares: int) -> Callable[[], object]:
-        step = build().compile(SGD(0.001), batch_size, backend, threads=threads, shares=shares)
+
+def steps_of(work: Work | ImageWork, backend: str, shares: int | None, number: int | None = None) -> Call:
+    """Return a call that takes steps by xpnet, with this number of shares and threads."""
+    (x, t), _ = work.data()
+    indices = np.random.default_rng(0).integers(0, len(x), (work.steps, work.batch))
+    net = work.build_network(Device("cpu"))
+    step = net.compile(SGD(lr=0.01), work.batch, backend, threads=number, shares=shares)
+    if shares is not None:  # the step by two threads would come first
         step.runners = step.runners[-1:] if shares == 1 else step.runners[-2:]
-        return lambda: step.run(x, t, indices)
-
-    return {"one by one": party(1), "replicas": party(threads)}
+    return lambda: step.run(x, t, indices)
 
 
-def pytorch_steps(batch_size: int) -> Callable[[], object]:
-    """Return a function that takes PyTorch's steps of LeNet-5."""
-    import torch
+def by_pytorch(work: Work | ImageWork) -> Call | None:
+    """Return a call that takes the steps by PyTorch, eager; None without it, or for layers that the peer lacks."""
+    if work.network == "DeepConvNet":
+        return None
+    try:
+        from peers.pytorch import PyTorchEager
+    except ImportError:
+        return None
+    indices = np.random.default_rng(0).integers(0, 60_000, (work.steps, work.batch))
+    party = PyTorchEager(work, Device("cpu"))
+    return lambda: party.run(indices)
 
-    net = torch.nn.Sequential(
-        *(torch.nn.Conv2d(1, 6, 5, padding=2), torch.nn.ReLU(), torch.nn.MaxPool2d(2)),
-        *(torch.nn.Conv2d(6, 16, 5), torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.Flatten()),
-        *(
-            torch.nn.Linear(400, 120),
-            torch.nn.ReLU(),
-            torch.nn.Linear(120, 84),
-            torch.nn.ReLU(),
-            torch.nn.Linear(84, 10),
-        ),
-    )
-    rule = torch.optim.SGD(net.parameters(), 0.001)
-    x, t = torch.rand(batch_size, 1, 28, 28), torch.randint(0, 10, (batch_size,))
 
-    def take() -> None:
-        for _ in range(STEPS):
-            rule.zero_grad()
-            torch.nn.functional.cross_entropy(net(x), t).backward()
-            rule.step()
+def in_turns(calls: dict[str, Call], steps: int, rounds: int) -> dict[str, np.ndarray]:
+    """Return the seconds per step of each party, the median of its turn, in each round."""
+    parties = {name: contest.Repeated(call, steps=steps) for name, call in calls.items()}
+    rows = [
+        [np.median(party.turn(number, time.perf_counter)) for party in parties.values()] for number in range(rounds)
+    ]
+    return dict(zip(parties, np.array(rows).T, strict=True))
 
-    return take
+
+def compared(work: Work | ImageWork, backend: str, rounds: int) -> list[str]:
+    """Measure one network: one by one, by replicas, by PyTorch."""
+    calls = {"one by one": steps_of(work, backend, 1), "replicas": steps_of(work, backend, threads.available())}
+    if pytorch := by_pytorch(work):
+        calls["PyTorch eager"] = pytorch
+    seconds = in_turns(calls, work.steps, rounds)
+    cells = [f"{np.median(seconds['one by one']) * 1e3:.2f}"]
+    for name in ("replicas", "PyTorch eager"):
+        if name not in seconds:
+            cells.append("-")
+            continue
+        low, middle, high = np.percentile(seconds[name] / seconds["one by one"], (25, 50, 75))
+        cells.append(f"{np.median(seconds[name]) * 1e3:.2f}, {middle:.2f} ({low:.2f} to {high:.2f})")
+    if pytorch:
+        low, middle, high = np.percentile(seconds["replicas"] / seconds["PyTorch eager"], (25, 50, 75))
+        cells.append(f"{middle:.2f} ({low:.2f} to {high:.2f})")
+    return cells if pytorch else [*cells, "-"]
+
+
+def scaling(work: Work | ImageWork, backend: str, rounds: int) -> list[str]:
+    """Measure one network on one thread and on two, and predict four and eight."""
+    calls = {str(number): steps_of(work, backend, SHARES, number) for number in (1, 2)}
+    one, two = (np.median(each) * 1e3 for each in in_turns(calls, work.steps, rounds).values())
+    serial = max(2 * two - one, 0.0)
+    predicted = [serial + (one - serial) / number for number in (4, 8)]
+    return [f"{value:.2f}" for value in (one, two, serial, *predicted)]
 
 
 @contextlib.contextmanager
@@ -93,31 +118,21 @@ def compute() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--busy", action="store_true", help="run another process that computes without a pause")
+    parser.add_argument("--scaling", action="store_true", help="predict the time of more threads")
     parser.add_argument("--backend", choices=("numpy", "numba"), default="numpy")
-    parser.add_argument("--threads", type=int, default=2, help="threads and shares")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--cases", nargs="*", choices=CASES, default=[*CASES])
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--networks", nargs="*", choices=WORKS, default=[*WORKS])
     given = parser.parse_args()
-    rows = []
+    threads.pin(threads.available())
+    measure = scaling if given.scaling else compared
+    header = ("network", "one by one", "replicas, ratio", "PyTorch eager, ratio", "replicas / PyTorch")
+    if given.scaling:
+        header = ("network", "1 thread", "2 threads", "serial", "4, predicted", "8, predicted")
     with busy_process() if given.busy else contextlib.nullcontext():
-        for name in given.cases:
-            build, batch_size = CASES[name]
-            parties = steps_of(build, batch_size, given.backend, given.threads)
-            if name.startswith("LeNet-5") and importlib.util.find_spec("torch"):
-                parties["PyTorch"] = pytorch_steps(batch_size)
-            times: dict[str, list[float]] = {party: [] for party in parties}
-            for turn in range(given.rounds + 1):
-                for party, take in parties.items():
-                    start = time.perf_counter()
-                    take()
-                    if turn:  # the first one warms up
-                        times[party].append((time.perf_counter() - start) / STEPS * 1e3)
-            ratio = statistics.median(a / b for a, b in zip(times["one by one"], times["replicas"], strict=True))
-            medians = {party: f"{statistics.median(each):.2f}" for party, each in times.items()}
-            rows.append((name, medians["one by one"], medians["replicas"], f"{ratio:.2f}", medians.get("PyTorch", "")))
-    print(format_table(("network", "one by one", "replicas", "gain", "PyTorch eager"), rows))
+        rows = [(name, *measure(WORKS[name], given.backend, given.rounds)) for name in given.networks]
+    print(format_table(header, rows, align="<" + ">" * (len(header) - 1)))
 
 
 if __name__ == "__main__":
