@@ -35,9 +35,9 @@ def launched(cupy, monkeypatch):
     """The names of the kernels and products that ran."""
     names = []
 
-    def multiplied(a, b, out, precision, bias, sums):
-        done = multiply(a, b, out, precision, bias, sums)
-        ends = {"bias": bias, "sums": sums} if done else {}
+    def multiplied(a, b, out, precision, bias=None, sums=None, row_sums=None):
+        done = multiply(a, b, out, precision, bias, sums, row_sums)
+        ends = {"bias": bias, "sums": sums, "row sums": row_sums} if done else {}
         names.append(" and ".join(["product", *(name for name, vector in ends.items() if vector is not None)]))
         return done
 
@@ -266,7 +266,42 @@ class TestWindows:
             kernels.add_windows(seen, out, windows, rows)
             return asnumpy(out)
 
-        np.testing.assert_array_equal(*both(monkeypatch, call))
+        fast, slow = both(monkeypatch, call)
+        np.testing.assert_array_equal(fast, slow)
+        if rows.start == 0:  # what was there is replaced
+            images[...] = 0
+            np.testing.assert_array_equal(fast, call())
+
+    @DTYPES
+    @pytest.mark.parametrize("windows", WINDOWS)
+    def test_largest_numbers_and_relu_have_the_bits_of_both(self, device, monkeypatch, rng, dtype, windows):
+        x = rng.standard_normal((3, 8, 7, 5)).round(1).astype(dtype)
+        x[0, 2, 2, 0], x[1, :4, :4, 1], x[2, :, :, 2] = np.nan, np.nan, -np.inf
+        x, places = device.asarray(x), (3, *windows.places(8, 7), 5)
+        dout = device.asarray(rng.standard_normal(places).astype(dtype))
+
+        def call():
+            y, index, dx = device.xp.empty(places, dtype), device.xp.empty(places, "uint8"), device.xp.empty_like(x)
+            mask = device.xp.empty(places, bool)
+            kernels.max_pool_relu(x, y, index, mask, windows)
+            kernels.max_pool_relu_gradient(dout, index, mask, dx, windows)
+            return [asnumpy(array) for array in (y, index, mask, dx)]
+
+        for fast, slow in zip(*both(monkeypatch, call), strict=True):
+            np.testing.assert_array_equal(fast, slow)
+
+    @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+    @pytest.mark.parametrize(("groups", "held"), [(1, 20), (1, 12), (2, 20)])
+    def test_gradients_of_filters_and_biases(self, device, rng, dtype, groups, held):
+        def array(*shape):
+            return device.asarray(rng.integers(-3, 4, shape).astype(dtype))
+
+        dout, columns, ones = array(groups, 4, 20), array(groups, 6, held), device.xp.ones(20, dtype)
+        dW, db = device.xp.empty((groups, 4, 6), dtype), device.xp.empty(4 * groups, dtype)
+        kernels.filter_gradients(dout, columns, ones, dW, db)
+        expected = asnumpy(dout)[:, :, :held] @ asnumpy(columns).transpose(0, 2, 1)
+        np.testing.assert_array_equal(asnumpy(dW), expected)
+        np.testing.assert_array_equal(asnumpy(db), asnumpy(dout).sum(axis=2).reshape(-1))
 
     def test_layers_for_images_use_them(self, cuda, launched, rng):
         device = cuda
@@ -310,8 +345,10 @@ class TestProducts:
                 np.testing.assert_array_equal(asnumpy(kernels.matmul(a, b, out, bias=bias)), expected)
                 assert out is None or asnumpy(out).tolist() == expected.tolist()
         for found in (device.xp.empty(n, dtype), device.xp.empty((n, 2), dtype)[:, 0]):
-            np.testing.assert_array_equal(asnumpy(kernels.matmul(a, b, sums=found)), product)
-            np.testing.assert_array_equal(asnumpy(found), sums)
+            for out in (None, device.xp.empty((m, n), dtype), device.xp.empty((n, m), dtype).T):
+                found[...] = 0
+                np.testing.assert_array_equal(asnumpy(kernels.matmul(a, b, out, sums=found)), product)
+                np.testing.assert_array_equal(asnumpy(found), sums)
 
     def test_a_matrix_times_a_vector_takes_a_bias(self, device):
         a, b = device.xp.ones((2, 3)), device.xp.ones(3)

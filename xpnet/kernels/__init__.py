@@ -10,7 +10,16 @@ NotImplemented for arguments that it does not support; the definition then compu
 
 from xpnet.kernels.choice import Backend, Precision, check_precision, choose_backend
 from xpnet.kernels.hashing import advance, dropout, random_mask
-from xpnet.kernels.images import add_windows, batched_matmul, batched_matmul_transposed, max_pool, max_pool_gradient
+from xpnet.kernels.images import (
+    add_windows,
+    batched_matmul,
+    batched_matmul_transposed,
+    filter_gradients,
+    max_pool,
+    max_pool_gradient,
+    max_pool_relu,
+    max_pool_relu_gradient,
+)
 from xpnet.kernels.memory import in_memory_order, scratch_size, slabs
 from xpnet.kernels.normalization import as_row, normalize_batch, normalize_batch_gradient
 from xpnet.kernels.operations import (
@@ -54,11 +63,14 @@ __all__ = [
     "check_precision",
     "choose_backend",
     "dropout",
+    "filter_gradients",
     "gather",
     "in_memory_order",
     "matmul",
     "max_pool",
     "max_pool_gradient",
+    "max_pool_relu",
+    "max_pool_relu_gradient",
     "momentum_update",
     "normalize_batch",
     "normalize_batch_gradient",

@@ -13,9 +13,8 @@ from typing import Any
 import cupy
 import numpy as np
 
-from xpnet.kernels import cublaslt
+from xpnet.kernels import cublaslt, operations
 from xpnet.kernels.memory import share_memory_order
-from xpnet.kernels.operations import precision
 from xpnet.typing import Array
 from xpnet.windows import Windows
 
@@ -53,27 +52,44 @@ def matmul(a: Array, b: Array, out: Array | None = None, bias: Array | None = No
     if not fits or any(v is not None and (v.dtype != a.dtype or v.shape != b.shape[1:]) for v in (bias, sums)):
         return NotImplemented  # the definition raises the error
     shape = (*((max(count),) if a.ndim == 3 else ()), a.shape[-2], b.shape[-1])
-    if out is not None and out.dtype == a.dtype and out.shape == shape and cublaslt.has_rows(out):
-        result = out
-    else:
+    result = out
+    if result is None or result.dtype != a.dtype or result.shape != shape or not _can_be_written(result):
         result = cupy.empty(shape, a.dtype)
-    done = False
-    if a.size and b.size:
-        a, b = (x if cublaslt.is_matrix(x) else cupy.ascontiguousarray(x) for x in (a, b))
-        try:
-            done = cublaslt.multiply(a, b, result, precision(), bias, sums)
-        except cublaslt.UnsupportedError:
-            return NotImplemented
-    else:
-        result.fill(0)
-    if bias is not None and not done:
-        cupy.add(result, bias, out=result)
-    if sums is not None and not done:
-        b.sum(axis=0, out=sums)
+    try:
+        _multiply(a, b, result, bias, sums)
+    except cublaslt.UnsupportedError:
+        return NotImplemented
     if out is None or result is out:
         return result
     out[...] = result
     return out
+
+
+def _can_be_written(out: Array) -> bool:
+    return cublaslt.has_rows(out) or (out.ndim == 2 and cublaslt.has_rows(out.T))
+
+
+def _multiply(a: Array, b: Array, out: Array, bias: Array | None, sums: Array | None) -> None:
+    done = False
+    # out^T = b^T a^T, for a result with contiguous columns: a gradient of images with samples last
+    transposed = not cublaslt.has_rows(out)
+    if a.size and b.size:
+        a, b = (x if cublaslt.is_matrix(x) else cupy.ascontiguousarray(x) for x in (a, b))
+        if not transposed:
+            done = cublaslt.multiply(a, b, out, operations.precision(), bias, sums)
+        elif bias is None:
+            done = cublaslt.multiply(b.T, a.T, out.T, operations.precision(), row_sums=sums)
+        else:
+            cublaslt.multiply(b.T, a.T, out.T, operations.precision())
+    else:
+        out.fill(0)
+    if bias is not None and not done:
+        cupy.add(out, bias, out=out)
+    if sums is not None and not done:
+        if transposed and b.size:  # long rows in memory, which few blocks would sum
+            matmul(b.T, cupy.ones(len(b), b.dtype), out=sums)
+        else:
+            b.sum(axis=0, out=sums)
 
 
 def gather(x: Array, index: Array, out: Array) -> Any:
@@ -230,16 +246,44 @@ def add_windows(seen: Array, out: Array, windows: Windows, rows: range) -> Any:
     return _launch("add_windows", out, out.size, seen, out, *sizes, rows.start, rows.stop, out.size)
 
 
-def max_pool(x: Array, y: Array, index: Array, windows: Windows) -> Any:
-    if not (_fit(x, y) and _fit(index, types=("uint8",))):
+def filter_gradients(dout: Array, columns: Array, ones: Array, dW: Array, db: Array) -> Any:
+    if len(dout) > 1 or dout.shape[2] != columns.shape[2]:
         return NotImplemented
-    return _launch("max_pool", y, y.size, x, y, index, *_sizes(windows, x), y.size)
+    return operations.matmul(columns[0], dout[0].T, out=dW[0].T, sums=db)  # the public one, which a profile counts
+
+
+def max_pool(x: Array, y: Array, index: Array, windows: Windows) -> Any:
+    return _max_pool(x, y, index, None, windows)
+
+
+def max_pool_relu(x: Array, y: Array, index: Array, mask: Array, windows: Windows) -> Any:
+    return _max_pool(x, y, index, mask, windows)
 
 
 def max_pool_gradient(dout: Array, index: Array, dx: Array, windows: Windows) -> Any:
-    if not (_fit(dout, dx) and _fit(index, types=("uint8",))):
+    return _max_pool_gradient(dout, index, None, dx, windows)
+
+
+def max_pool_relu_gradient(dout: Array, index: Array, mask: Array, dx: Array, windows: Windows) -> Any:
+    return _max_pool_gradient(dout, index, mask, dx, windows)
+
+
+def _max_pool(x: Array, y: Array, index: Array, mask: Array | None, windows: Windows) -> Any:
+    if not (_fit(x, y) and _fit(index, types=("uint8",)) and _fit_mask(mask)):
         return NotImplemented
-    return _launch("max_pool_gradient", dx, dx.size, dout, index, dx, *_sizes(windows, dx), dx.size)
+    on = NULL if mask is None else mask
+    return _launch("max_pool", y, y.size, x, y, index, on, *_sizes(windows, x), y.size)
+
+
+def _max_pool_gradient(dout: Array, index: Array, mask: Array | None, dx: Array, windows: Windows) -> Any:
+    if not (_fit(dout, dx) and _fit(index, types=("uint8",)) and _fit_mask(mask)):
+        return NotImplemented
+    on = NULL if mask is None else mask
+    return _launch("max_pool_gradient", dx, dx.size, dout, index, on, dx, *_sizes(windows, dx), dx.size)
+
+
+def _fit_mask(mask: Array | None) -> bool:
+    return mask is None or (mask.dtype == bool and mask.flags.c_contiguous)
 
 
 def _sizes(windows: Windows, images: Array) -> tuple[int, ...]:

@@ -269,12 +269,12 @@ __device__ inline Index place_of(Index pixel, Index k, Index stride, Index pad, 
     return from_first >= 0 && from_first % stride == 0 && from_first / stride < places ? from_first / stride : -1;
 }
 
-// out += the windows in rows [start, stop) of places; seen has shape (channels, h, w, stop - start, across, samples).
+// out += the windows in rows [start, stop) of places, or = if start is 0; seen has shape (channels, h, w, stop - start, across, samples).
 template <typename T>
 __device__ void add_windows(const T* seen, T* out, Windows win, Index start, Index stop, Index size) {
     FOR_ELEMENTS(i, size) {
         Position at(i, win.height, win.width, win.samples);
-        T sum = out[i];
+        T sum = start == 0 ? T(0) : out[i];
         for (Index k = 0; k < win.h; ++k) {
             Index row = place_of(at.y, k, win.stride_y, win.pad_y, win.dilation_y, win.down);
             if (row < start || row >= stop) continue;
@@ -289,9 +289,9 @@ __device__ void add_windows(const T* seen, T* out, Windows win, Index start, Ind
     }
 }
 
-// y = the maximum of each window, index = the number of its pixel.
+// y = the maximum of each window, index = the number of its pixel. With a mask also ReLU: y = max(y, 0), mask = y > 0.
 template <typename T>
-__device__ void max_pool(const T* x, T* y, uint8* index, Windows win, Index size) {
+__device__ void max_pool(const T* x, T* y, uint8* index, bool* mask, Windows win, Index size) {
     FOR_ELEMENTS(i, size) {
         Position at(i, win.down, win.across, win.samples);
         T largest = log(T(0));  // minus infinity
@@ -306,14 +306,16 @@ __device__ void max_pool(const T* x, T* y, uint8* index, Windows win, Index size
                 if (value > largest || value != value) largest = value, chosen = uint8(k * win.w + l);
             }
         }
-        y[i] = largest;
+        y[i] = mask && largest <= T(0) ? T(0) : largest;
+        if (mask) mask[i] = largest > T(0);
         index[i] = chosen;
     }
 }
 
-// dx = the sum of dout over the windows whose maximum is this pixel.
+// dx = the sum of dout over the windows whose maximum is this pixel. With a mask, dout is that of the ReLU.
 template <typename T>
-__device__ void max_pool_gradient(const T* dout, const uint8* index, T* dx, Windows win, Index size) {
+__device__ void max_pool_gradient(
+    const T* dout, const uint8* index, const bool* mask, T* dx, Windows win, Index size) {
     FOR_ELEMENTS(i, size) {
         Position at(i, win.height, win.width, win.samples);
         T sum = T(0);
@@ -324,7 +326,7 @@ __device__ void max_pool_gradient(const T* dout, const uint8* index, T* dx, Wind
                 Index column = place_of(at.x, l, win.stride_x, win.pad_x, win.dilation_x, win.across);
                 if (column < 0) continue;
                 Index place = ((at.channel * win.down + row) * win.across + column) * win.samples + at.sample;
-                if (index[place] == k * win.w + l) sum += dout[place];
+                if (index[place] == k * win.w + l) sum += mask ? dout[place] * T(mask[place]) : dout[place];
             }
         }
         dx[i] = sum;
@@ -409,12 +411,12 @@ __device__ void max_pool_gradient(const T* dout, const uint8* index, T* dx, Wind
         const T* seen, T* out, WINDOWS, Index start, Index stop, Index size) {                                  \
         add_windows(seen, out, THE_WINDOWS, start, stop, size);                                                 \
     }                                                                                                           \
-    extern "C" __global__ void max_pool_##T(const T* x, T* y, uint8* index, WINDOWS, Index size) {              \
-        max_pool(x, y, index, THE_WINDOWS, size);                                                               \
+    extern "C" __global__ void max_pool_##T(const T* x, T* y, uint8* index, bool* mask, WINDOWS, Index size) {  \
+        max_pool(x, y, index, mask, THE_WINDOWS, size);                                                         \
     }                                                                                                           \
     extern "C" __global__ void max_pool_gradient_##T(                                                           \
-        const T* dout, const uint8* index, T* dx, WINDOWS, Index size) {                                        \
-        max_pool_gradient(dout, index, dx, THE_WINDOWS, size);                                                  \
+        const T* dout, const uint8* index, const bool* mask, T* dx, WINDOWS, Index size) {                      \
+        max_pool_gradient(dout, index, mask, dx, THE_WINDOWS, size);                                            \
     }                                                                                                           \
     FOR_LABELS(T, uint8)                                                                                        \
     FOR_LABELS(T, int32)                                                                                        \
