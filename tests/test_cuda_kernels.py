@@ -13,7 +13,8 @@ from xpnet.nets import SimpleConvNet, TwoLayerNet
 from xpnet.optimizers import SGD
 from xpnet.windows import Windows
 
-SOURCE = resources.files("xpnet.kernels").joinpath("kernels.cu").read_text()
+FOLDER = resources.files("xpnet.kernels")
+SOURCE = "".join(FOLDER.joinpath(name).read_text() for name in ("kernels.cu", "images.cu", "normalization.cu"))
 ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 
 FASTEST = "numba" if importlib.util.find_spec("numba") else "numpy"
@@ -114,14 +115,32 @@ class TestKernels:
             )
             seen = []
             for finite in (True, True, True, False, True, True, False, False):
-                found = device.asarray(np.array(finite))
-                kernels.adapt_scale(scale, found, steps, 2, updates if counted else None)
+                overflowed = device.asarray(np.array(not finite))
+                kernels.adapt_scale(scale, overflowed, steps, 2, updates if counted else None)
+                assert not overflowed
                 seen.append([float(scale), int(steps), *asnumpy(updates)])
             return seen
 
         fast, slow = both(monkeypatch, call)
         assert fast == slow
         assert fast[-1] == [4.0, 0, *((10, 5) if counted else (5, 0))]
+
+    @DTYPES
+    @pytest.mark.parametrize("place", [None, 0, 1499])
+    @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+    def test_an_overflow_is_found_wherever_it_is(self, device, monkeypatch, rng, dtype, place, value):
+        x = rng.standard_normal(1500).astype(dtype)
+        x[1:4] = np.finfo(dtype).max, np.finfo(dtype).min, np.finfo(dtype).tiny
+        if place is not None:
+            x[place] = value
+
+        def call():
+            found = [device.asarray(np.array(before)) for before in (False, True)]
+            for overflowed in found:
+                kernels.find_overflow(device.asarray(x), overflowed)
+            return [bool(overflowed) for overflowed in found]
+
+        assert both(monkeypatch, call) == ([place is not None, True],) * 2
 
     @DTYPES
     @pytest.mark.parametrize("order", ["rows", "samples last"])
@@ -204,10 +223,17 @@ class TestKernels:
         for fast, slow in zip(*both(monkeypatch, call), strict=True):
             np.testing.assert_array_equal(fast, slow)
 
+    def test_relu_of_every_float16(self, cupy, launched):
+        x = np.arange(2**16, dtype="uint16").view("float16")
+        y, mask = kernels.relu(cupy.asarray(x))
+        assert launched == ["relu"]
+        np.testing.assert_array_equal(asnumpy(mask), x > 0)
+        np.testing.assert_array_equal(asnumpy(y), np.where(x <= 0, np.float16(0), x))
+
     def test_what_there_is_no_kernel_for_is_left_to_the_definition(self, cupy, launched):
-        for x in (cupy.zeros((4, 6))[:, ::2], cupy.zeros((2, 2), "float16")):
-            y, mask = kernels.relu(x)
-            assert (y.shape, y.dtype, mask.dtype) == (x.shape, x.dtype, bool)
+        x = cupy.zeros((4, 6))[:, ::2]
+        y, mask = kernels.relu(x)
+        assert (y.shape, y.dtype, mask.dtype) == (x.shape, x.dtype, bool)
         kernels.softmax_cross_entropy(cupy.zeros((2, 3)), cupy.zeros((2, 3)))  # labels one by one for each class
         assert launched == []
 

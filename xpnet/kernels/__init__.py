@@ -44,7 +44,7 @@ from xpnet.kernels.operations import (
     update_average,
     using,
 )
-from xpnet.kernels.scaling import adapt_scale
+from xpnet.kernels.scaling import adapt_scale, find_overflow
 
 __all__ = [
     "Backend",
@@ -64,6 +64,7 @@ __all__ = [
     "choose_backend",
     "dropout",
     "filter_gradients",
+    "find_overflow",
     "gather",
     "in_memory_order",
     "matmul",

@@ -1,4 +1,4 @@
-"""Kernels for arrays on CUDA devices: `kernels.cu`, and matrix products by cublasLt.
+"""Kernels for arrays on CUDA devices: the `.cu` files, and matrix products by cublasLt.
 
 The definitions in `xpnet.kernels` document each operation. NVRTC compiles the kernels at first use, and CuPy caches
 them on disk.
@@ -38,7 +38,10 @@ OPTIONS = ("--fmad=false", f"-DBLOCK={BLOCK}")
 TYPES = {"float32": "float", "float64": "double"}
 LABELS = ("uint8", "int32", "int64")
 GATHERED = TYPES | {label: label for label in LABELS}
-"""Names in `kernels.cu` of the dtypes of arrays."""
+NAMES = GATHERED | {"float16": "float16"}
+"""Names in the kernels' sources of the dtypes of arrays: of floats in most kernels, of samples and labels, of all."""
+
+SOURCES = ("kernels.cu", "images.cu", "normalization.cu")
 
 
 def matmul(a: Array, b: Array, out: Array | None = None, bias: Array | None = None, sums: Array | None = None) -> Any:
@@ -109,7 +112,7 @@ def gather(x: Array, index: Array, out: Array) -> Any:
 def relu(x: Array, mask: Array | None = None, out: Array | None = None) -> Any:
     mask = cupy.empty_like(x, dtype=bool) if mask is None else mask
     out = cupy.empty_like(x) if out is None else out
-    if not _elementwise(x, out, mask):
+    if not _elementwise(x, out, mask, types=NAMES):
         return NotImplemented
     _launch("relu", x, x.size, x, out, mask, x.size)
     return out, mask
@@ -234,9 +237,15 @@ def adam_update(
     return _launch("adam_update", p, p.size, p, g, m, v, *_number(lr), *_number(eps), *betas, p.size)
 
 
-def adapt_scale(scale: Array, finite: Array, good_steps: Array, interval: int, updates: Array | None = None) -> Any:
+def find_overflow(x: Array, overflowed: Array) -> Any:
+    if not _fit(x):
+        return NotImplemented
+    return _launch("find_overflow", x, x.size, x, overflowed, x.size)
+
+
+def adapt_scale(scale: Array, overflowed: Array, good_steps: Array, interval: int, updates: Array | None = None) -> Any:
     counted = (NULL, 0) if updates is None else (updates, updates.size)
-    return _launch("adapt_scale", scale, 1, scale, finite, good_steps, interval, *counted)
+    return _launch("adapt_scale", scale, 1, scale, overflowed, good_steps, interval, *counted)
 
 
 def add_windows(seen: Array, out: Array, windows: Windows, rows: range) -> Any:
@@ -302,9 +311,9 @@ def _fit(*arrays: Array, types: Collection[str] = TYPES) -> bool:
     return all(x.dtype == arrays[0].dtype and str(x.dtype) in types and x.flags.c_contiguous for x in arrays)
 
 
-def _elementwise(x: Array, y: Array, mask: Array) -> bool:
+def _elementwise(x: Array, y: Array, mask: Array, types: Collection[str] = TYPES) -> bool:
     """Whether a kernel can run through the elements of floats x and y and of a mask in the order of memory."""
-    dtypes = str(x.dtype) in TYPES and x.dtype == y.dtype and mask.dtype == bool
+    dtypes = x.dtype.kind == "f" and str(x.dtype) in types and x.dtype == y.dtype and mask.dtype == bool
     return dtypes and x.shape == y.shape == mask.shape and share_memory_order(x, y, mask)
 
 
@@ -349,7 +358,7 @@ def _launch(name: str, x: Array, size: int, *args: Any, block: int = BLOCK) -> N
     """Run a kernel of x's dtype, with one thread for each of `size` elements up to `MOST_BLOCKS` blocks."""
     if size:
         base, *label = name.split(".")
-        function = _kernel("_".join([base, GATHERED[str(x.dtype)], *label]))
+        function = _kernel("_".join([base, NAMES[str(x.dtype)], *label]))
         function((min(-(-size // block), MOST_BLOCKS),), (block,), tuple(map(_argument, args)))
 
 
@@ -365,5 +374,5 @@ def _kernel(name: str) -> Any:
 
 @functools.cache
 def _module() -> Any:
-    source = resources.files("xpnet.kernels").joinpath("kernels.cu").read_text()
-    return cupy.RawModule(code=source, options=OPTIONS)
+    folder = resources.files("xpnet.kernels")
+    return cupy.RawModule(code="".join(folder.joinpath(name).read_text() for name in SOURCES), options=OPTIONS)
