@@ -269,10 +269,10 @@ def mlp_with_normalization_and_dropout():
     ("build", "sample", "precision", "most"),
     [
         (lambda: TwoLayerNet(784, 50, 10, seed=0), (784,), "float32", 40),
-        (lambda: TwoLayerNet(784, 50, 10, seed=0), (784,), "float16", 90),
+        (lambda: TwoLayerNet(784, 50, 10, seed=0), (784,), "float16", 78),
         (mlp_with_normalization_and_dropout, (784,), "float32", 116),
-        (lambda: SimpleConvNet(seed=0), (1, 28, 28), "float32", 88),
-        (lambda: LeNet5(seed=0), (1, 28, 28), "float32", 156),
+        (lambda: SimpleConvNet(seed=0), (1, 28, 28), "float32", 72),
+        (lambda: LeNet5(seed=0), (1, 28, 28), "float32", 124),
     ],
     ids=["784-50-10", "784-50-10 in float16", "normalization and dropout", "SimpleConvNet", "LeNet-5"],
 )

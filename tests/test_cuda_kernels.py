@@ -13,7 +13,8 @@ from xpnet.nets import SimpleConvNet, TwoLayerNet
 from xpnet.optimizers import SGD
 from xpnet.windows import Windows
 
-SOURCE = resources.files("xpnet.kernels").joinpath("kernels.cu").read_text()
+FOLDER = resources.files("xpnet.kernels")
+SOURCE = "".join(FOLDER.joinpath(name).read_text() for name in ("kernels.cu", "images.cu", "normalization.cu"))
 ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 
 FASTEST = "numba" if importlib.util.find_spec("numba") else "numpy"
@@ -35,9 +36,9 @@ def launched(cupy, monkeypatch):
     """The names of the kernels and products that ran."""
     names = []
 
-    def multiplied(a, b, out, precision, bias, sums):
-        done = multiply(a, b, out, precision, bias, sums)
-        ends = {"bias": bias, "sums": sums} if done else {}
+    def multiplied(a, b, out, precision, bias=None, sums=None, row_sums=None):
+        done = multiply(a, b, out, precision, bias, sums, row_sums)
+        ends = {"bias": bias, "sums": sums, "row sums": row_sums} if done else {}
         names.append(" and ".join(["product", *(name for name, vector in ends.items() if vector is not None)]))
         return done
 
@@ -114,14 +115,32 @@ class TestKernels:
             )
             seen = []
             for finite in (True, True, True, False, True, True, False, False):
-                found = device.asarray(np.array(finite))
-                kernels.adapt_scale(scale, found, steps, 2, updates if counted else None)
+                overflowed = device.asarray(np.array(not finite))
+                kernels.adapt_scale(scale, overflowed, steps, 2, updates if counted else None)
+                assert not overflowed
                 seen.append([float(scale), int(steps), *asnumpy(updates)])
             return seen
 
         fast, slow = both(monkeypatch, call)
         assert fast == slow
         assert fast[-1] == [4.0, 0, *((10, 5) if counted else (5, 0))]
+
+    @DTYPES
+    @pytest.mark.parametrize("place", [None, 0, 1499])
+    @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+    def test_an_overflow_is_found_wherever_it_is(self, device, monkeypatch, rng, dtype, place, value):
+        x = rng.standard_normal(1500).astype(dtype)
+        x[1:4] = np.finfo(dtype).max, np.finfo(dtype).min, np.finfo(dtype).tiny
+        if place is not None:
+            x[place] = value
+
+        def call():
+            found = [device.asarray(np.array(before)) for before in (False, True)]
+            for overflowed in found:
+                kernels.find_overflow(device.asarray(x), overflowed)
+            return [bool(overflowed) for overflowed in found]
+
+        assert both(monkeypatch, call) == ([place is not None, True],) * 2
 
     @DTYPES
     @pytest.mark.parametrize("order", ["rows", "samples last"])
@@ -204,10 +223,17 @@ class TestKernels:
         for fast, slow in zip(*both(monkeypatch, call), strict=True):
             np.testing.assert_array_equal(fast, slow)
 
+    def test_relu_of_every_float16(self, cupy, launched):
+        x = np.arange(2**16, dtype="uint16").view("float16")
+        y, mask = kernels.relu(cupy.asarray(x))
+        assert launched == ["relu"]
+        np.testing.assert_array_equal(asnumpy(mask), x > 0)
+        np.testing.assert_array_equal(asnumpy(y), np.where(x <= 0, np.float16(0), x))
+
     def test_what_there_is_no_kernel_for_is_left_to_the_definition(self, cupy, launched):
-        for x in (cupy.zeros((4, 6))[:, ::2], cupy.zeros((2, 2), "float16")):
-            y, mask = kernels.relu(x)
-            assert (y.shape, y.dtype, mask.dtype) == (x.shape, x.dtype, bool)
+        x = cupy.zeros((4, 6))[:, ::2]
+        y, mask = kernels.relu(x)
+        assert (y.shape, y.dtype, mask.dtype) == (x.shape, x.dtype, bool)
         kernels.softmax_cross_entropy(cupy.zeros((2, 3)), cupy.zeros((2, 3)))  # labels one by one for each class
         assert launched == []
 
@@ -266,7 +292,42 @@ class TestWindows:
             kernels.add_windows(seen, out, windows, rows)
             return asnumpy(out)
 
-        np.testing.assert_array_equal(*both(monkeypatch, call))
+        fast, slow = both(monkeypatch, call)
+        np.testing.assert_array_equal(fast, slow)
+        if rows.start == 0:  # what was there is replaced
+            images[...] = 0
+            np.testing.assert_array_equal(fast, call())
+
+    @DTYPES
+    @pytest.mark.parametrize("windows", WINDOWS)
+    def test_largest_numbers_and_relu_have_the_bits_of_both(self, device, monkeypatch, rng, dtype, windows):
+        x = rng.standard_normal((3, 8, 7, 5)).round(1).astype(dtype)
+        x[0, 2, 2, 0], x[1, :4, :4, 1], x[2, :, :, 2] = np.nan, np.nan, -np.inf
+        x, places = device.asarray(x), (3, *windows.places(8, 7), 5)
+        dout = device.asarray(rng.standard_normal(places).astype(dtype))
+
+        def call():
+            y, index, dx = device.xp.empty(places, dtype), device.xp.empty(places, "uint8"), device.xp.empty_like(x)
+            mask = device.xp.empty(places, bool)
+            kernels.max_pool_relu(x, y, index, mask, windows)
+            kernels.max_pool_relu_gradient(dout, index, mask, dx, windows)
+            return [asnumpy(array) for array in (y, index, mask, dx)]
+
+        for fast, slow in zip(*both(monkeypatch, call), strict=True):
+            np.testing.assert_array_equal(fast, slow)
+
+    @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+    @pytest.mark.parametrize(("groups", "held"), [(1, 20), (1, 12), (2, 20)])
+    def test_gradients_of_filters_and_biases(self, device, rng, dtype, groups, held):
+        def array(*shape):
+            return device.asarray(rng.integers(-3, 4, shape).astype(dtype))
+
+        dout, columns, ones = array(groups, 4, 20), array(groups, 6, held), device.xp.ones(20, dtype)
+        dW, db = device.xp.empty((groups, 4, 6), dtype), device.xp.empty(4 * groups, dtype)
+        kernels.filter_gradients(dout, columns, ones, dW, db)
+        expected = asnumpy(dout)[:, :, :held] @ asnumpy(columns).transpose(0, 2, 1)
+        np.testing.assert_array_equal(asnumpy(dW), expected)
+        np.testing.assert_array_equal(asnumpy(db), asnumpy(dout).sum(axis=2).reshape(-1))
 
     def test_layers_for_images_use_them(self, cuda, launched, rng):
         device = cuda
@@ -310,8 +371,10 @@ class TestProducts:
                 np.testing.assert_array_equal(asnumpy(kernels.matmul(a, b, out, bias=bias)), expected)
                 assert out is None or asnumpy(out).tolist() == expected.tolist()
         for found in (device.xp.empty(n, dtype), device.xp.empty((n, 2), dtype)[:, 0]):
-            np.testing.assert_array_equal(asnumpy(kernels.matmul(a, b, sums=found)), product)
-            np.testing.assert_array_equal(asnumpy(found), sums)
+            for out in (None, device.xp.empty((m, n), dtype), device.xp.empty((n, m), dtype).T):
+                found[...] = 0
+                np.testing.assert_array_equal(asnumpy(kernels.matmul(a, b, out, sums=found)), product)
+                np.testing.assert_array_equal(asnumpy(found), sums)
 
     def test_a_matrix_times_a_vector_takes_a_bias(self, device):
         a, b = device.xp.ones((2, 3)), device.xp.ones(3)

@@ -221,16 +221,18 @@ class TestCublasLt:
 
     def test_an_epilogue_is_applied_and_captured(self, lt, rng):
         a, b, bias = (cupy.asarray(rng.standard_normal(n).astype("f")) for n in ((5, 7), (7, 6), (6,)))
-        out, sums = cupy.empty((5, 6), "f"), cupy.empty(6, "f")
+        out, sums, row_sums = cupy.empty((5, 6), "f"), cupy.empty(6, "f"), cupy.empty(5, "f")
         stream = cupy.cuda.Stream(non_blocking=True)
         with stream:
             stream.begin_capture()
             lt.multiply(a, b, out, bias=bias)
             lt.multiply(a, b, cupy.empty_like(out), sums=sums)
+            lt.multiply(a, b, cupy.empty_like(out), row_sums=row_sums)
             graph = stream.end_capture()
         graph.launch(stream)
         np.testing.assert_allclose(out.get(), a.get() @ b.get() + bias.get(), rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(sums.get(), b.get().sum(axis=0), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(row_sums.get(), a.get().sum(axis=1), rtol=1e-5, atol=1e-5)
 
     def test_no_epilogue_in_float64(self, lt):
         a, out, bias = cupy.ones((4, 4)), cupy.empty((4, 4)), cupy.ones(4)

@@ -77,8 +77,30 @@ def test_a_training_step_neither_synchronises_nor_transfers(data, cuda, counted)
     run = trainer(data, cuda, steps=300, mini_batch_size=1)
     run._run(200)
     with counted() as work:
-        run._run(100)  # indices and learning rates go there in two copies, losses come back in one
-    assert (work["synchronizations"], work["copies_to_device"], work["copies_to_host"]) == (1, 2, 1)
+        run._run(
+            100
+        )  # indices and learning rates go there in two copies, losses come back in one; the host does not wait
+    assert (work["synchronizations"], work["copies_to_device"], work["copies_to_host"]) == (0, 2, 1)
+
+
+def test_losses_are_looked_at_a_window_late_on_a_gpu_and_all_of_them_before_an_evaluation(data, device):
+    behind, saved = [], []
+
+    class Watch(Callback):
+        def on_steps(self, trainer):
+            behind.append(trainer.current_iter - len(trainer.history.losses))
+            if len(behind) == 2:
+                saved.append(trainer.state())
+
+        def on_evaluation(self, trainer):
+            assert len(trainer.history.losses) == trainer.current_iter
+
+    run = trainer(data, device, steps=50, callbacks=[Watch()])
+    run.REPORT_INTERVAL = 2
+    run.train()
+    assert set(behind) == ({0} if str(device) == "cpu" else {0, 2})
+    assert len(saved[0]["losses"]) == saved[0]["current_iter"]
+    assert len(run.history.losses) == 50
 
 
 @pytest.mark.parametrize("labels", ["class ids", "one-hot"])

@@ -1,6 +1,7 @@
 """CuPy and the driver: whether CUDA devices can be used here, and if not, why.
 
-CuPy is imported here, in ``kernels/cuda.py`` and in ``kernels/cublaslt.py``; ``training/feed.py`` imports ``cupyx``.
+CuPy is imported here, in ``kernels/cuda.py`` and in ``kernels/cublaslt.py``; ``training/feed.py`` and
+``training/losses.py`` import ``cupyx``.
 """
 
 import sys

@@ -10,7 +10,16 @@ NotImplemented for arguments that it does not support; the definition then compu
 
 from xpnet.kernels.choice import Backend, Precision, check_precision, choose_backend
 from xpnet.kernels.hashing import advance, dropout, random_mask
-from xpnet.kernels.images import add_windows, batched_matmul, batched_matmul_transposed, max_pool, max_pool_gradient
+from xpnet.kernels.images import (
+    add_windows,
+    batched_matmul,
+    batched_matmul_transposed,
+    filter_gradients,
+    max_pool,
+    max_pool_gradient,
+    max_pool_relu,
+    max_pool_relu_gradient,
+)
 from xpnet.kernels.memory import in_memory_order, scratch_size, slabs
 from xpnet.kernels.normalization import as_row, normalize_batch, normalize_batch_gradient
 from xpnet.kernels.operations import (
@@ -35,7 +44,7 @@ from xpnet.kernels.operations import (
     update_average,
     using,
 )
-from xpnet.kernels.scaling import adapt_scale
+from xpnet.kernels.scaling import adapt_scale, find_overflow
 
 __all__ = [
     "Backend",
@@ -54,11 +63,15 @@ __all__ = [
     "check_precision",
     "choose_backend",
     "dropout",
+    "filter_gradients",
+    "find_overflow",
     "gather",
     "in_memory_order",
     "matmul",
     "max_pool",
     "max_pool_gradient",
+    "max_pool_relu",
+    "max_pool_relu_gradient",
     "momentum_update",
     "normalize_batch",
     "normalize_batch_gradient",

@@ -32,7 +32,7 @@ WORKSPACE = 32 * 2**20
 _DTYPES = {"float16": 2, "float32": 0, "float64": 1}
 _COMPUTE = {"float16": 68, "float32": 68, "tf32": 77, "float64": 70}
 _DESC_TRANSA, _DESC_TRANSB, _DESC_EPILOGUE, _DESC_VECTOR = 3, 4, 7, 8
-_EPILOGUES = {"none": 1, "bias": 4, "sums": 256}  # "bias" and "sums" take a vector: BIAS, BGRADA
+_EPILOGUES = {"none": 1, "bias": 4, "sums": 256, "row_sums": 512}  # all but "none" take a vector: BIAS, BGRADA, BGRADB
 _LAYOUT_BATCH_COUNT, _LAYOUT_BATCH_STRIDE = 5, 6
 _PREF_WORKSPACE, _PREF_REDUCTIONS, _PREF_ALIGNMENTS = 1, 3, (5, 6, 7, 8)
 _NOT_SUPPORTED = 15
@@ -95,6 +95,7 @@ def multiply(
     precision: Precision = "float32",
     bias: Array | None = None,
     sums: Array | None = None,
+    row_sums: Array | None = None,
 ) -> bool:
     """Write ``a @ b`` into `out`. All arrays have one dtype and are on the current device.
 
@@ -105,14 +106,16 @@ def multiply(
     precision : {"float32", "tf32"}
         Precision of float32 products. TF32 rounds the inputs of each multiplication to 10 bits and is faster.
     bias : (N,), optional
-        Added to each row of `out`. Only without `sums`, and only for matrices.
+        Added to each row of `out`. Of this vector and the next two, at most one may be given, and only for matrices.
     sums : (N,), optional
-        Set to the sums of the columns of `b`. Only without `bias`, and only for matrices.
+        Set to the sums of the columns of `b`.
+    row_sums : (M,), optional
+        Set to the sums of the rows of `a`.
 
     Returns
     -------
     bool
-        False if `bias` or `sums` was given but not applied: cublasLt has no such algorithm for some products.
+        False if a vector was given but not applied: cublasLt has no such algorithm for some products.
 
     Raises
     ------
@@ -122,10 +125,11 @@ def multiply(
     compute = precision if a.dtype == "float32" else str(a.dtype)
     count = out.shape[0] if out.ndim == 3 else 1
     operands = tuple(Operand.of(x) for x in (a, b, out))
-    vector = sums if bias is None else bias
-    takes_vector = vector is not None and vector.flags.c_contiguous
-    epilogue = "none" if not takes_vector else "sums" if bias is None else "bias"
-    pointers = [x.data.ptr for x in (a, b, out, *([vector] if takes_vector else []))]
+    vectors = {"bias": bias, "sums": sums, "row_sums": row_sums}
+    epilogue, vector = next(((name, v) for name, v in vectors.items() if v is not None), ("none", None))
+    if vector is not None and not vector.flags.c_contiguous:
+        epilogue = "none"
+    pointers = [x.data.ptr for x in (a, b, out, *([] if epilogue == "none" else [vector]))]
     alignments = tuple(min(pointer & -pointer, ALIGNMENT) for pointer in pointers)
     describe = cupy.cuda.runtime.getDevice(), str(a.dtype), compute, count, operands
     product = _product(*describe, alignments, epilogue)

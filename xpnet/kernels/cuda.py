@@ -1,4 +1,4 @@
-"""Kernels for arrays on CUDA devices: `kernels.cu`, and matrix products by cublasLt.
+"""Kernels for arrays on CUDA devices: the `.cu` files, and matrix products by cublasLt.
 
 The definitions in `xpnet.kernels` document each operation. NVRTC compiles the kernels at first use, and CuPy caches
 them on disk.
@@ -13,9 +13,8 @@ from typing import Any
 import cupy
 import numpy as np
 
-from xpnet.kernels import cublaslt
+from xpnet.kernels import cublaslt, operations
 from xpnet.kernels.memory import share_memory_order
-from xpnet.kernels.operations import precision
 from xpnet.typing import Array
 from xpnet.windows import Windows
 
@@ -39,7 +38,10 @@ OPTIONS = ("--fmad=false", f"-DBLOCK={BLOCK}")
 TYPES = {"float32": "float", "float64": "double"}
 LABELS = ("uint8", "int32", "int64")
 GATHERED = TYPES | {label: label for label in LABELS}
-"""Names in `kernels.cu` of the dtypes of arrays."""
+NAMES = GATHERED | {"float16": "float16"}
+"""Names in the kernels' sources of the dtypes of arrays: of floats in most kernels, of samples and labels, of all."""
+
+SOURCES = ("kernels.cu", "images.cu", "normalization.cu")
 
 
 def matmul(a: Array, b: Array, out: Array | None = None, bias: Array | None = None, sums: Array | None = None) -> Any:
@@ -53,27 +55,44 @@ def matmul(a: Array, b: Array, out: Array | None = None, bias: Array | None = No
     if not fits or any(v is not None and (v.dtype != a.dtype or v.shape != b.shape[1:]) for v in (bias, sums)):
         return NotImplemented  # the definition raises the error
     shape = (*((max(count),) if a.ndim == 3 else ()), a.shape[-2], b.shape[-1])
-    if out is not None and out.dtype == a.dtype and out.shape == shape and cublaslt.has_rows(out):
-        result = out
-    else:
+    result = out
+    if result is None or result.dtype != a.dtype or result.shape != shape or not _can_be_written(result):
         result = cupy.empty(shape, a.dtype)
-    done = False
-    if a.size and b.size:
-        a, b = (x if cublaslt.is_matrix(x) else cupy.ascontiguousarray(x) for x in (a, b))
-        try:
-            done = cublaslt.multiply(a, b, result, precision(), bias, sums)
-        except cublaslt.UnsupportedError:
-            return NotImplemented
-    else:
-        result.fill(0)
-    if bias is not None and not done:
-        cupy.add(result, bias, out=result)
-    if sums is not None and not done:
-        b.sum(axis=0, out=sums)
+    try:
+        _multiply(a, b, result, bias, sums)
+    except cublaslt.UnsupportedError:
+        return NotImplemented
     if out is None or result is out:
         return result
     out[...] = result
     return out
+
+
+def _can_be_written(out: Array) -> bool:
+    return cublaslt.has_rows(out) or (out.ndim == 2 and cublaslt.has_rows(out.T))
+
+
+def _multiply(a: Array, b: Array, out: Array, bias: Array | None, sums: Array | None) -> None:
+    done = False
+    # out^T = b^T a^T, for a result with contiguous columns: a gradient of images with samples last
+    transposed = not cublaslt.has_rows(out)
+    if a.size and b.size:
+        a, b = (x if cublaslt.is_matrix(x) else cupy.ascontiguousarray(x) for x in (a, b))
+        if not transposed:
+            done = cublaslt.multiply(a, b, out, operations.precision(), bias, sums)
+        elif bias is None:
+            done = cublaslt.multiply(b.T, a.T, out.T, operations.precision(), row_sums=sums)
+        else:
+            cublaslt.multiply(b.T, a.T, out.T, operations.precision())
+    else:
+        out.fill(0)
+    if bias is not None and not done:
+        cupy.add(out, bias, out=out)
+    if sums is not None and not done:
+        if transposed and b.size:  # long rows in memory, which few blocks would sum
+            matmul(b.T, cupy.ones(len(b), b.dtype), out=sums)
+        else:
+            b.sum(axis=0, out=sums)
 
 
 def gather(x: Array, index: Array, out: Array) -> Any:
@@ -93,7 +112,7 @@ def gather(x: Array, index: Array, out: Array) -> Any:
 def relu(x: Array, mask: Array | None = None, out: Array | None = None) -> Any:
     mask = cupy.empty_like(x, dtype=bool) if mask is None else mask
     out = cupy.empty_like(x) if out is None else out
-    if not _elementwise(x, out, mask):
+    if not _elementwise(x, out, mask, types=NAMES):
         return NotImplemented
     _launch("relu", x, x.size, x, out, mask, x.size)
     return out, mask
@@ -224,9 +243,15 @@ def adam_update(
     return _launch("adam_update", p, p.size, p, g, m, v, *_number(lr), *_number(eps), *betas, p.size)
 
 
-def adapt_scale(scale: Array, finite: Array, good_steps: Array, interval: int, updates: Array | None = None) -> Any:
+def find_overflow(x: Array, overflowed: Array) -> Any:
+    if not _fit(x):
+        return NotImplemented
+    return _launch("find_overflow", x, x.size, x, overflowed, x.size)
+
+
+def adapt_scale(scale: Array, overflowed: Array, good_steps: Array, interval: int, updates: Array | None = None) -> Any:
     counted = (NULL, 0) if updates is None else (updates, updates.size)
-    return _launch("adapt_scale", scale, 1, scale, finite, good_steps, interval, *counted)
+    return _launch("adapt_scale", scale, 1, scale, overflowed, good_steps, interval, *counted)
 
 
 def add_windows(seen: Array, out: Array, windows: Windows, rows: range) -> Any:
@@ -236,16 +261,44 @@ def add_windows(seen: Array, out: Array, windows: Windows, rows: range) -> Any:
     return _launch("add_windows", out, out.size, seen, out, *sizes, rows.start, rows.stop, out.size)
 
 
-def max_pool(x: Array, y: Array, index: Array, windows: Windows) -> Any:
-    if not (_fit(x, y) and _fit(index, types=("uint8",))):
+def filter_gradients(dout: Array, columns: Array, ones: Array, dW: Array, db: Array) -> Any:
+    if len(dout) > 1 or dout.shape[2] != columns.shape[2]:
         return NotImplemented
-    return _launch("max_pool", y, y.size, x, y, index, *_sizes(windows, x), y.size)
+    return operations.matmul(columns[0], dout[0].T, out=dW[0].T, sums=db)  # the public one, which a profile counts
+
+
+def max_pool(x: Array, y: Array, index: Array, windows: Windows) -> Any:
+    return _max_pool(x, y, index, None, windows)
+
+
+def max_pool_relu(x: Array, y: Array, index: Array, mask: Array, windows: Windows) -> Any:
+    return _max_pool(x, y, index, mask, windows)
 
 
 def max_pool_gradient(dout: Array, index: Array, dx: Array, windows: Windows) -> Any:
-    if not (_fit(dout, dx) and _fit(index, types=("uint8",))):
+    return _max_pool_gradient(dout, index, None, dx, windows)
+
+
+def max_pool_relu_gradient(dout: Array, index: Array, mask: Array, dx: Array, windows: Windows) -> Any:
+    return _max_pool_gradient(dout, index, mask, dx, windows)
+
+
+def _max_pool(x: Array, y: Array, index: Array, mask: Array | None, windows: Windows) -> Any:
+    if not (_fit(x, y) and _fit(index, types=("uint8",)) and _fit_mask(mask)):
         return NotImplemented
-    return _launch("max_pool_gradient", dx, dx.size, dout, index, dx, *_sizes(windows, dx), dx.size)
+    on = NULL if mask is None else mask
+    return _launch("max_pool", y, y.size, x, y, index, on, *_sizes(windows, x), y.size)
+
+
+def _max_pool_gradient(dout: Array, index: Array, mask: Array | None, dx: Array, windows: Windows) -> Any:
+    if not (_fit(dout, dx) and _fit(index, types=("uint8",)) and _fit_mask(mask)):
+        return NotImplemented
+    on = NULL if mask is None else mask
+    return _launch("max_pool_gradient", dx, dx.size, dout, index, on, dx, *_sizes(windows, dx), dx.size)
+
+
+def _fit_mask(mask: Array | None) -> bool:
+    return mask is None or (mask.dtype == bool and mask.flags.c_contiguous)
 
 
 def _sizes(windows: Windows, images: Array) -> tuple[int, ...]:
@@ -264,9 +317,9 @@ def _fit(*arrays: Array, types: Collection[str] = TYPES) -> bool:
     return all(x.dtype == arrays[0].dtype and str(x.dtype) in types and x.flags.c_contiguous for x in arrays)
 
 
-def _elementwise(x: Array, y: Array, mask: Array) -> bool:
+def _elementwise(x: Array, y: Array, mask: Array, types: Collection[str] = TYPES) -> bool:
     """Whether a kernel can run through the elements of floats x and y and of a mask in the order of memory."""
-    dtypes = str(x.dtype) in TYPES and x.dtype == y.dtype and mask.dtype == bool
+    dtypes = x.dtype.kind == "f" and str(x.dtype) in types and x.dtype == y.dtype and mask.dtype == bool
     return dtypes and x.shape == y.shape == mask.shape and share_memory_order(x, y, mask)
 
 
@@ -311,7 +364,7 @@ def _launch(name: str, x: Array, size: int, *args: Any, block: int = BLOCK) -> N
     """Run a kernel of x's dtype, with one thread for each of `size` elements up to `MOST_BLOCKS` blocks."""
     if size:
         base, *label = name.split(".")
-        function = _kernel("_".join([base, GATHERED[str(x.dtype)], *label]))
+        function = _kernel("_".join([base, NAMES[str(x.dtype)], *label]))
         function((min(-(-size // block), MOST_BLOCKS),), (block,), tuple(map(_argument, args)))
 
 
@@ -327,5 +380,5 @@ def _kernel(name: str) -> Any:
 
 @functools.cache
 def _module() -> Any:
-    source = resources.files("xpnet.kernels").joinpath("kernels.cu").read_text()
-    return cupy.RawModule(code=source, options=OPTIONS)
+    folder = resources.files("xpnet.kernels")
+    return cupy.RawModule(code="".join(folder.joinpath(name).read_text() for name in SOURCES), options=OPTIONS)

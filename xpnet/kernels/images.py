@@ -4,12 +4,21 @@ import functools
 import math
 
 from xpnet.device import get_array_module, is_on_host
-from xpnet.kernels.memory import may_hold
-from xpnet.kernels.operations import kernel, matmul
+from xpnet.kernels.memory import may_hold, slabs
+from xpnet.kernels.operations import kernel, matmul, relu, relu_gradient
 from xpnet.typing import Array
 from xpnet.windows import Windows
 
-__all__ = ["add_windows", "batched_matmul", "batched_matmul_transposed", "max_pool", "max_pool_gradient"]
+__all__ = [
+    "add_windows",
+    "batched_matmul",
+    "batched_matmul_transposed",
+    "filter_gradients",
+    "max_pool",
+    "max_pool_gradient",
+    "max_pool_relu",
+    "max_pool_relu_gradient",
+]
 
 UNPACKED = 10**6
 """Largest number of multiplications for which OpenBLAS with AVX-512 packs no operand (it then uses one thread).
@@ -29,7 +38,12 @@ LEAST = 64
 
 @kernel
 def add_windows(seen: Array, out: Array, windows: Windows, rows: range) -> None:
-    """Add the windows in `rows`, (C, h, w, rows, columns, N), to the images `out` (`Windows.add`)."""
+    """Add the windows in `rows`, (C, h, w, rows, columns, N), to the images `out` (`Windows.add`).
+
+    The first rows, which start at 0, replace what was in `out`.
+    """
+    if rows.start == 0:
+        out[...] = 0.0
     windows.add(seen, out, rows)
 
 
@@ -66,6 +80,41 @@ def max_pool_gradient(dout: Array, index: Array, dx: Array, windows: Windows) ->
             get_array_module(dx).multiply(part, chosen, out=image)
         else:
             image += part * chosen
+
+
+@kernel
+def max_pool_relu(x: Array, y: Array, index: Array, mask: Array, windows: Windows) -> None:
+    """Write max(maximum of each window, 0) into y: `max_pool`, and then `relu` with its mask."""
+    for slab in slabs(x):
+        max_pool(x[slab], y[slab], index[slab], windows)
+    relu(y, mask, y)
+
+
+@kernel
+def max_pool_relu_gradient(dout: Array, index: Array, mask: Array, dx: Array, windows: Windows) -> None:
+    """Write the gradient of `max_pool_relu` into dx: `relu_gradient`, and then `max_pool_gradient`."""
+    dout = relu_gradient(dout, mask)
+    for slab in slabs(dx):
+        max_pool_gradient(dout[slab], index[slab], dx[slab], windows)
+
+
+@kernel
+def filter_gradients(dout: Array, columns: Array, ones: Array, dW: Array, db: Array) -> None:
+    """Write ``dout @ columns^T`` into dW, for the positions that have columns, and the sums of dout's rows into db.
+
+    Parameters
+    ----------
+    dout : (G, M, P)
+        A matrix per group of filters, with a row per filter.
+    columns : (G, K, P')
+        Columns of the first P' positions.
+    ones : (P,)
+        Ones. A product with them is faster than ``sum``.
+    dW, db : (G, M, K), (G * M,)
+        Output.
+    """
+    matmul(dout.reshape(len(db), -1), ones, out=db)
+    batched_matmul_transposed(dout[:, :, : columns.shape[2]], columns, out=dW)
 
 
 def batched_matmul(a: Array, b: Array, out: Array) -> Array:

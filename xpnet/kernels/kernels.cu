@@ -1,4 +1,5 @@
-// CUDA kernels of the operations in xpnet/kernels/operations.py and images.py, which document them.
+// CUDA kernels of the operations in xpnet/kernels/operations.py, hashing.py and scaling.py, which document them.
+// images.cu and normalization.cu follow in the same module.
 //
 // Every loop over elements has the stride of the whole grid, so that any launch gives the same results. Without fused
 // multiply-adds (--fmad=false) all results but exponentials and sums have NumPy's bits. Arguments that change from step
@@ -29,6 +30,14 @@ __device__ void gather(
         out[i] = row < 0 || row >= rows ? missing : Out(x[row * width + i % width]) / divisor;
     }
 }
+
+// A float16 by its bits: sign, then a number up to that of infinity, then NaN. ReLU needs no arithmetic.
+struct float16 {
+    unsigned short bits;
+    __device__ explicit float16(int zero) : bits(0) {}
+    __device__ bool operator>(float16 zero) const { return bits > 0 && bits <= 0x7C00; }
+    __device__ bool operator<=(float16 zero) const { return bits == 0 || (bits >= 0x8000 && bits <= 0xFC00); }
+};
 
 // y = max(x, 0), mask = x > 0. NaN stays NaN.
 template <typename T>
@@ -62,104 +71,6 @@ __device__ void random_mask(T* mask, const uint64* state, Index least, T factor,
         const bool is_one = mixed(uint64(i) * 0x61C8864680B583EB + stream) >> 32 >= uint64(least);
         mask[i] = is_one ? factor : T(0);
         if (x) y[i] = x[i] * mask[i];
-    }
-}
-
-// Values of a batch by feature: value i of feature f is x[f * of_feature + i * of_value], without gaps. A block sums
-// LANES features at a time if neighbours in memory are of different features, else one. The order of a sum depends only
-// on the size of the block.
-struct Features {
-    Index features, values, of_feature, of_value;
-    static const Index LANES = 32;
-    __device__ Index lanes() const { return of_value == 1 ? 1 : LANES; }
-    __device__ Index lane() const { return threadIdx.x % lanes(); }
-    __device__ Index row() const { return threadIdx.x / lanes(); }
-    __device__ Index rows() const { return blockDim.x / lanes(); }
-    __device__ Index of(Index i) const { return i / of_feature % features; }
-    __device__ Index at(Index f, Index i) const { return f * of_feature + i * of_value; }
-};
-
-#define FOR_FEATURES(f, all)                                                                                    \
-    for (Index f = blockIdx.x * all.lanes() + all.lane(); f - all.lane() < all.features; f += gridDim.x * all.lanes())
-
-// The sum, for each of the lanes, of a number per thread of the block. All threads must call it.
-__device__ inline double sum_of_lane(double* sums, double sum, Index lanes, Index lane) {
-    __syncthreads();
-    sums[threadIdx.x] = sum;
-    for (unsigned half = blockDim.x / 2; half >= lanes; half /= 2) {
-        __syncthreads();
-        if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
-    }
-    __syncthreads();
-    return sums[lane];
-}
-
-// Mean and 1 / sqrt(variance + eps) of each feature, the latter also times gamma; running averages unless null.
-template <typename T>
-__device__ void batch_statistics(
-    const T* x, const T* gamma, T* means, T* inverses, T* scales, T* running_mean, T* running_var, double kept,
-    double eps, Features all) {
-    __shared__ double sums[BLOCK];
-    const Index n = all.values;
-    FOR_FEATURES(f, all) {
-        double sum = 0, squares = 0;
-        if (f < all.features)
-            for (Index i = all.row(); i < n; i += all.rows()) sum += x[all.at(f, i)];
-        const T mean = T(sum_of_lane(sums, sum, all.lanes(), all.lane()) / double(n));
-        if (f < all.features)
-            for (Index i = all.row(); i < n; i += all.rows()) {
-                const T centred = x[all.at(f, i)] - mean;
-                squares += double(centred) * centred;
-            }
-        const T var = T(sum_of_lane(sums, squares, all.lanes(), all.lane()) / double(n));
-        if (f >= all.features || all.row() > 0) continue;
-        means[f] = mean;
-        inverses[f] = T(1) / sqrt(var + T(eps));
-        scales[f] = gamma[f] * inverses[f];
-        if (!running_mean) continue;
-        const T unbiased = var * T(double(n) / double(n > 1 ? n - 1 : 1));
-        running_mean[f] = running_mean[f] * T(kept) + T(1.0 - kept) * mean;
-        running_var[f] = running_var[f] * T(kept) + T(1.0 - kept) * unbiased;
-    }
-}
-
-// xn = (x - mean) * inverse, y = xn * gamma + beta.
-template <typename T>
-__device__ void normalize(
-    const T* x, const T* means, const T* inverses, const T* gamma, const T* beta, T* xn, T* y, Features all) {
-    FOR_ELEMENTS(i, all.features * all.values) {
-        const Index f = all.of(i);
-        xn[i] = (x[i] - means[f]) * inverses[f];
-        y[i] = xn[i] * gamma[f] + beta[f];
-    }
-}
-
-// dgamma = sum dout xn and dbeta = sum dout of each feature.
-template <typename T>
-__device__ void normalization_sums(const T* dout, const T* xn, T* dgamma, T* dbeta, Features all) {
-    __shared__ double sums[BLOCK];
-    FOR_FEATURES(f, all) {
-        double gain = 0, shift = 0;
-        if (f < all.features)
-            for (Index i = all.row(); i < all.values; i += all.rows()) {
-                const Index at = all.at(f, i);
-                gain += double(dout[at]) * xn[at];
-                shift += dout[at];
-            }
-        gain = sum_of_lane(sums, gain, all.lanes(), all.lane());
-        shift = sum_of_lane(sums, shift, all.lanes(), all.lane());
-        if (f < all.features && all.row() == 0) dgamma[f] = T(gain), dbeta[f] = T(shift);
-    }
-}
-
-// dx = (dout - mean(dout) - xn mean(dout xn)) * scale.
-template <typename T>
-__device__ void normalization_gradient(
-    const T* dout, const T* xn, const T* scales, const T* dgamma, const T* dbeta, T* dx, Features all) {
-    const T share = T(1.0 / double(all.values));
-    FOR_ELEMENTS(i, all.features * all.values) {
-        const Index f = all.of(i);
-        dx[i] = (dout[i] - dbeta[f] * share - xn[i] * (dgamma[f] * share)) * scales[f];
     }
 }
 
@@ -240,106 +151,25 @@ __device__ void adam_update(
     }
 }
 
-// The definition is in xpnet/kernels/scaling.py.
+// Sets `overflowed` if a number is infinite or NaN. All threads that write it write the same.
 template <typename T>
-__device__ void adapt_scale(T* scale, bool finite, Index* good_steps, Index interval, Index* updates, Index counts) {
+__device__ void find_overflow(const T* x, bool* overflowed, Index size) {
+    FOR_ELEMENTS(i, size) {
+        if (x[i] - x[i] != T(0)) *overflowed = true;
+    }
+}
+
+// Adapts the loss scale and its counts, and clears `overflowed` for the next step.
+template <typename T>
+__device__ void adapt_scale(
+    T* scale, bool* overflowed, Index* good_steps, Index interval, Index* updates, Index counts) {
     if (blockIdx.x + threadIdx.x > 0) return;
-    const Index good = finite ? *good_steps + 1 : 0;
-    *scale *= !finite ? T(0.5) : good >= interval ? T(2) : T(1);
+    const Index good = *overflowed ? 0 : *good_steps + 1;
+    *scale *= *overflowed ? T(0.5) : good >= interval ? T(2) : T(1);
     *good_steps = good >= interval ? 0 : good;
-    for (Index i = 0; i < counts; ++i) updates[i] += finite;
+    for (Index i = 0; i < counts; ++i) updates[i] += !*overflowed;
+    *overflowed = false;
 }
-
-// Windows that move over images (xpnet/windows.py). Images have shape (channels, height, width, samples), places have
-// shape (channels, down, across, samples), both in C order.
-struct Windows {
-    Index height, width, down, across, h, w, stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x, samples;
-};
-
-struct Position {
-    Index channel, y, x, sample;
-    __device__ Position(Index i, Index height, Index width, Index samples)
-        : channel(i / samples / width / height), y(i / samples / width % height), x(i / samples % width),
-          sample(i % samples) {}
-};
-
-// Place, along one axis, of the window whose pixel number k is this pixel; -1 if there is none.
-__device__ inline Index place_of(Index pixel, Index k, Index stride, Index pad, Index dilation, Index places) {
-    Index from_first = pixel + pad - k * dilation;
-    return from_first >= 0 && from_first % stride == 0 && from_first / stride < places ? from_first / stride : -1;
-}
-
-// out += the windows in rows [start, stop) of places; seen has shape (channels, h, w, stop - start, across, samples).
-template <typename T>
-__device__ void add_windows(const T* seen, T* out, Windows win, Index start, Index stop, Index size) {
-    FOR_ELEMENTS(i, size) {
-        Position at(i, win.height, win.width, win.samples);
-        T sum = out[i];
-        for (Index k = 0; k < win.h; ++k) {
-            Index row = place_of(at.y, k, win.stride_y, win.pad_y, win.dilation_y, win.down);
-            if (row < start || row >= stop) continue;
-            for (Index l = 0; l < win.w; ++l) {
-                Index column = place_of(at.x, l, win.stride_x, win.pad_x, win.dilation_x, win.across);
-                if (column < 0) continue;
-                Index window = (at.channel * win.h + k) * win.w + l;
-                sum += seen[((window * (stop - start) + row - start) * win.across + column) * win.samples + at.sample];
-            }
-        }
-        out[i] = sum;
-    }
-}
-
-// y = the maximum of each window, index = the number of its pixel.
-template <typename T>
-__device__ void max_pool(const T* x, T* y, uint8* index, Windows win, Index size) {
-    FOR_ELEMENTS(i, size) {
-        Position at(i, win.down, win.across, win.samples);
-        T largest = log(T(0));  // minus infinity
-        uint8 chosen = 0;
-        for (Index k = 0; k < win.h; ++k) {
-            Index row = at.y * win.stride_y - win.pad_y + k * win.dilation_y;
-            if (row < 0 || row >= win.height) continue;
-            for (Index l = 0; l < win.w; ++l) {
-                Index column = at.x * win.stride_x - win.pad_x + l * win.dilation_x;
-                if (column < 0 || column >= win.width) continue;
-                T value = x[((at.channel * win.height + row) * win.width + column) * win.samples + at.sample];
-                if (value > largest || value != value) largest = value, chosen = uint8(k * win.w + l);
-            }
-        }
-        y[i] = largest;
-        index[i] = chosen;
-    }
-}
-
-// dx = the sum of dout over the windows whose maximum is this pixel.
-template <typename T>
-__device__ void max_pool_gradient(const T* dout, const uint8* index, T* dx, Windows win, Index size) {
-    FOR_ELEMENTS(i, size) {
-        Position at(i, win.height, win.width, win.samples);
-        T sum = T(0);
-        for (Index k = 0; k < win.h; ++k) {
-            Index row = place_of(at.y, k, win.stride_y, win.pad_y, win.dilation_y, win.down);
-            if (row < 0) continue;
-            for (Index l = 0; l < win.w; ++l) {
-                Index column = place_of(at.x, l, win.stride_x, win.pad_x, win.dilation_x, win.across);
-                if (column < 0) continue;
-                Index place = ((at.channel * win.down + row) * win.across + column) * win.samples + at.sample;
-                if (index[place] == k * win.w + l) sum += dout[place];
-            }
-        }
-        dx[i] = sum;
-    }
-}
-
-#define WINDOWS                                                                                                 \
-    Index height, Index width, Index down, Index across, Index h, Index w, Index stride_y, Index stride_x,      \
-        Index pad_y, Index pad_x, Index dilation_y, Index dilation_x, Index samples
-#define THE_WINDOWS                                                                                             \
-    Windows { height, width, down, across, h, w, stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x, samples }
-
-#define FEATURES Index features, Index values, Index of_feature, Index of_value
-#define THE_FEATURES \
-    Features { features, values, of_feature, of_value }
 
 #define FOR_LABELS(T, Label)                                                                                    \
     extern "C" __global__ void __launch_bounds__(1024) softmax_cross_entropy_##T##_##Label(                     \
@@ -357,33 +187,19 @@ __device__ void max_pool_gradient(const T* dout, const uint8* index, T* dx, Wind
         gather(x, index, out, size, width, rows, T(1), T(missing));                                             \
     }
 
+#define FOR_RELU(T)                                                                                            \
+    extern "C" __global__ void relu_##T(const T* x, T* y, bool* mask, Index size) { relu(x, y, mask, size); }
+
 #define FOR_FLOATS(T)                                                                                           \
     extern "C" __global__ void gather_pixels_##T(                                                               \
         const uint8* x, const Index* index, T* out, Index size, Index width, Index rows) {                      \
         gather(x, index, out, size, width, rows, T(255), T(nan("")));                                           \
     }                                                                                                           \
     FOR_ROWS(T, nan(""))                                                                                        \
-    extern "C" __global__ void relu_##T(const T* x, T* y, bool* mask, Index size) { relu(x, y, mask, size); }   \
+    FOR_RELU(T)                                                                                                 \
     extern "C" __global__ void random_mask_##T(                                                                 \
         T* mask, const uint64* state, Index least, double factor, const T* x, T* y, Index size) {               \
         random_mask(mask, state, least, T(factor), x, y, size);                                                 \
-    }                                                                                                           \
-    extern "C" __global__ void batch_statistics_##T(                                                            \
-        const T* x, const T* gamma, T* means, T* inverses, T* scales, T* running_mean, T* running_var,          \
-        double kept, double eps, FEATURES) {                                                                    \
-        batch_statistics(x, gamma, means, inverses, scales, running_mean, running_var, kept, eps, THE_FEATURES);\
-    }                                                                                                           \
-    extern "C" __global__ void normalize_##T(                                                                   \
-        const T* x, const T* means, const T* inverses, const T* gamma, const T* beta, T* xn, T* y, FEATURES) {  \
-        normalize(x, means, inverses, gamma, beta, xn, y, THE_FEATURES);                                        \
-    }                                                                                                           \
-    extern "C" __global__ void normalization_sums_##T(                                                          \
-        const T* dout, const T* xn, T* dgamma, T* dbeta, FEATURES) {                                            \
-        normalization_sums(dout, xn, dgamma, dbeta, THE_FEATURES);                                              \
-    }                                                                                                           \
-    extern "C" __global__ void normalization_gradient_##T(                                                      \
-        const T* dout, const T* xn, const T* scales, const T* dgamma, const T* dbeta, T* dx, FEATURES) {        \
-        normalization_gradient(dout, xn, scales, dgamma, dbeta, dx, THE_FEATURES);                              \
     }                                                                                                           \
     extern "C" __global__ void relu_gradient_##T(const T* dout, const bool* mask, T* dx, Index size) {          \
         relu_gradient(dout, mask, dx, size);                                                                    \
@@ -401,27 +217,20 @@ __device__ void max_pool_gradient(const T* dout, const uint8* index, T* dx, Wind
         double beta2, Index size) {                                                                             \
         adam_update(p, g, m, v, Number<T>{lr_at, lr}, Number<T>{eps_at, eps}, beta1, beta2, size);              \
     }                                                                                                           \
-    extern "C" __global__ void adapt_scale_##T(                                                                 \
-        T* scale, const bool* finite, Index* good_steps, Index interval, Index* updates, Index counts) {        \
-        adapt_scale(scale, *finite, good_steps, interval, updates, counts);                                     \
-    }                                                                                                           \
-    extern "C" __global__ void add_windows_##T(                                                                 \
-        const T* seen, T* out, WINDOWS, Index start, Index stop, Index size) {                                  \
-        add_windows(seen, out, THE_WINDOWS, start, stop, size);                                                 \
-    }                                                                                                           \
-    extern "C" __global__ void max_pool_##T(const T* x, T* y, uint8* index, WINDOWS, Index size) {              \
-        max_pool(x, y, index, THE_WINDOWS, size);                                                               \
-    }                                                                                                           \
-    extern "C" __global__ void max_pool_gradient_##T(                                                           \
-        const T* dout, const uint8* index, T* dx, WINDOWS, Index size) {                                        \
-        max_pool_gradient(dout, index, dx, THE_WINDOWS, size);                                                  \
-    }                                                                                                           \
+    extern "C" __global__ void find_overflow_##T(const T* x, bool* overflowed, Index size) {                   \
+        find_overflow(x, overflowed, size);                                                                    \
+    }                                                                                                          \
+    extern "C" __global__ void adapt_scale_##T(                                                                \
+        T* scale, bool* overflowed, Index* good_steps, Index interval, Index* updates, Index counts) {         \
+        adapt_scale(scale, overflowed, good_steps, interval, updates, counts);                                 \
+    }                                                                                                          \
     FOR_LABELS(T, uint8)                                                                                        \
     FOR_LABELS(T, int32)                                                                                        \
     FOR_LABELS(T, int64)
 
 FOR_FLOATS(float)
 FOR_FLOATS(double)
+FOR_RELU(float16)
 FOR_ROWS(uint8, -1)
 FOR_ROWS(int32, -1)
 FOR_ROWS(int64, -1)

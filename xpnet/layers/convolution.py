@@ -157,7 +157,6 @@ class Convolution(Layer):
         _, C, H, width = self.x_shape
         dx = self.out.get("dx")
         dx = xp.empty((C, H, width, self.x_shape[0]), self.x.dtype) if dx is None else samples_last(dx)
-        dx[...] = 0.0
         W, places = self._grouped(self.W).transpose(0, 2, 1), self._grouped(samples_last(dout))
         self.held = None
         for rows, block, columns in self._blocks(self.x_shape, self.columns):
@@ -171,7 +170,9 @@ class Convolution(Layer):
         dout = samples_last(dout).reshape(len(self.W), -1)
         if self.ones is None:
             self.ones = xp.ones(dout.shape[1], dtype=dout.dtype)
-        self.db = kernels.matmul(dout, self.ones, out=self.out.get("db"))  # a sum over positions, faster than sum()
+        self.db = self.out.get("db")
+        if self.db is None:
+            self.db = xp.empty(self.b.shape, dout.dtype)
         self.dW = self.out.get("dW")
         if self.dW is None:
             self.dW = xp.empty(self.W.shape, self.W.dtype)  # in C order, whatever W's: it is written as a matrix
@@ -180,11 +181,11 @@ class Convolution(Layer):
             if self.held != rows:  # forward had several blocks
                 self._gather(self.x, rows, columns)
                 self.held = rows
-            pair = places[:, :, block], self._as_matrices(columns)
+            matrices = self._as_matrices(columns)
             if rows.start == 0:
-                kernels.batched_matmul_transposed(*pair, out=dW)
+                kernels.filter_gradients(places, matrices, self.ones, dW, self.db)
             else:
-                dW += kernels.batched_matmul_transposed(*pair)
+                dW += kernels.batched_matmul_transposed(places[:, :, block], matrices)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         F, channels = self.W.shape[:2]

@@ -15,6 +15,7 @@ from xpnet import kernels
 from xpnet.device import Device, DeviceError, get_device, is_on_host
 from xpnet.files import StoredArray, stored_arrays
 from xpnet.layers import Layer, Pooling, Relu
+from xpnet.layers.pooling import RectifiedPooling
 from xpnet.parameters import ParameterVector
 from xpnet.typing import Array, DTypeLike
 
@@ -167,6 +168,19 @@ class Order:
         for i, (layer, behind) in enumerate(pairwise(self.forward)):
             if type(layer) is Relu and type(behind) is Pooling:
                 row[i : i + 2] = behind, layer
+        return Order(row)
+
+    def fused(self) -> Order:
+        """Return the order with one layer for max pooling and a ReLU behind it, with the same bits.
+
+        It is for CUDA devices, where each operation is a launch.
+        """
+        row = list(self.forward)
+        for i in reversed(range(len(row) - 1)):
+            layer, behind = row[i : i + 2]
+            if type(layer) is Pooling and type(behind) is Relu:
+                row[i : i + 2] = [RectifiedPooling.of(layer)]
+                row[i].place = f"{layer.place}, {behind.place}"
         return Order(row)
 
 

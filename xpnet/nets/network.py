@@ -60,6 +60,10 @@ class Network(Container):
         Required shape of one sample; None if any shape may fit.
     """
 
+    _given: assembly.Order
+    _order: assembly.Order
+    _fastest: assembly.Order
+
     input_shape: tuple[int, ...] | None = None
     weight_decay_lambda: float = 0.0
     """Strength of the L2 penalty, L + lambda / 2 * sum of W^2, over all parameters ``W...`` (section 6.4.2)."""
@@ -73,8 +77,6 @@ class Network(Container):
         dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__(layers, loss, device, dtype)
-        self._given = self._order = assembly.Order(self.layers.values())
-        self._fastest = self._given.fastest()
 
     @property
     def device(self) -> Device:
@@ -325,13 +327,20 @@ class Network(Container):
     def reordered(self) -> Iterator[None]:
         """Context in which the layers run in the fastest order (`assembly.Order.fastest`). Values are the same.
 
-        Training steps use it. Outside, each layer's `backward` takes the gradient of its own output.
+        On a CUDA device some layers are then one (`assembly.Order.fused`). Training steps use this order. Outside, each
+        layer's `backward` takes the gradient of its own output.
         """
         self._order = self._fastest
         try:
             yield
         finally:
             self._order = self._given
+
+    def _bind(self) -> None:
+        super()._bind()
+        self._given = self._order = assembly.Order(self.layers.values())
+        fastest = self._given.fastest()
+        self._fastest = fastest if self.device.name == "cpu" else fastest.fused()
 
     def loss_of(self, scores: Array, t: Array, sample_weight: Array | None = None) -> Array:
         """Return the loss of scores, with the penalty of weight decay."""

@@ -26,7 +26,7 @@ def recorded_arrays(net: Network) -> Iterator[LayerArrays]:
     These are the results of forward and backward, and the saved arrays. A layer with `Layer.in_place` shares the array
     of a neighbour with `Layer.hands_over`, and overwrites it.
     """
-    layers = (*net.modules().values(), net.last_layer)
+    layers = (*net.modules().values(), *(net.row or []), net.last_layer)
     made: LayerArrays = {layer: {} for layer in layers}
 
     def record(call: Call) -> Any:
@@ -38,7 +38,8 @@ def recorded_arrays(net: Network) -> Iterator[LayerArrays]:
     with observing(record):
         yield made
     for layer, arrays in made.items():
-        arrays.update({name: getattr(layer, name) for name in layer.saved})
+        # A layer has saved nothing if another one has run in its place (`xpnet.nets.assembly.Order.fused`).
+        arrays.update({name: vars(layer)[name] for name in layer.saved if name in vars(layer)})
     shared: dict[int, Array] = {}
     for front, behind in itertools.pairwise(net.row or []):
         for giver, taker, name in ((front, behind, "y"), (behind, front, "dx")):

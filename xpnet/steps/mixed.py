@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from xpnet.kernels import adapt_scale, call
+from xpnet.kernels import adapt_scale, call, find_overflow
 from xpnet.nets import Network
 from xpnet.optimizers import Optimizer
 from xpnet.typing import Array
@@ -56,6 +56,7 @@ class MixedPrecision:
         self.layer_grads = twin.params.zeros_like()
         self.grads = net.params.zeros_like()
         self.scale = net.device.asarray(FIRST_SCALE, net.dtype)
+        self._overflowed = net.device.asarray(False)
         self._good_steps = net.device.asarray(0)
         # Updates that were made in this run, and of its coefficients at hand; only the device knows.
         self._updates = net.device.asarray(np.zeros(2, "int64"))
@@ -76,13 +77,13 @@ class MixedPrecision:
 
     def update(self, coefficients: Array | None, step: int) -> None:
         """Update if the gradient is finite, and adapt the scale."""
-        finite = self.trained.device.xp.isfinite(self.grads.flat).all()
+        find_overflow(self.grads.flat, self._overflowed)
         if coefficients is not None:
-            self._update_if(finite, coefficients)
-        elif finite:
+            self._update_unless_overflowed(coefficients)
+        elif not self._overflowed:
             call(self.optimizer, "update", self.trained.params, self.grads)
         counted = None if coefficients is None else self._updates
-        adapt_scale(self.scale, finite, self._good_steps, GROWTH_INTERVAL, counted)
+        adapt_scale(self.scale, self._overflowed, self._good_steps, GROWTH_INTERVAL, counted)
 
     def upcoming(self, coefficients: Array, start: int, steps: int) -> Array:
         self._updates[1] = 0
@@ -93,17 +94,16 @@ class MixedPrecision:
         self.optimizer.steps += int(self._updates[0])
         self._updates[:] = 0
 
-    def _update_if(self, finite: Array, coefficients: Array) -> None:
-        """Update if `finite` is true. The device decides, and the host does not wait."""
+    def _update_unless_overflowed(self, coefficients: Array) -> None:
+        """Update if the gradient is finite. The device decides, and the host does not wait."""
         xp, params, optimizer = self.trained.device.xp, self.trained.params, self.optimizer
         kept = [optimizer.remembered(quantity, params) for quantity in optimizer.state_names]
         vectors = [params.flat, *(vector.flat for vector in kept)]  # type: ignore[attr-defined]
         before = [vector.copy() for vector in vectors]
         with np.errstate(over="ignore", invalid="ignore"):
             optimizer.apply(params, self.grads, coefficients.take(self._updates[1], axis=0))
-        overflowed = ~finite
         for vector, old in zip(vectors, before, strict=True):
-            xp.copyto(vector, old, where=overflowed)
+            xp.copyto(vector, old, where=self._overflowed)
 
     def state(self) -> dict[str, float]:
         return {"loss_scale": float(self.scale), "good_steps": int(self._good_steps)}

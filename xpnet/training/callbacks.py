@@ -40,7 +40,10 @@ class Callback:
         """Called when training starts or goes on, before the first step."""
 
     def on_steps(self, trainer: Trainer) -> None:
-        """Called after at most `trainer.REPORT_INTERVAL` steps, when their losses are in the history."""
+        """Called after at most `trainer.REPORT_INTERVAL` steps, when their losses are in the history.
+
+        On a CUDA device `trainer` may already have taken the next steps, whose losses are not there yet.
+        """
 
     def on_evaluation(self, trainer: Trainer) -> None:
         """Called after an evaluation, when it is the last entry of ``trainer.history.evaluations``."""

@@ -135,7 +135,11 @@ def profile_step(
 
     step.runners = step.runners[-1:]  # the last one runs steps one by one: other runners hide the parts
     step.run(x, t, indices)  # warm up
-    layers = {**step.gradient.net.layers, "loss": network.last_layer}
+    twin = step.gradient.net
+    with twin.reordered():
+        row = twin.row
+    layers = dict(twin.layers) if row is None else {layer.name: layer for layer in row}
+    layers["loss"] = network.last_layer
     timer = _Timer(device, {layer: name for name, layer in layers.items()} | {optimizer: "update", None: "gather"})
     with observing(timer):
         step.run(x, t, indices)

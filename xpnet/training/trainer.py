@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from xpnet.nets import Network, evaluation
 from xpnet.optimizers import Optimizer, get_optimizer
 from xpnet.training.callbacks import Callback, OnEvaluation, PrintProgress
 from xpnet.training.history import Evaluation, History
+from xpnet.training.losses import PendingLosses
 from xpnet.training.sampling import Sampling, get_sampler
 from xpnet.training.sources import ArraySource, BatchSource, Source
 from xpnet.typing import Array, Seed
@@ -99,7 +99,7 @@ class Trainer:
     """
 
     REPORT_INTERVAL: ClassVar[int] = 100
-    """Steps between two transfers of losses to the host. On a CUDA device each transfer waits for the queue."""
+    """Steps between two transfers of losses to the host."""
 
     def __init__(
         self,
@@ -172,6 +172,7 @@ class Trainer:
         self.epochs = epochs
         self.current_iter = 0
         self.history = History()
+        self._pending = PendingLosses(network, self.history)
         self.callbacks = [*([PrintProgress()] if verbose else []), *map(_as_callback, callbacks)]
         self.stop_training = False
         self._step = network.compile(self.optimizer, self.mini_batch_size, backend, precision, threads, shares)
@@ -219,17 +220,22 @@ class Trainer:
         started = time.perf_counter() - self._seconds
         self._tell("on_start")
         try:
-            # NumPy would warn of a diverging loss at every operation; _run reports it once.
-            with self.network.device.activate(), np.errstate(over="ignore", invalid="ignore"):
+            # NumPy would warn of a diverging loss at every operation; PendingLosses reports it once.
+            with (
+                self.network.device.activate(),
+                np.errstate(over="ignore", invalid="ignore"),
+                self._pending.looked_at(),
+            ):
                 while True:
                     if self._evaluation_is_due():
+                        self._report(all_steps=True)
                         self.history.evaluations.append(self._evaluate(started))
                         self._tell("on_evaluation")
                     if self.finished:
                         break
                     left = self.REPORT_INTERVAL if self.max_iter is None else self.max_iter - self.current_iter
                     self._run(min(self.REPORT_INTERVAL, left))
-                    self._tell("on_steps")
+                    self._report(all_steps=False)
         finally:
             self._seconds = time.perf_counter() - started
             self._tell("on_end")
@@ -237,6 +243,7 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Return all that another trainer of the same data and settings needs to go on: numbers, texts, arrays."""
+        self._pending.look()
         optimizer = self.optimizer
         kept = {quantity: {name: asnumpy(a) for name, a in kept.items()} for quantity, kept in optimizer.state.items()}
         return {
@@ -304,27 +311,21 @@ class Trainer:
         for callback in self.callbacks:
             getattr(callback, event)(self)
 
+    def _report(self, all_steps: bool) -> None:
+        if self._pending.look(all_steps):
+            self._tell("on_steps")
+
     def _run(self, steps: int) -> None:
-        """Run some steps, with one transfer of their indices to the device and one of their losses back."""
-        network, first = self.network, self.current_iter
-        losses = network.device.xp.zeros(steps, dtype=network.dtype)
-        arrays = [network.params.flat, *network.buffers().values()]
-        before, steps_before = [array.copy() for array in arrays], self._step.steps
+        """Run some steps, with one transfer of their indices to the device. Their losses are pending then."""
+        losses = self.network.device.xp.zeros(steps, dtype=self.network.dtype)
+        before, steps_before = self._pending.snapshot(), self._step.steps
         try:
             with self._memory_named():
                 self.source.run(self._step, losses)
         finally:
             done = self._step.steps - steps_before
             self.current_iter += done
-            self.history.losses.extend(asnumpy(losses[:done]).tolist())
-        for i, loss in enumerate(self.history.losses[first:]):
-            if not math.isfinite(loss):
-                for array, value in zip(arrays, before, strict=True):
-                    array[...] = value
-                raise FloatingPointError(
-                    f"training diverged: the loss is {loss} at step {first + i + 1}; the network keeps its parameters "
-                    f"of step {first}. Lower the learning rate, or check the data for values that are not finite"
-                )
+            self._pending.add(losses[:done], before)
 
     @contextmanager
     def _memory_named(self) -> Iterator[None]:

@@ -12,6 +12,8 @@ from xpnet.windows import Windows
 def add_windows(seen: Array, out: Array, windows: Windows, rows: range) -> Any:
     if seen.dtype != out.dtype or not seen.flags.c_contiguous:
         return NotImplemented
+    if rows.start == 0:
+        out[...] = 0.0
     _add_windows(seen, out, windows.stride, windows.pad, windows.dilation, rows.start)
     return None
 

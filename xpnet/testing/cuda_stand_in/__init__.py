@@ -26,8 +26,8 @@ These fail with an error and never return a value:
   ``cupyx.scipy.sparse``;
 - ``cupy.linalg`` beyond products: everything that needs cuSOLVER, as ``svd``, ``solve``, ``inv``, ``qr``;
 - cuBLAS beyond products of matrices and vectors of real numbers: complex numbers, ``cublasStrsm`` and the like;
-- cublasLt's epilogues but BIAS and BGRADA, both of them in float64 or for stacks of matrices, and types other than
-  float16, float32 and float64;
+- cublasLt's epilogues but BIAS, BGRADA and BGRADB, all of them in float64 or for stacks of matrices, and types other
+  than float16, float32 and float64;
 - cooperative launches, textures, managed memory, asynchronous allocation, memory shared by processes, host callbacks,
   a graph inside a graph;
 - CuPy's accelerators (``CUPY_ACCELERATORS`` is always empty);

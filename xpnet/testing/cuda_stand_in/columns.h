@@ -45,5 +45,11 @@ static void NAME(multiply)(const Product *p, REAL alpha, REAL beta) {
             for (long q = 0; q < k; ++q) total += a[q * m + i];
             write_element(p->sums, p->c.type, i, total);
         }
+    if (p->sums_of_b)
+        for (long j = 0; j < n; ++j) {
+            REAL total = 0;
+            for (long q = 0; q < k; ++q) total += b[j * k + q];
+            write_element(p->sums_of_b, p->c.type, j, total);
+        }
     free(a), free(b), free(sum);
 }

@@ -1,5 +1,5 @@
 // cublasLt: descriptors, layouts, preferences, one algorithm, and products. Refuses what the real library refuses, and
-// what is not here: other epilogues than BIAS and BGRADA, other types than float16, float32 and float64, row-major order.
+// what is not here: other epilogues than BIAS, BGRADA and BGRADB, other types than float16, float32 and float64, row-major order.
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +7,7 @@
 #include "stand_in.h"
 
 enum { COMPUTE_32F = 68, COMPUTE_64F = 70, COMPUTE_32F_FAST_TF32 = 77 };  // cublasComputeType_t
-enum { EPILOGUE_DEFAULT = 1, EPILOGUE_BIAS = 4, EPILOGUE_BGRADA = 256 };  // cublasLtEpilogue_t
+enum { EPILOGUE_DEFAULT = 1, EPILOGUE_BIAS = 4, EPILOGUE_BGRADA = 256, EPILOGUE_BGRADB = 512 };  // cublasLtEpilogue_t
 
 typedef struct { int device; } Handle;
 typedef struct { int32_t compute, scale, pointer_mode, transpose_a, transpose_b; uint32_t epilogue; void *vector; } Desc;
@@ -126,7 +126,8 @@ static int check(const Desc *d, const Layout *a, const Layout *b, const Layout *
     int is_tf32 = d->compute == COMPUTE_32F_FAST_TF32 && d->scale == FLOAT32 && a->type == FLOAT32;
     if (!is_double && !is_single && !is_tf32) return NOT_SUPPORTED;
     if (d->epilogue == EPILOGUE_DEFAULT) return SUCCESS;
-    if (d->epilogue != EPILOGUE_BIAS && d->epilogue != EPILOGUE_BGRADA) return NOT_SUPPORTED;
+    uint32_t epilogue = d->epilogue;
+    if (epilogue != EPILOGUE_BIAS && epilogue != EPILOGUE_BGRADA && epilogue != EPILOGUE_BGRADB) return NOT_SUPPORTED;
     return is_double || out->count > 1 ? NOT_SUPPORTED : SUCCESS;
 }
 
@@ -192,6 +193,7 @@ int cublasLtMatmul(Handle *handle, Desc *desc, const void *alpha, const void *a,
     if (desc->epilogue != EPILOGUE_DEFAULT && (!desc->vector || !is_aligned(desc->vector, natural))) return INVALID_VALUE;
     if (desc->epilogue == EPILOGUE_BIAS) product.bias = desc->vector;
     if (desc->epilogue == EPILOGUE_BGRADA) product.sums = desc->vector;
+    if (desc->epilogue == EPILOGUE_BGRADB) product.sums_of_b = desc->vector;
     if (desc->pointer_mode) product.alpha_at = alpha, product.beta_at = beta;
     else {
         product.alpha = desc->scale == FLOAT64 ? *(const double *)alpha : *(const float *)alpha;

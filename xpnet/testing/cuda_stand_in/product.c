@@ -65,6 +65,7 @@ enum status product_submit(void *stream, const Product *p) {
     int reaches = reachable(p, &p->a, p->m, p->k) && reachable(p, &p->b, p->k, p->n) && reachable(p, &p->c, p->m, p->n);
     const void *vector = p->bias ? p->bias : p->sums;
     if (vector) reaches &= !stand_in_check_access(vector, p->m * type_size(p->c.type), 1);
+    if (p->sums_of_b) reaches &= !stand_in_check_access(p->sums_of_b, p->n * type_size(p->c.type), 1);
     if (!reaches) return EXECUTION_FAILED;
     return stand_in_submit(stream, PRODUCTS, run, memcpy(malloc(sizeof *p), p, sizeof *p)) ? EXECUTION_FAILED : SUCCESS;
 }

@@ -23,6 +23,7 @@ typedef struct {
     const void *alpha_at, *beta_at;  // scalars on the device, read when the product is done; or NULL
     const void *bias;                // (m,), added to each column of C; or NULL
     void *sums;                      // (m,), set to the sums of the rows of op(A); or NULL
+    void *sums_of_b;                 // (n,), set to the sums of the columns of op(B); or NULL
     int tf32;                        // whether the inputs are rounded to TF32's 10 bits
 } Product;
 
