@@ -16,10 +16,14 @@ from xpnet import DeviceError, asnumpy
 from xpnet.functions import one_hot
 from xpnet.gradient import numerical_gradient
 from xpnet.layers import (
+    GRU,
+    LSTM,
+    RNN,
     AddLayer,
     Affine,
     AveragePooling,
     BatchNormalization,
+    Bidirectional,
     Convolution,
     DivLayer,
     Dropout,
@@ -76,8 +80,22 @@ def distinct(rng, shape):
     return rng.permutation(np.prod(shape, dtype=int)).reshape(shape) * 0.1
 
 
-def affine(rng, dtype, D=6, M=4):
-    return Affine(rng.standard_normal((D, M)).astype(dtype), rng.standard_normal(M).astype(dtype))
+def affine(rng, dtype, D=6, M=4, **settings):
+    return Affine(rng.standard_normal((D, M)).astype(dtype), rng.standard_normal(M).astype(dtype), **settings)
+
+
+def recurrent(kind, D=3, H=2):
+    def make(rng, dtype):
+        layer = kind.from_sizes(D, H, std=0.5, rng=rng, dtype=dtype)
+        for name in kind.parameter_names[2:]:
+            setattr(layer, name, rng.standard_normal(getattr(layer, name).shape).astype(dtype))
+        return layer
+
+    return make
+
+
+def sequences(T=4, D=3):
+    return lambda rng, n: [rng.standard_normal((n, T, D))]
 
 
 def convolution(C=2, F=3, size=(3, 2), **settings):
@@ -200,6 +218,16 @@ CASES = {
     "softmax 3-D": Case(lambda rng, dtype: Softmax(), lambda rng, n: [rng.standard_normal((n, 2, 4))]),
     "affine": Case(affine, lambda rng, n: [rng.standard_normal((n, 6))]),
     "affine 4-D": Case(affine, lambda rng, n: [rng.standard_normal((n, 1, 2, 3))]),
+    "affine of each position": Case(
+        lambda rng, dtype: affine(rng, dtype, 3, 4, axis=-1), lambda rng, n: [rng.standard_normal((n, 2, 2, 3))]
+    ),
+    "rnn": Case(recurrent(RNN), sequences()),
+    "lstm": Case(recurrent(LSTM), sequences()),
+    "gru": Case(recurrent(GRU), sequences()),
+    "lstm from a state": Case(recurrent(LSTM), sequences(), {"state": lambda rng, n: rng.standard_normal((2, n, 2))}),
+    "lstm in both directions": Case(
+        lambda rng, dtype: Bidirectional(recurrent(LSTM)(rng, dtype), recurrent(GRU)(rng, dtype)), sequences()
+    ),
     "convolution": Case(convolution(), images()),
     "convolution strided and padded": Case(convolution(stride=(2, 1), pad=(0, 2)), images()),
     "convolution dilated": Case(convolution(size=(2, 2), dilation=(3, 2), pad=1), images()),

@@ -9,9 +9,13 @@ from hypothesis import strategies as st
 
 from xpnet import Device, asnumpy, functions
 from xpnet.layers import (
+    GRU,
+    LSTM,
+    RNN,
     Affine,
     AveragePooling,
     BatchNormalization,
+    Bidirectional,
     Convolution,
     Dropout,
     Elu,
@@ -97,6 +101,83 @@ def test_affine(device, rng, shape):
     compare(layer.backward(dout), x_.grad)
     compare(layer.dW, W_.grad)
     compare(layer.db, b_.grad)
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (2, 3, 6), (2, 3, 1, 6), (2, 0, 6), (0, 3, 6)])
+def test_affine_of_each_position(device, rng, shape):
+    layer = Affine(scores(device, rng, (6, 4)), scores(device, rng, (4,)), axis=-1)
+    compare_layer(layer, lambda x, W, b: F.linear(x, W.T, b), device, rng, scores(device, rng, shape), ("W", "b"))
+
+
+RECURRENT = {"rnn": (RNN, torch.nn.RNN), "lstm": (LSTM, torch.nn.LSTM), "gru": (GRU, torch.nn.GRU)}
+
+
+def recurrent(kind, device, rng, D, H, batch_size=None):
+    layer = kind.from_sizes(D, H, batch_size=batch_size, std=0.7, rng=rng, dtype="float64")
+    for name in kind.parameter_names[2:]:
+        setattr(layer, name, rng.standard_normal(getattr(layer, name).shape))
+    layer.to(device)
+    return layer
+
+
+def use_weights(theirs, layer, suffix):
+    """Copy our weights into PyTorch's layer; suffix is l0, l1_reverse ..."""
+    values = {"weight_ih": layer.Wx.T, "weight_hh": layer.Wh.T, "bias_ih": layer.b}
+    with torch.no_grad():
+        for name, value in values.items():
+            getattr(theirs, f"{name}_{suffix}").copy_(torch.tensor(asnumpy(value)))
+        hidden = getattr(theirs, f"bias_hh_{suffix}").zero_()
+        if isinstance(layer, GRU):
+            hidden[-len(layer.bn) :] = torch.tensor(asnumpy(layer.bn))
+
+
+def compare_recurrent_gradients(layer, theirs, suffix):
+    compare(layer.dWx, getattr(theirs, f"weight_ih_{suffix}").grad.T)
+    compare(layer.dWh, getattr(theirs, f"weight_hh_{suffix}").grad.T)
+    compare(layer.db, getattr(theirs, f"bias_ih_{suffix}").grad)
+    if isinstance(layer, GRU):
+        compare(layer.dbn, getattr(theirs, f"bias_hh_{suffix}").grad[-len(layer.bn) :])
+
+
+@pytest.mark.parametrize(("kind", "reference"), RECURRENT.values(), ids=RECURRENT)
+@pytest.mark.parametrize(("N", "T"), [(3, 5), (1, 1), (0, 4)])
+@pytest.mark.parametrize("with_state", [False, True])
+def test_recurrent_layers(device, rng, kind, reference, N, T, with_state):
+    D, H = 4, 3
+    layer, theirs = recurrent(kind, device, rng, D, H), reference(D, H, batch_first=True, dtype=torch.float64)
+    use_weights(theirs, layer, "l0")
+    x, dout = scores(device, rng, (N, T, D)), scores(device, rng, (N, T, H))
+    state = scores(device, rng, (layer.states, N, H)) if with_state else None
+    first = None if state is None else tuple(torch.tensor(asnumpy(s))[None] for s in state)
+    x_ = tensor(x)
+    y, last = theirs(x_, first if first is None or kind is LSTM else first[0])
+    compare(layer.forward(x, state=state), y)
+    y.backward(tensor(dout))
+    compare(layer.backward(dout), x_.grad)
+    compare_recurrent_gradients(layer, theirs, "l0")
+    found, final = layer.advance(x, state)
+    compare(found, y)
+    compare(final, torch.cat(last) if kind is LSTM else last)
+
+
+@pytest.mark.parametrize(("kind", "reference"), RECURRENT.values(), ids=RECURRENT)
+def test_deep_recurrent_layers_in_both_directions(device, rng, kind, reference):
+    D, H = 4, 3
+    theirs = reference(D, H, num_layers=2, bidirectional=True, batch_first=True, dtype=torch.float64)
+    rows = [[recurrent(kind, device, rng, size, H) for _ in range(2)] for size in (D, 2 * H)]
+    for number, pair in enumerate(rows):
+        for layer, suffix in zip(pair, (f"l{number}", f"l{number}_reverse"), strict=True):
+            use_weights(theirs, layer, suffix)
+    x, dout = scores(device, rng, (2, 5, D)), scores(device, rng, (2, 5, 2 * H))
+    x_ = tensor(x)
+    y, _ = theirs(x_)
+    y.backward(tensor(dout))
+    lower, upper = (Bidirectional(*pair) for pair in rows)
+    compare(upper.forward(lower.forward(x)), y)
+    compare(lower.backward(upper.backward(dout)), x_.grad)
+    for number, pair in enumerate(rows):
+        for layer, suffix in zip(pair, (f"l{number}", f"l{number}_reverse"), strict=True):
+            compare_recurrent_gradients(layer, theirs, suffix)
 
 
 @pytest.mark.parametrize("shape", [(1,), (9,), (5, 3), (2, 3, 4), (0,), (0, 3)])

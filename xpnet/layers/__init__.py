@@ -17,15 +17,20 @@ from xpnet.layers.loss import HingeWithLoss, HuberWithLoss, IdentityWithLoss, Si
 from xpnet.layers.normalization import BatchNormalization, LayerNorm
 from xpnet.layers.pooling import AveragePooling, GlobalAveragePooling, Pooling
 from xpnet.layers.preprocessing import Normalize
+from xpnet.layers.recurrent import GRU, LSTM, RNN, Bidirectional
 from xpnet.layers.regularization import Dropout
 from xpnet.layers.residual import Residual
 
 __all__ = [
     *activation.__all__,
+    "GRU",
+    "LSTM",
+    "RNN",
     "AddLayer",
     "Affine",
     "AveragePooling",
     "BatchNormalization",
+    "Bidirectional",
     "Convolution",
     "DivLayer",
     "Dropout",
