@@ -25,6 +25,7 @@ from xpnet.layers import (
     BatchNormalization,
     Bidirectional,
     Convolution,
+    CrossAttention,
     DivLayer,
     Dropout,
     Elu,
@@ -39,13 +40,16 @@ from xpnet.layers import (
     Layer,
     LayerNorm,
     LeakyRelu,
+    LearntPositionalEncoding,
     LogLayer,
     MatMulLayer,
     MaxLayer,
     MeanLayer,
     MulLayer,
+    MultiHeadAttention,
     Normalize,
     Pooling,
+    PositionalEncoding,
     PowLayer,
     Relu,
     Residual,
@@ -92,6 +96,20 @@ def recurrent(kind, D=3, H=2):
         return layer
 
     return make
+
+
+def attention(kind=MultiHeadAttention, D=4, heads=2, **settings):
+    def make(rng, dtype):
+        layer = kind.from_sizes(D, heads, std=0.7, rng=rng, dtype=dtype, **settings)
+        layer.b, layer.bo = rng.standard_normal(3 * D).astype(dtype), rng.standard_normal(D).astype(dtype)
+        return layer
+
+    return make
+
+
+def some_padding(T):
+    """All of the second sequence is padding, and the end of the others."""
+    return {"padding": lambda rng, n: (np.arange(T) > T // 2) | (np.arange(n) == 1)[:, None]}
 
 
 def sequences(T=4, D=3):
@@ -227,6 +245,23 @@ CASES = {
     "lstm from a state": Case(recurrent(LSTM), sequences(), {"state": lambda rng, n: rng.standard_normal((2, n, 2))}),
     "lstm in both directions": Case(
         lambda rng, dtype: Bidirectional(recurrent(LSTM)(rng, dtype), recurrent(GRU)(rng, dtype)), sequences()
+    ),
+    "attention": Case(attention(), sequences(3, 4)),
+    "causal attention, all scores at once": Case(attention(causal=True, block_size=None), sequences(4, 4)),
+    "causal attention in blocks, rotary": Case(attention(causal=True, rotary=True, block_size=2), sequences(5, 4)),
+    "attention with padding": Case(attention(block_size=None), sequences(3, 4), some_padding(3)),
+    "attention with padding, in blocks": Case(attention(causal=True, block_size=2), sequences(5, 4), some_padding(5)),
+    "cross attention": Case(
+        attention(CrossAttention), lambda rng, n: [rng.standard_normal((n, 3, 4)), rng.standard_normal((n, 2, 4))]
+    ),
+    "cross attention with padding, in blocks": Case(
+        attention(CrossAttention, block_size=2),
+        lambda rng, n: [rng.standard_normal((n, 2, 4)), rng.standard_normal((n, 5, 4))],
+        some_padding(5),
+    ),
+    "positional encoding": Case(lambda rng, dtype: PositionalEncoding(), sequences(3, 5)),
+    "learnt positional encoding": Case(
+        lambda rng, dtype: LearntPositionalEncoding.from_sizes(4, 2, rng=rng, dtype=dtype), sequences(3, 2)
     ),
     "convolution": Case(convolution(), images()),
     "convolution strided and padded": Case(convolution(stride=(2, 1), pad=(0, 2)), images()),

@@ -17,6 +17,7 @@ from xpnet.layers import (
     BatchNormalization,
     Bidirectional,
     Convolution,
+    CrossAttention,
     Dropout,
     Elu,
     Embedding,
@@ -27,6 +28,8 @@ from xpnet.layers import (
     IdentityWithLoss,
     LayerNorm,
     LeakyRelu,
+    LearntPositionalEncoding,
+    MultiHeadAttention,
     Normalize,
     Pooling,
     Relu,
@@ -178,6 +181,77 @@ def test_deep_recurrent_layers_in_both_directions(device, rng, kind, reference):
     for number, pair in enumerate(rows):
         for layer, suffix in zip(pair, (f"l{number}", f"l{number}_reverse"), strict=True):
             compare_recurrent_gradients(layer, theirs, suffix)
+
+
+def attention(kind, device, rng, **settings):
+    """Return a layer with 2 heads of 4 features, and PyTorch's with the same weights."""
+    layer = kind.from_sizes(8, 2, std=0.7, rng=rng, dtype="float64", **settings)
+    layer.b, layer.bo = rng.standard_normal(24), rng.standard_normal(8)
+    theirs = torch.nn.MultiheadAttention(8, 2, batch_first=True, dtype=torch.float64)
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(torch.tensor(layer.W.T))
+        theirs.in_proj_bias.copy_(torch.tensor(layer.b))
+        theirs.out_proj.weight.copy_(torch.tensor(layer.Wo.T))
+        theirs.out_proj.bias.copy_(torch.tensor(layer.bo))
+    layer.to(device)
+    return layer, theirs
+
+
+def compare_attention_gradients(layer, theirs):
+    compare(layer.dW, theirs.in_proj_weight.grad.T)
+    compare(layer.db, theirs.in_proj_bias.grad)
+    compare(layer.dWo, theirs.out_proj.weight.grad.T)
+    compare(layer.dbo, theirs.out_proj.bias.grad)
+
+
+@pytest.mark.parametrize("block_size", [None, 1, 3, 256])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("padded", [False, True])
+def test_attention(device, rng, block_size, causal, padded):
+    layer, theirs = attention(MultiHeadAttention, device, rng, causal=causal, block_size=block_size)
+    x, dout = scores(device, rng, (3, 7, 8)), scores(device, rng, (3, 7, 8))
+    padding = np.arange(7) >= np.array([7, 5, 1])[:, None] if padded else None
+    x_, theirs_padding = tensor(x), None if padding is None else torch.tensor(padding)
+    mask = torch.ones(7, 7, dtype=torch.bool).triu(1) if causal else None
+    y, _ = theirs(x_, x_, x_, key_padding_mask=theirs_padding, attn_mask=mask)
+    compare(layer.forward(x, padding=None if padding is None else device.asarray(padding)), y)
+    y.backward(tensor(dout))
+    compare(layer.backward(dout), x_.grad)
+    compare_attention_gradients(layer, theirs)
+
+
+@pytest.mark.parametrize("block_size", [None, 2, 256])
+def test_cross_attention(device, rng, block_size):
+    layer, theirs = attention(CrossAttention, device, rng, block_size=block_size)
+    x, memory, dout = (scores(device, rng, (3, T, 8)) for T in (4, 5, 4))
+    x_, memory_ = tensor(x), tensor(memory)
+    y, _ = theirs(x_, memory_, memory_)
+    compare(layer.forward(x, memory), y)
+    y.backward(tensor(dout))
+    for ours, reference in zip(layer.backward(dout), (x_.grad, memory_.grad), strict=True):
+        compare(ours, reference)
+    compare_attention_gradients(layer, theirs)
+
+
+def test_rotary_attention(device, rng):
+    layer, _ = attention(MultiHeadAttention, device, rng, causal=True, rotary=True, block_size=3)
+    x = scores(device, rng, (2, 7, 8), scale=1.0)
+    angles = torch.arange(7.0, dtype=torch.float64)[:, None] * torch.tensor([1.0, 0.01], dtype=torch.float64)
+    turns = torch.polar(torch.ones_like(angles), angles)
+
+    def reference(x, W, b, Wo, bo):
+        heads = (x @ W + b).reshape(2, 7, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        turned = torch.view_as_real(torch.view_as_complex(heads[:2].reshape(2, 2, 2, 7, 2, 2)) * turns).flatten(-2)
+        o = F.scaled_dot_product_attention(turned[0], turned[1], heads[2], is_causal=True)
+        return o.transpose(1, 2).flatten(2) @ Wo + bo
+
+    compare_layer(layer, reference, device, rng, x, ("W", "b", "Wo", "bo"))
+
+
+@pytest.mark.parametrize("T", [5, 3, 0])
+def test_learnt_positions(device, rng, T):
+    layer = LearntPositionalEncoding(scores(device, rng, (5, 4)))
+    compare_layer(layer, lambda x, W: x + W[:T], device, rng, scores(device, rng, (2, T, 4)), ("W",))
 
 
 @pytest.mark.parametrize("shape", [(1,), (9,), (5, 3), (2, 3, 4), (0,), (0, 3)])

@@ -79,7 +79,7 @@ def test_compiled_steps_train_as_plain_ones(device, rng, kind, batch_size):
     net, twin = network(kind, device, batch_size=batch_size), network(kind, device, batch_size=batch_size)
     indices = np.array([[0, 1, 2, 3], [4, 5, 6, 7]] * 30)
     step = net.compile(SGD(lr=0.1), 4)
-    losses = asnumpy(step.run(x, t, indices))
+    losses = asnumpy(step.run(x, t, device.asarray(indices)))
     rule, expected = SGD(lr=0.1), []
     for index in indices:
         loss, grads = twin.loss_and_gradient(x[device.asarray(index)], t[device.asarray(index)])
@@ -123,7 +123,7 @@ def test_a_network_learns_to_add_bits(device, kind):
     net = Sequential(layers, device=device)
     step = net.compile(Adam(lr=0.02), 50)
     for _ in range(8):
-        step.run(x[:1500], t[:1500], rng.permutation(1500).reshape(-1, 50))
+        step.run(x[:1500], t[:1500], device.asarray(rng.permutation(1500).reshape(-1, 50)))
     assert net.accuracy(x[1500:], t[1500:]) > 0.99
 
 

@@ -8,7 +8,9 @@ from xpnet.layers import activation
 from xpnet.layers.activation import *
 from xpnet.layers.affine import Affine
 from xpnet.layers.arithmetic import AddLayer, DivLayer, MatMulLayer, MulLayer, PowLayer, SubLayer
+from xpnet.layers.attention import CrossAttention, MultiHeadAttention
 from xpnet.layers.base import Layer, Loss
+from xpnet.layers.bidirectional import Bidirectional
 from xpnet.layers.convolution import Convolution
 from xpnet.layers.elementary import ExpLayer, LogLayer, MaxLayer, MeanLayer, SumLayer
 from xpnet.layers.embedding import Embedding
@@ -16,8 +18,9 @@ from xpnet.layers.flatten import Flatten
 from xpnet.layers.loss import HingeWithLoss, HuberWithLoss, IdentityWithLoss, SigmoidWithLoss, SoftmaxWithLoss
 from xpnet.layers.normalization import BatchNormalization, LayerNorm
 from xpnet.layers.pooling import AveragePooling, GlobalAveragePooling, Pooling
+from xpnet.layers.positions import LearntPositionalEncoding, PositionalEncoding
 from xpnet.layers.preprocessing import Normalize
-from xpnet.layers.recurrent import GRU, LSTM, RNN, Bidirectional
+from xpnet.layers.recurrent import GRU, LSTM, RNN
 from xpnet.layers.regularization import Dropout
 from xpnet.layers.residual import Residual
 
@@ -32,6 +35,7 @@ __all__ = [
     "BatchNormalization",
     "Bidirectional",
     "Convolution",
+    "CrossAttention",
     "DivLayer",
     "Dropout",
     "Embedding",
@@ -43,14 +47,17 @@ __all__ = [
     "IdentityWithLoss",
     "Layer",
     "LayerNorm",
+    "LearntPositionalEncoding",
     "LogLayer",
     "Loss",
     "MatMulLayer",
     "MaxLayer",
     "MeanLayer",
     "MulLayer",
+    "MultiHeadAttention",
     "Normalize",
     "Pooling",
+    "PositionalEncoding",
     "PowLayer",
     "Residual",
     "SigmoidWithLoss",
