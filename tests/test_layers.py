@@ -62,6 +62,8 @@ from xpnet.layers import (
     SubLayer,
     SumLayer,
     Tanh,
+    TransformerBlock,
+    Unembedding,
 )
 
 
@@ -284,6 +286,19 @@ CASES = {
         lambda rng, dtype: Embedding(rng.standard_normal((3, 4)).astype(dtype)),
         lambda rng, n: [],
         {"x": lambda rng, n: rng.integers(0, 3, (n, 2, 2)).astype("uint16")},
+    ),
+    "unembedding": Case(
+        lambda rng, dtype: Unembedding(Embedding(rng.standard_normal((5, 3)).astype(dtype))), sequences(2, 3)
+    ),
+    "transformer block": Case(
+        lambda rng, dtype: TransformerBlock.from_sizes(4, 2, causal=True, std=0.5, rng=rng, dtype=dtype),
+        sequences(3, 4),
+    ),
+    "transformer block with dropout": Case(
+        lambda rng, dtype: with_fixed_buffers_within(
+            TransformerBlock.from_sizes(4, 2, hidden_size=3, rotary=True, dropout=0.3, rng=rng, dtype=dtype)
+        ),
+        sequences(2, 4),
     ),
     "residual": Case(
         lambda rng, dtype: Residual(affine(rng, dtype, 5, 4), Tanh(), affine(rng, dtype, 4, 5)),

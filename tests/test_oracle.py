@@ -41,6 +41,8 @@ from xpnet.layers import (
     SoftmaxWithLoss,
     Softplus,
     Tanh,
+    TransformerBlock,
+    Unembedding,
 )
 from xpnet.nets import Sequential, TwoLayerNet
 from xpnet.optimizers import SGD
@@ -246,6 +248,52 @@ def test_rotary_attention(device, rng):
         return o.transpose(1, 2).flatten(2) @ Wo + bo
 
     compare_layer(layer, reference, device, rng, x, ("W", "b", "Wo", "bo"))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_transformer_block(device, rng, causal):
+    layer = TransformerBlock.from_sizes(8, 2, causal=causal, hidden_size=6, block_size=2, rng=rng, dtype="float64")
+    for value in layer.parameters().values():
+        value += 0.3 * rng.standard_normal(value.shape)
+    theirs = torch.nn.TransformerEncoderLayer(
+        8, 2, 6, 0.0, "gelu", batch_first=True, norm_first=True, dtype=torch.float64
+    )
+    places = {
+        "Residual1.LayerNorm1": {"gamma": theirs.norm1.weight, "beta": theirs.norm1.bias},
+        "Residual2.LayerNorm1": {"gamma": theirs.norm2.weight, "beta": theirs.norm2.bias},
+        "Residual2.Affine1": {"W": theirs.linear1.weight, "b": theirs.linear1.bias},
+        "Residual2.Affine2": {"W": theirs.linear2.weight, "b": theirs.linear2.bias},
+        "Residual1.MultiHeadAttention1": {
+            "W": theirs.self_attn.in_proj_weight,
+            "b": theirs.self_attn.in_proj_bias,
+            "Wo": theirs.self_attn.out_proj.weight,
+            "bo": theirs.self_attn.out_proj.bias,
+        },
+    }
+    pairs = [(layer.modules()[place], n, p) for place, names in places.items() for n, p in names.items()]
+    with torch.no_grad():
+        for part, name, parameter in pairs:
+            parameter.copy_(torch.tensor(getattr(part, name).T))
+    layer.to(device)
+    x, dout = scores(device, rng, (3, 5, 8)), scores(device, rng, (3, 5, 8))
+    x_, mask = tensor(x), torch.ones(5, 5, dtype=torch.bool).triu(1) if causal else None
+    y = theirs(x_, src_mask=mask)
+    compare(layer.forward(x), y)
+    y.backward(tensor(dout))
+    compare(layer.backward(dout), x_.grad)
+    for part, name, parameter in pairs:
+        compare(getattr(part, f"d{name}").T, parameter.grad)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4), (0, 3, 4)])
+def test_unembedding(device, rng, shape):
+    layer, x = Unembedding(Embedding(scores(device, rng, (6, 4)))), scores(device, rng, shape)
+    x_, W_, dout = tensor(x), tensor(layer.embedding.W), scores(device, rng, (*shape[:-1], 6))
+    y = F.linear(x_, W_)
+    compare(layer.forward(x), y)
+    y.backward(tensor(dout))
+    compare(layer.backward(dout), x_.grad)
+    compare(layer.dW, W_.grad)
 
 
 @pytest.mark.parametrize("T", [5, 3, 0])

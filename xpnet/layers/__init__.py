@@ -13,7 +13,7 @@ from xpnet.layers.base import Layer, Loss
 from xpnet.layers.bidirectional import Bidirectional
 from xpnet.layers.convolution import Convolution
 from xpnet.layers.elementary import ExpLayer, LogLayer, MaxLayer, MeanLayer, SumLayer
-from xpnet.layers.embedding import Embedding
+from xpnet.layers.embedding import Embedding, Unembedding
 from xpnet.layers.flatten import Flatten
 from xpnet.layers.loss import HingeWithLoss, HuberWithLoss, IdentityWithLoss, SigmoidWithLoss, SoftmaxWithLoss
 from xpnet.layers.normalization import BatchNormalization, LayerNorm
@@ -23,6 +23,7 @@ from xpnet.layers.preprocessing import Normalize
 from xpnet.layers.recurrent import GRU, LSTM, RNN
 from xpnet.layers.regularization import Dropout
 from xpnet.layers.residual import Residual
+from xpnet.layers.transformer import TransformerBlock
 
 __all__ = [
     *activation.__all__,
@@ -64,4 +65,6 @@ __all__ = [
     "SoftmaxWithLoss",
     "SubLayer",
     "SumLayer",
+    "TransformerBlock",
+    "Unembedding",
 ]

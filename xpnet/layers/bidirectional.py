@@ -1,8 +1,5 @@
 """Two recurrent layers in opposite directions."""
 
-import copy
-from typing import Self
-
 from xpnet.device import as_array, get_array_module
 from xpnet.kernels import call
 from xpnet.layers.base import Layer, check_free, name_by_class
@@ -62,9 +59,3 @@ class Bidirectional(Layer):
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         (T, first), (_, second) = (layer.output_shape(shape) for layer in (self.ahead, self.back))
         return T, first + second
-
-    def __copy__(self) -> Self:
-        """Return a copy that shares the parameters; its layers have their own state."""
-        made = super().__copy__()
-        made.__setstate__({"parts": {name: copy.copy(layer) for name, layer in self.parts.items()}})
-        return made
