@@ -25,6 +25,7 @@ from xpnet.layers import (
     TransformerBlock,
     Unembedding,
 )
+from xpnet.layers.recurrent import Recurrent
 from xpnet.layers.row import advance
 from xpnet.nets.sequential import Sequential
 from xpnet.settings import count, fraction
@@ -33,7 +34,7 @@ from xpnet.typing import Array, DTypeLike, Seed
 __all__ = ["GPT", "LanguageModel", "SequenceClassifier"]
 
 Cell = Literal["rnn", "lstm", "gru"]
-CELLS = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
+CELLS: dict[str, type[Recurrent]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
 
 
 class SequenceClassifier(Sequential):
@@ -259,7 +260,7 @@ def _dropout(ratio: float, rng: np.random.Generator) -> list[Layer]:
     return [Dropout(ratio, seed=rng)] if fraction("dropout", ratio) else []
 
 
-def _draw(scores: np.ndarray, temperature: float, top_k: int | None, rng: np.random.Generator) -> np.ndarray:
+def _draw(scores: np.ndarray, temperature: float, top_k: int | None, rng: np.random.Generator) -> Array:
     """Draw an id for each row of scores (N, V): from softmax(scores / temperature), among the `top_k` largest."""
     chances = rng.random((len(scores), 1))  # also for temperature 0, so that a seed stays in step
     if not temperature:
