@@ -172,6 +172,8 @@ def test_what_does_not_fit_is_named(device):
         layer.forward(np.zeros((2, 3, 5)))
     with pytest.raises(ValueError, match=r"expected padding of shape \(2, 3\) and dtype bool, got \(2, 4\), bool"):
         layer.forward(x, padding=np.zeros((2, 4), bool))
+    with pytest.raises(ValueError, match=r"expected padding of shape \(2, 3\) and dtype bool, got \(2, 3\), int64"):
+        layer.forward(x, padding=[[0, 0, 1], [0, 1, 1]])
     with pytest.raises(TypeError, match="is not causal: earlier outputs would depend on later pieces"):
         layer.advance(x)
     with pytest.raises(ValueError, match="num_heads must divide the number of features, 4, got 3"):

@@ -11,7 +11,7 @@ from xpnet import asnumpy
 from xpnet.gradient import gradient_check
 from xpnet.layers import Embedding, Unembedding
 from xpnet.nets import GPT, LanguageModel, SequenceClassifier, Sequential
-from xpnet.optimizers import Adam
+from xpnet.optimizers import SGD, Adam
 
 MODELS = {
     "gpt": lambda **settings: GPT(5, 8, 4, num_heads=2, num_layers=2, seed=0, **settings),
@@ -38,6 +38,18 @@ def test_a_tied_parameter_has_the_gradients_of_both_uses(device, rng, model):
     report = gradient_check(net, *ids(device, rng))
     assert report.ok, str(report)
     assert "Unembedding1 uses parameters of Embedding1 too" in report.parameters["W1"].note
+
+
+def test_compiled_steps_add_both_gradients_of_a_tied_parameter(device, rng, model):
+    net, (x, t) = model(device=device, dtype="float64"), ids(device, rng, 8)
+    twin, rule, expected = net.copy(), SGD(lr=0.1), []
+    indices = device.asarray(np.array([[0, 1, 2, 3], [4, 5, 6, 7]] * 26))
+    losses = asnumpy(net.compile(SGD(lr=0.1), 4).run(x, t, indices))
+    for index in indices:
+        loss, grads = twin.loss_and_gradient(x[index], t[index])
+        expected.append(float(loss))
+        rule.update(twin.params, grads)
+    np.testing.assert_allclose(losses, expected, rtol=1e-9)
 
 
 def test_copies_moves_and_pickles_stay_tied(device, rng, model):

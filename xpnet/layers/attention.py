@@ -5,7 +5,7 @@ from typing import Self
 import numpy as np
 
 from xpnet import functions, initializers, kernels
-from xpnet.device import get_array_module
+from xpnet.device import as_array, get_array_module
 from xpnet.layers import dot_product
 from xpnet.layers.base import Layer
 from xpnet.layers.dot_product import Hidden
@@ -163,6 +163,7 @@ class MultiHeadAttention(Layer):
 
     def _attend(self, x: Array, memory: Array, padding: Array | None) -> Array:
         """Return the output for queries of x (N, T, D), and keys and values of memory (N, S, D)."""
+        padding = None if padding is None else as_array("padding", padding)
         get_array_module(x=x, memory=memory, W=self.W, padding=x if padding is None else padding)
         self.output_shape(x.shape[1:])
         self.output_shape(memory.shape[1:])
