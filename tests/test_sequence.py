@@ -78,7 +78,7 @@ def test_a_language_model_is_rebuilt_from_its_file(device, rng, tmp_path, model)
 
 def test_an_unembedding_needs_its_embedding_in_the_network():
     with pytest.raises(
-        ValueError, match="Unembedding1 uses W of a layer .Embedding. that is not in the network; add it, or use"
+        ValueError, match=r"Unembedding1 uses W of a layer \(Embedding\) that is not in the network; add it, or use"
     ):
         Sequential([Embedding.from_sizes(5, 4), Unembedding(Embedding.from_sizes(5, 4))])
     with pytest.raises(TypeError, match="Unembedding expected an Embedding, got ndarray"):

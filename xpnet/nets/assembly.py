@@ -95,8 +95,8 @@ def tied_parameters(layers: Mapping[str, Layer], slots: Iterable[Slot]) -> list[
         for attribute, owner in layer.tied.items():
             if (owner, attribute) not in names:
                 raise ValueError(
-                    f"{place} uses {attribute} of a layer ({type(owner).__name__}) that is not in the network; add it, or "
-                    "use the network's own"
+                    f"{place} uses {attribute} of a layer ({type(owner).__name__}) that is not in the network; "
+                    "add it, or use the network's own"
                 )
             tied.append(Slot(layer, attribute, f"d{attribute}", names[owner, attribute]))
     return tied
