@@ -16,11 +16,16 @@ from xpnet import DeviceError, asnumpy
 from xpnet.functions import one_hot
 from xpnet.gradient import numerical_gradient
 from xpnet.layers import (
+    GRU,
+    LSTM,
+    RNN,
     AddLayer,
     Affine,
     AveragePooling,
     BatchNormalization,
+    Bidirectional,
     Convolution,
+    CrossAttention,
     DivLayer,
     Dropout,
     Elu,
@@ -35,14 +40,17 @@ from xpnet.layers import (
     Layer,
     LayerNorm,
     LeakyRelu,
+    LearntPositionalEncoding,
     LogLayer,
     MatMulLayer,
     MaxLayer,
     MeanLayer,
     MulLayer,
+    MultiHeadAttention,
     Normalize,
     PoissonWithLoss,
     Pooling,
+    PositionalEncoding,
     PowLayer,
     Relu,
     Residual,
@@ -55,6 +63,8 @@ from xpnet.layers import (
     SubLayer,
     SumLayer,
     Tanh,
+    TransformerBlock,
+    Unembedding,
 )
 
 
@@ -77,8 +87,36 @@ def distinct(rng, shape):
     return rng.permutation(np.prod(shape, dtype=int)).reshape(shape) * 0.1
 
 
-def affine(rng, dtype, D=6, M=4):
-    return Affine(rng.standard_normal((D, M)).astype(dtype), rng.standard_normal(M).astype(dtype))
+def affine(rng, dtype, D=6, M=4, **settings):
+    return Affine(rng.standard_normal((D, M)).astype(dtype), rng.standard_normal(M).astype(dtype), **settings)
+
+
+def recurrent(kind, D=3, H=2):
+    def make(rng, dtype):
+        layer = kind.from_sizes(D, H, std=0.5, rng=rng, dtype=dtype)
+        for name in kind.parameter_names[2:]:
+            setattr(layer, name, rng.standard_normal(getattr(layer, name).shape).astype(dtype))
+        return layer
+
+    return make
+
+
+def attention(kind=MultiHeadAttention, D=4, heads=2, **settings):
+    def make(rng, dtype):
+        layer = kind.from_sizes(D, heads, std=0.7, rng=rng, dtype=dtype, **settings)
+        layer.b, layer.bo = rng.standard_normal(3 * D).astype(dtype), rng.standard_normal(D).astype(dtype)
+        return layer
+
+    return make
+
+
+def some_padding(T):
+    """All of the second sequence is padding, and the end of the others."""
+    return {"padding": lambda rng, n: (np.arange(T) > T // 2) | (np.arange(n) == 1)[:, None]}
+
+
+def sequences(T=4, D=3):
+    return lambda rng, n: [rng.standard_normal((n, T, D))]
 
 
 def convolution(C=2, F=3, size=(3, 2), **settings):
@@ -201,6 +239,33 @@ CASES = {
     "softmax 3-D": Case(lambda rng, dtype: Softmax(), lambda rng, n: [rng.standard_normal((n, 2, 4))]),
     "affine": Case(affine, lambda rng, n: [rng.standard_normal((n, 6))]),
     "affine 4-D": Case(affine, lambda rng, n: [rng.standard_normal((n, 1, 2, 3))]),
+    "affine of each position": Case(
+        lambda rng, dtype: affine(rng, dtype, 3, 4, axis=-1), lambda rng, n: [rng.standard_normal((n, 2, 2, 3))]
+    ),
+    "rnn": Case(recurrent(RNN), sequences()),
+    "lstm": Case(recurrent(LSTM), sequences()),
+    "gru": Case(recurrent(GRU), sequences()),
+    "lstm from a state": Case(recurrent(LSTM), sequences(), {"state": lambda rng, n: rng.standard_normal((2, n, 2))}),
+    "lstm in both directions": Case(
+        lambda rng, dtype: Bidirectional(recurrent(LSTM)(rng, dtype), recurrent(GRU)(rng, dtype)), sequences()
+    ),
+    "attention": Case(attention(), sequences(3, 4)),
+    "causal attention, all scores at once": Case(attention(causal=True, block_size=None), sequences(4, 4)),
+    "causal attention in blocks, rotary": Case(attention(causal=True, rotary=True, block_size=2), sequences(5, 4)),
+    "attention with padding": Case(attention(block_size=None), sequences(3, 4), some_padding(3)),
+    "attention with padding, in blocks": Case(attention(causal=True, block_size=2), sequences(5, 4), some_padding(5)),
+    "cross attention": Case(
+        attention(CrossAttention), lambda rng, n: [rng.standard_normal((n, 3, 4)), rng.standard_normal((n, 2, 4))]
+    ),
+    "cross attention with padding, in blocks": Case(
+        attention(CrossAttention, block_size=2),
+        lambda rng, n: [rng.standard_normal((n, 2, 4)), rng.standard_normal((n, 5, 4))],
+        some_padding(5),
+    ),
+    "positional encoding": Case(lambda rng, dtype: PositionalEncoding(), sequences(3, 5)),
+    "learnt positional encoding": Case(
+        lambda rng, dtype: LearntPositionalEncoding.from_sizes(4, 2, rng=rng, dtype=dtype), sequences(3, 2)
+    ),
     "convolution": Case(convolution(), images()),
     "convolution strided and padded": Case(convolution(stride=(2, 1), pad=(0, 2)), images()),
     "convolution dilated": Case(convolution(size=(2, 2), dilation=(3, 2), pad=1), images()),
@@ -222,6 +287,19 @@ CASES = {
         lambda rng, dtype: Embedding(rng.standard_normal((3, 4)).astype(dtype)),
         lambda rng, n: [],
         {"x": lambda rng, n: rng.integers(0, 3, (n, 2, 2)).astype("uint16")},
+    ),
+    "unembedding": Case(
+        lambda rng, dtype: Unembedding(Embedding(rng.standard_normal((5, 3)).astype(dtype))), sequences(2, 3)
+    ),
+    "transformer block": Case(
+        lambda rng, dtype: TransformerBlock.from_sizes(4, 2, causal=True, std=0.5, rng=rng, dtype=dtype),
+        sequences(3, 4),
+    ),
+    "transformer block with dropout": Case(
+        lambda rng, dtype: with_fixed_buffers_within(
+            TransformerBlock.from_sizes(4, 2, hidden_size=3, rotary=True, dropout=0.3, rng=rng, dtype=dtype)
+        ),
+        sequences(2, 4),
     ),
     "residual": Case(
         lambda rng, dtype: Residual(affine(rng, dtype, 5, 4), Tanh(), affine(rng, dtype, 4, 5)),

@@ -163,6 +163,8 @@ class Batched:
                     f"output {output}, but the shapes do not match"
                 )
         for other in self.behind[layer]:
+            if layer in other.tied.values():
+                raise NotApplicable(f"{other.name} uses parameters of {layer.name} too")
             if not other.samplewise:
                 raise NotApplicable(f"{other.name} behind it does not declare to treat samples one by one")
         return self.behind[layer]

@@ -1,7 +1,7 @@
 """Affine transformation, a fully connected layer (section 5.6)."""
 
 import math
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 
@@ -25,11 +25,15 @@ class Affine(Layer):
         Weights, kept without a copy: the layer sees in-place updates.
     b : (M,)
         Biases, also kept without a copy.
+    axis : {1, -1}, default 1
+        First axis of the D values that are transformed together. By default they are all values of a sample, as in the
+        book. With -1 they are those of the last axis alone: each position of a sequence, as in PyTorch's ``Linear``.
 
     Notes
     -----
     ``forward`` takes x of shape (N, D), or (N, ...) with D values per sample, flattened in C order. It returns (N, M).
-    ``backward`` takes dout of shape (N, M) and returns dx of the shape of x.
+    With ``axis=-1`` it takes (N, ..., D) and returns (N, ..., M). ``backward`` takes dout of the shape of the output,
+    and returns dx of the shape of x.
     """
 
     parameter_names = ("W", "b")
@@ -38,14 +42,17 @@ class Affine(Layer):
     hands_over = True
     reach = {"W": {1: -1}, "b": {0: -1}}  # noqa: RUF012
 
-    def __init__(self, W: Array, b: Array) -> None:
+    def __init__(self, W: Array, b: Array, axis: Literal[1, -1] = 1) -> None:
         get_array_module(W=W, b=b)
         if getattr(W, "ndim", None) != 2:
             raise ValueError(f"Affine expected W to be an array of shape (D, M), got {_shape_of(W)}")
         if getattr(b, "shape", None) != W.shape[1:]:
             raise ValueError(f"Affine expected b of shape {W.shape[1:]} to go with W {W.shape}, got {_shape_of(b)}")
+        if axis not in (1, -1):
+            raise ValueError(f"axis must be 1, for all values of a sample, or -1, for the last axis, got {axis!r}")
         self.W = W
         self.b = b
+        self.axis = axis
 
     @classmethod
     def from_sizes(
@@ -56,6 +63,7 @@ class Affine(Layer):
         std: float | str = 0.01,
         rng: Seed = None,
         dtype: DTypeLike = "float32",
+        axis: Literal[1, -1] = 1,
     ) -> Self:
         """Create a layer with random weights and zero biases, on the host.
 
@@ -69,20 +77,24 @@ class Affine(Layer):
             Random generator or seed of the weights. Pass one generator to all layers of a network.
         dtype : dtype, default "float32"
             dtype of W and b.
+        axis : {1, -1}, default 1
+            As in `Affine`.
         """
         shape = count("input_size", input_size), count("output_size", output_size)
         W = initializers.initial_weights(shape, std, rng, dtype)
-        return cls(W, np.zeros(shape[1], dtype=dtype))
+        return cls(W, np.zeros(shape[1], dtype=dtype), axis)
 
     def forward(self, x: Array, train: bool = True) -> Array:
         get_array_module(x=x, W=self.W)
         x = rows = functions.as_floating(x)
-        if x.shape[1:] != self.W.shape[:1]:
+        D, M = self.W.shape
+        if x.shape[1:] != (D,):
             self.output_shape(x.shape[1:])
-            rows = rows.reshape(x.shape[0], self.W.shape[0])
-        y = kernels.matmul(rows, self.W, self.out.get("y"), bias=self.b)
+            rows = x.reshape(math.prod(x.shape[: self.axis]), D)
+        y_shape, out = (*x.shape[: self.axis], M), self.out.get("y")
+        y = kernels.matmul(rows, self.W, None if out is None else out.reshape(len(rows), M), bias=self.b)
         self.x, self.x_shape = rows, x.shape
-        return y
+        return y.reshape(y_shape)
 
     def backward(self, dout: Array) -> Array:
         self.backward_parameters(dout)
@@ -90,27 +102,38 @@ class Affine(Layer):
         dx = self.out.get("dx")
         # Same memory layout as x: a layer of images in front keeps samples last, in its gradient too.
         rows = xp.empty_like(self.x) if dx is None else dx.reshape(self.x.shape)
-        return kernels.matmul(dout, self.W.T, out=rows).reshape(self.x_shape)
+        return kernels.matmul(self._rows(dout), self.W.T, out=rows).reshape(self.x_shape)
 
     def backward_parameters(self, dout: Array) -> None:
         xp = get_array_module(dout=dout, x=self.x)
-        self._expect_dout(dout, (self.x.shape[0], self.W.shape[1]))
+        self._expect_dout(dout, (*self.x_shape[: self.axis], self.W.shape[1]))
         db = self.out.get("db")
-        self.db = xp.empty(dout.shape[1:], dout.dtype) if db is None else db
-        self.dW = kernels.matmul(self.x.T, dout, self.out.get("dW"), sums=self.db)
+        self.db = xp.empty(self.b.shape, dout.dtype) if db is None else db
+        self.dW = kernels.matmul(self.x.T, self._rows(dout), self.out.get("dW"), sums=self.db)
 
-    def input_shape(self) -> tuple[int, ...]:
-        return (self.W.shape[0],)
+    def input_shape(self) -> tuple[int, ...] | None:
+        return (self.W.shape[0],) if self.axis == 1 else None
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        if len(shape) == 0 or math.prod(shape) != self.W.shape[0]:
+        D, M = self.W.shape
+        if self.axis == -1:
+            if shape[-1:] != (D,):
+                got = ", ".join(["N", *map(str, shape)])
+                raise ValueError(f"{self.name} expected x of shape (N, ..., {D}), got ({got})")
+            return (*shape[:-1], M)
+        if len(shape) == 0 or math.prod(shape) != D:
             got = f"(N, {', '.join(map(str, shape))})" if shape else "one without a feature axis"
-            hint = "; samples of one feature need its axis: x[:, None]" if self.W.shape[0] == 1 and not shape else ""
+            hint = "; samples of one feature need its axis: x[:, None]" if D == 1 and not shape else ""
+            if shape[-1:] == (D,):
+                hint = "; axis=-1 transforms each position by itself"
             raise ValueError(
-                f"{self.name} expected x of shape (N, {self.W.shape[0]}), or (N, ...) with as many values a sample, "
+                f"{self.name} expected x of shape (N, {D}), or (N, ...) with as many values a sample, "
                 f"got {got}{hint or '; a single sample needs a batch axis: x[None]'}"
             )
-        return (self.W.shape[1],)
+        return (M,)
+
+    def _rows(self, dout: Array) -> Array:
+        return dout.reshape(len(self.x), self.W.shape[1])
 
 
 def _shape_of(x: object) -> str:

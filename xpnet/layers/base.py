@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -91,6 +92,9 @@ class Layer:
         Formulas of both passes for graph pages; without it, they print the docstring.
     parts : mapping of str to Layer
         Sublayers by name; empty for most layers. Each has its own parameters, buffers and ``out``.
+    tied : mapping of str to Layer
+        Parameters of other layers that this layer uses, by name: ``{"W": embedding}``; empty for most layers. Backward
+        leaves its part of the gradient in ``self.dW``, and the network adds it to the owner's.
     place : str or None
         Name in the network or layer that contains this layer; None for a layer that works alone.
     name : str
@@ -139,6 +143,7 @@ class Layer:
     takes_ids: ClassVar[bool] = False
     formula: ClassVar[Formula | None] = None
     parts: Mapping[str, Layer] = MappingProxyType({})
+    tied: Mapping[str, Layer] = MappingProxyType({})
     place: str | None = None
     has_node: bool = False
 
@@ -285,9 +290,11 @@ class Layer:
             raise TypeError(f"{self.name}.backward expected dout to hold real numbers, got {found}")
 
     def __copy__(self) -> Self:
-        """Return a copy that shares all arrays. It belongs to no network."""
+        """Return a copy that shares all arrays, made of copies of its parts. It belongs to no network."""
         made = object.__new__(type(self))
         vars(made).update({name: value for name, value in vars(self).items() if name not in {"place", "out"}})
+        if self.parts:
+            made.__setstate__({"parts": {name: copy.copy(part) for name, part in self.parts.items()}})
         return made
 
     def __getstate__(self) -> dict[str, Any]:

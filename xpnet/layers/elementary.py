@@ -67,6 +67,11 @@ class _Reduction(Layer):
         self.axis = axis
         self.keepdims = keepdims
 
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        axes = range(1 + len(shape)) if self.axis is None else np.atleast_1d(self.axis) % (1 + len(shape))
+        sizes = (1 if i in axes else size for i, size in enumerate(shape, 1) if self.keepdims or i not in axes)
+        return tuple(sizes)
+
     def _like_input(self, y: Any, x_shape: tuple[int, ...]) -> Any:
         """Return `y` with the reduced axes at length 1, so that it broadcasts with the input."""
         shape = list(x_shape)

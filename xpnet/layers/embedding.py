@@ -4,12 +4,12 @@ import math
 from typing import Self
 
 from xpnet import functions, initializers, kernels
-from xpnet.device import as_array, get_array_module
+from xpnet.device import Device, as_array, get_array_module
 from xpnet.layers.base import Layer
 from xpnet.settings import count
 from xpnet.typing import Array, DTypeLike, Seed
 
-__all__ = ["Embedding"]
+__all__ = ["Embedding", "Unembedding"]
 
 
 class Embedding(Layer):
@@ -88,3 +88,65 @@ class Embedding(Layer):
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (*shape, self.W.shape[1])
+
+
+class Unembedding(Layer):
+    """Score of each id, y = x W^T, with the vectors W of an embedding (Press and Wolf, 2017).
+
+    dx = dout W, dW = sum dout^T x.
+
+    Parameters
+    ----------
+    embedding : Embedding
+        Owner of W (V, D), in the same network. W is tied: it is a parameter of the embedding alone, and the network
+        adds the gradient that ``backward`` leaves in ``dW`` here to that of the embedding.
+
+    Notes
+    -----
+    ``forward`` takes x (N, ..., D) and returns (N, ..., V).
+    """
+
+    saved = ("x",)
+    samplewise = True
+
+    def __init__(self, embedding: Embedding) -> None:
+        if not isinstance(embedding, Embedding):
+            raise TypeError(f"Unembedding expected an Embedding, got {type(embedding).__name__}")
+        self.embedding = embedding
+
+    @property
+    def tied(self) -> dict[str, Layer]:  # type: ignore[override]
+        """The embedding, as the owner of W."""
+        return {"W": self.embedding}
+
+    def forward(self, x: Array, train: bool = True) -> Array:
+        W = self.embedding.W
+        get_array_module(x=x, W=W)
+        x = functions.as_floating(x)
+        y_shape = (len(x), *self.output_shape(x.shape[1:]))
+        self.x = x
+        return kernels.matmul(x.reshape(math.prod(x.shape[:-1]), len(W.T)), W.T).reshape(y_shape)
+
+    def backward(self, dout: Array) -> Array:
+        W, x = self.embedding.W, self.x
+        get_array_module(dout=dout, x=x)
+        self._expect_dout(dout, (*x.shape[:-1], len(W)))
+        rows, dout = x.reshape(math.prod(x.shape[:-1]), len(W.T)), dout.reshape(math.prod(x.shape[:-1]), len(W))
+        self.dW = kernels.matmul(dout.T, rows)
+        return kernels.matmul(dout, W).reshape(x.shape)
+
+    def to(self, device: Device | str, dtype: DTypeLike | None = None) -> None:
+        super().to(device, dtype)
+        if self.embedding.place is None:  # it works alone, too
+            self.embedding.to(device, dtype)
+
+    def forget(self) -> None:
+        super().forget()
+        vars(self).pop("dW", None)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        V, D = self.embedding.W.shape
+        if shape[-1:] != (D,):
+            got = ", ".join(["N", *map(str, shape)])
+            raise ValueError(f"{self.name} expected x of shape (N, ..., {D}), got ({got})")
+        return (*shape[:-1], V)

@@ -1,18 +1,16 @@
 """Residual blocks: layers whose output is added to their input."""
 
-import copy
-import math
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any
 
 from xpnet.device import as_array, get_array_module
-from xpnet.kernels import call
-from xpnet.layers.base import Layer, check_free, name_by_class
+from xpnet.layers.row import Row
 from xpnet.typing import Array
 
 __all__ = ["Residual"]
 
 
-class Residual(Layer):
+class Residual(Row):
     """Residual block, y = f(x) + x, with the layers in sequence as f (He et al., 2016).
 
     dx = f'(x)^T dout + dout: the second term passes the gradient on unchanged.
@@ -39,53 +37,24 @@ class Residual(Layer):
     array([[ 2., -2.]])
     """
 
-    saved = ("x_shape",)
-
-    def __init__(self, *layers: Layer) -> None:
-        if not layers:
-            raise ValueError("a Residual needs at least one layer")
-        parts = name_by_class(layers)
-        check_free(parts.items())
-        for name, layer in parts.items():
-            if layer.inputs != 1:
-                raise ValueError(f"{name} takes {layer.inputs} inputs; a layer of a Residual gets one")
-        self.__setstate__({"parts": parts, "samplewise": all(layer.samplewise for layer in layers)})
+    saved = ("y_shape",)
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        y = x = as_array("x", x)
-        for layer in self.parts.values():
-            y = call(layer, "forward", y, train)
+        x = as_array("x", x)
+        y = super().forward(x, train)
         self._expect_same_shape(x.shape, y.shape)
-        self.x_shape = x.shape
         return get_array_module(y=y, x=x).add(y, x, out=self.out.get("y"))
 
     def backward(self, dout: Array) -> Array:
-        self._expect_dout(dout, self.x_shape)
-        dx = dout
-        for layer in reversed([*self.parts.values()]):
-            dx = call(layer, "backward", dx)
+        dx = super().backward(dout)
         return get_array_module(dx=dx, dout=dout).add(dx, dout, out=self.out.get("dx"))
 
-    def config(self) -> dict[str, Any]:
-        return {"layers": tuple(self.parts.values())}
-
-    def activation_pattern(self) -> Array | None:
-        found = (layer.activation_pattern() for layer in self.parts.values())
-        patterns = [p.reshape(len(p), math.prod(p.shape[1:])) for p in found if p is not None]
-        return get_array_module(*patterns).concatenate(patterns, axis=1) if patterns else None
-
-    def input_shape(self) -> tuple[int, ...] | None:
-        return next(iter(self.parts.values())).input_shape()
+    def advance(self, x: Array, state: Sequence[Any] | None = None) -> tuple[Array, Sequence[Any]]:
+        y, state = super().advance(x, state)
+        return y + x, state
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        after, previous = shape, "its input"
-        for name, layer in self.parts.items():
-            try:
-                after = layer.output_shape(after)
-            except ValueError as error:
-                raise ValueError(f"in {self.name}, {previous} does not fit {name}: {error}") from None
-            previous = name
-        self._expect_same_shape(("N", *shape), ("N", *after))
+        self._expect_same_shape(("N", *shape), ("N", *super().output_shape(shape)))
         return shape
 
     def _expect_same_shape(self, x: tuple[object, ...], y: tuple[object, ...]) -> None:
@@ -95,9 +64,3 @@ class Residual(Layer):
                 f"{self.name} adds its input x to the output y of its last layer, but x has the shape {x_} and y {y_}; "
                 "let its last layer return the shape that its first one takes"
             )
-
-    def __copy__(self) -> Self:
-        """Return a copy that shares the parameters; it has its own state, and so have its sublayers."""
-        made = super().__copy__()
-        made.__setstate__({"parts": {name: copy.copy(layer) for name, layer in self.parts.items()}})
-        return made

@@ -121,6 +121,7 @@ class _Writer:
 
     def __init__(self, net: Network) -> None:
         self.arrays = net.state()
+        self._layers = {id(layer): name for name, layer in net.layers.items()}
         self._names = {(id(slot.layer), slot.attribute): slot.name for slot in net.slots}
         for name, layer in net.modules().items():
             self._names |= {(id(layer), key): f"{name}.{key}" for key in layer.buffer_names}
@@ -135,8 +136,8 @@ class _Writer:
         return {} if value is None else {"constant": self._leaf(f"constant{len(self.arrays)}", value)}
 
     def _value(self, layer: Layer, name: str, value: Any) -> Any:
-        if isinstance(value, Layer):
-            return self.layer(value)
+        if isinstance(value, Layer):  # another layer of the network, or a part
+            return {"layer": self._layers[id(value)]} if id(value) in self._layers else self.layer(value)
         if isinstance(value, (list, tuple)):
             return [self._value(layer, name, item) for item in value]
         return self._leaf(self._names.get((id(layer), name), f"{layer.name}.{name}"), value)
@@ -160,6 +161,7 @@ class _Reader:
 
     def __init__(self, arrays: Mapping[str, np.ndarray], trusted: Iterable[type[Layer] | str]) -> None:
         self._arrays = arrays
+        self._row: dict[str, Any] = {}
         self._trusted = {cls if isinstance(cls, str) else _path(cls): cls for cls in trusted}
 
     def network(self, description: Mapping[str, Any], device: Device) -> Network:
@@ -169,7 +171,9 @@ class _Reader:
         if name not in nets.__all__:
             raise ValueError(f"there is no network {name!r} in this version of xpnet")
         cls, dtype = getattr(nets, name), description["dtype"]
-        row = {key: self._layer(layer) for key, layer in description["layers"].items()}
+        row = self._row
+        for key, layer in description["layers"].items():
+            row[key] = self._layer(layer)
         loss = self._layer(description["loss"])
         net: Network = cls.__new__(cls)  # its own constructor would draw weights
         if isinstance(net, GraphNetwork):
@@ -204,6 +208,8 @@ class _Reader:
     def _value(self, value: Any) -> Any:
         if isinstance(value, list):
             return tuple(self._value(item) for item in value)
+        if isinstance(value, dict) and "layer" in value:
+            return self._row[value["layer"]]
         if isinstance(value, dict):
             return self._arrays[value["array"]] if "array" in value else self._layer(value)
         return value

@@ -27,6 +27,7 @@ __all__ = [
     "number_parameters",
     "penalty",
     "read_parameters",
+    "tied_parameters",
     "unexpected_device",
     "unexpected_shape",
 ]
@@ -79,6 +80,27 @@ def number_parameters(layers: Iterable[Layer]) -> list[Slot]:
             names.add(f"{attribute}{number}")
             slots.append(Slot(layer, attribute, f"d{attribute}", f"{attribute}{number}"))
     return slots
+
+
+def tied_parameters(layers: Mapping[str, Layer], slots: Iterable[Slot]) -> list[Slot]:
+    """Return the uses of tied parameters (`Layer.tied`): each layer, with the parameter's name in the network.
+
+    Raises
+    ------
+    ValueError
+        If the owner is not in the network.
+    """
+    names = {(slot.layer, slot.attribute): slot.name for slot in slots}
+    tied = []
+    for place, layer in layers.items():
+        for attribute, owner in layer.tied.items():
+            if (owner, attribute) not in names:
+                raise ValueError(
+                    f"{place} uses {attribute} of a layer ({type(owner).__name__}) that is not in the network; "
+                    "add it, or use the network's own"
+                )
+            tied.append(Slot(layer, attribute, f"d{attribute}", names[owner, attribute]))
+    return tied
 
 
 def read_parameters(

@@ -43,6 +43,7 @@ class Container:
         check_free([("loss", loss)])
         self._check_connections()
         self.slots = assembly.number_parameters(self.modules().values())
+        self.tied = assembly.tied_parameters(self.modules(), self.slots)
         arrays = {slot.name: getattr(slot.layer, slot.attribute) for slot in self.slots}
         if device is None:
             device = get_device(next(iter(arrays.values()))) if arrays else Device("cpu")

@@ -56,6 +56,8 @@ class Network(Container):
         `xpnet.nets.assembly.number_parameters`.
     slots : list of Slot
         The parameters in order, with layer and name.
+    tied : list of Slot
+        Further uses of parameters, by layers that do not own them (`xpnet.layers.Layer.tied`).
     input_shape : tuple of int or None
         Required shape of one sample; None if any shape may fit.
     """
@@ -355,6 +357,8 @@ class Network(Container):
             computed = getattr(layer, gradient)
             if computed is not layer.out.get(gradient):
                 grads[name] = computed
+        for layer, _, gradient, name in self.tied:
+            grads[name] += getattr(layer, gradient)
 
     def weight_decay_of(self, samples: int) -> float:
         """Return the strength of the penalty for a batch of this size: ``weight_decay_lambda``, whatever the size."""
