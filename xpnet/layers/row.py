@@ -6,7 +6,8 @@ from typing import Any
 
 from xpnet.device import as_array, get_array_module
 from xpnet.kernels import call
-from xpnet.layers.base import Layer, check_free, name_by_class
+from xpnet.layers.base import Layer
+from xpnet.layers.members import check_free, name_by_class
 from xpnet.typing import Array
 
 __all__ = ["Row", "advance"]

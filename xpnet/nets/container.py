@@ -12,7 +12,7 @@ import numpy as np
 from xpnet.device import Device, asnumpy, get_device
 from xpnet.files import save_arrays
 from xpnet.layers import Layer, Loss
-from xpnet.layers.base import check_free
+from xpnet.layers.members import check_free
 from xpnet.nets import assembly
 from xpnet.parameters import ParameterVector
 from xpnet.typing import Array, DTypeLike

@@ -6,7 +6,7 @@ from xpnet.device import Device
 from xpnet.graph import Constant, Graph, Input, Value
 from xpnet.kernels import call
 from xpnet.layers import Layer, Loss
-from xpnet.layers.base import name_by_class
+from xpnet.layers.members import name_by_class
 from xpnet.nets.network import Network
 from xpnet.parameters import ParameterVector
 from xpnet.typing import Array, DTypeLike

@@ -11,7 +11,7 @@ import numpy as np
 from xpnet import settings
 from xpnet.device import Device
 from xpnet.layers import Affine, Layer, Loss, SoftmaxWithLoss
-from xpnet.layers.base import name_by_class
+from xpnet.layers.members import name_by_class
 from xpnet.layers.registry import activation_layer
 from xpnet.nets.network import Network
 from xpnet.tables import format_table
