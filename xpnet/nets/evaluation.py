@@ -11,7 +11,7 @@ import numpy as np
 
 from xpnet import functions, kernels
 from xpnet.device import asnumpy, is_on_host
-from xpnet.threads import Team
+from xpnet.threads import Sharing
 from xpnet.typing import Array
 
 if TYPE_CHECKING:
@@ -26,15 +26,15 @@ A CUDA device predicts as many as `kernels.scratch_size` allows: each batch is a
 """
 
 
-def accuracy(net: Network, x: Array, t: Array, team: Team | None = None) -> float:
+def accuracy(net: Network, x: Array, t: Array, team: Sharing | None = None) -> float:
     """Return the share of correctly classified samples (`Network.accuracy`). Data on the host are moved in batches.
 
     Parameters
     ----------
     net, x, t
         A network and its data.
-    team : Team, optional
-        Threads that share the batches.
+    team : Sharing, optional
+        Threads or processes that share the batches.
     """
 
     def count(y: Array, labels: Array) -> tuple[Any, Any]:
@@ -47,7 +47,7 @@ def accuracy(net: Network, x: Array, t: Array, team: Team | None = None) -> floa
         return int(correct) / int(number) if number else math.nan
 
 
-def evaluate(net: Network, x: Array, t: Array, team: Team | None = None) -> dict[str, float]:
+def evaluate(net: Network, x: Array, t: Array, team: Sharing | None = None) -> dict[str, float]:
     """Return loss and metrics (`Network.evaluate`). Arguments are those of `accuracy`."""
 
     def measure(y: Array, labels: Array) -> tuple[Any, ...]:
@@ -79,7 +79,9 @@ def _errors(squares: np.ndarray, t: np.ndarray) -> dict[str, float]:
     return {"rmse": math.sqrt(squares.sum() / targets.size), "r2": float(r2.mean())}
 
 
-def _measured(net: Network, x: Array, t: Array, measure: Callable[[Array, Array], Any], team: Team | None) -> list[Any]:
+def _measured(
+    net: Network, x: Array, t: Array, measure: Callable[[Array, Array], Any], team: Sharing | None
+) -> list[Any]:
     """Return a function of scores and labels on the network's device, for each batch."""
     sample = max(net.largest(x.shape[1:]) * net.dtype.itemsize, 1)
     most = BATCH if is_on_host(net.params.flat) else max(len(x), 1)

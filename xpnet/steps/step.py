@@ -326,16 +326,12 @@ class OneByOne:
         Computation of a minibatch's gradient.
     optimizer : Optimizer
         The update rule.
-    reduce : function, optional
-        Changes the gradient in place, between backward and update.
     """
 
     name = "one by one"
 
-    def __init__(
-        self, gradient: Gradient, optimizer: Optimizer, reduce: Callable[[ParameterVector], None] | None = None
-    ) -> None:
-        self.gradient, self.optimizer, self.reduce = gradient, optimizer, reduce
+    def __init__(self, gradient: Gradient, optimizer: Optimizer) -> None:
+        self.gradient, self.optimizer = gradient, optimizer
         self._arrays: dict[int, LayerArrays] = {}  # by the number of samples in a minibatch
         self._gathered: dict[tuple[str, int], Array] = {}
 
@@ -378,8 +374,6 @@ class OneByOne:
             loss = self.gradient.compute(*batch)
             if loss is not of_loss["loss"]:
                 losses[i] = loss
-            if self.reduce is not None:
-                self.reduce(self.gradient.grads)
             self.gradient.update(coefficients, i)
             on_taken(1)
         of_loss.pop("loss", None)  # the caller's array
