@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from xpnet.blas import blas
+from xpnet.layers import BatchNormalization
 from xpnet.nets import Network, evaluation
 from xpnet.nets.assembly import penalty
 from xpnet.optimizers import Optimizer
@@ -37,7 +38,7 @@ class Ranks:
     Raises
     ------
     ValueError
-        If a layer or the loss mixes samples.
+        If a layer or the loss mixes samples. Batch normalisation does, and sums over the ranks itself.
     """
 
     name = "by ranks"
@@ -55,8 +56,12 @@ class Ranks:
         self.gradient.samples, self.gradient.counts = size, part.start < part.stop
         if not self.gradient.counts:  # computes the first sample for nothing, as the counters of dropout count steps
             part = slice(0, 1)
-        placed = [layer for layer in self.net.modules().values() if layer.first_sample is not None]
+        layers = list(self.net.modules().values())
+        placed = [layer for layer in layers if layer.first_sample is not None]
+        normalizing = [layer for layer in layers if isinstance(layer, BatchNormalization)]
         try:
+            for normalization in normalizing:
+                normalization.across = self.gradient.sum
             for layer in placed:
                 layer.first_sample = part.start
             with self._alone():
@@ -64,6 +69,8 @@ class Ranks:
         finally:
             for layer in placed:
                 layer.first_sample = 0
+            for normalization in normalizing:
+                normalization.across = None
 
     def accuracy(self, x: Array, t: Array) -> float:
         """Return `Network.accuracy`. Ranks predict the batches."""
@@ -80,7 +87,7 @@ class Ranks:
             return evaluation.evaluate(self.net, *self.net.as_pairs(x, t), RankTeam(self.communicator))
 
     def _check(self) -> None:
-        if (reason := obstacle(self.net)) is not None:
+        if (reason := obstacle(self.net, connected=True)) is not None:
             raise ValueError(
                 f"{self.communicator.size} processes cannot share the minibatches of this network: {reason}"
             )
@@ -112,15 +119,18 @@ class _TotalGradient(SumGradient):
         # One message for gradient, loss and divisor: the time of a small message is all latency.
         self._message = net.device.xp.zeros(self.grads.flat.size + 2, dtype=net.dtype)
 
+    def sum(self, array: Array) -> None:
+        """Replace an array by its sum over the ranks whose samples count."""
+        if not self.counts:
+            array.fill(0.0)
+        self.communicator.sum(array)
+
     def compute(self, x: Array, t: Array, sample_weight: Array | None = None) -> Array:
         xp, message = self.net.device.xp, self._message
         loss = super().compute(x, t, sample_weight)
-        if self.counts:
-            message[:-2] = self.grads.flat
-            message[-2], message[-1] = loss, self.amount
-        else:
-            message.fill(0.0)
-        self.communicator.sum(message)
+        message[:-2] = self.grads.flat
+        message[-2], message[-1] = loss, self.amount
+        self.sum(message)
         amount = message[-1:]
         divisor = xp.where(amount == 0.0, 1.0, amount).astype(message.dtype)
         xp.divide(message[:-2], divisor, out=self.grads.flat)

@@ -8,6 +8,7 @@ from xpnet import functions
 from xpnet.device import get_array_module, is_on_host
 from xpnet.kernels import call
 from xpnet.layers import (
+    BatchNormalization,
     HingeWithLoss,
     HuberWithLoss,
     IdentityWithLoss,
@@ -53,13 +54,21 @@ class SumGradient(FullPrecision):
         return float(mean) * amount if is_on_host(scores) else mean * amount
 
 
-def obstacle(net: Network) -> str | None:
-    """Return why the gradients of shares would not add up to that of a minibatch; None if they do."""
+def obstacle(net: Network, connected: bool = False) -> str | None:
+    """Return why the gradients of shares would not add up to that of a minibatch; None if they do.
+
+    Parameters
+    ----------
+    net : Network
+        The network.
+    connected : bool, default False
+        Whether batch normalisation may ask for the sums of the other shares (`BatchNormalization.across`).
+    """
     cls = type(net)
     if net.row is None:
         return f"{cls.__name__} is no row of layers"
     for name, layer in net.layers.items():
-        if not _takes_shares(layer):
+        if not _takes_shares(layer, connected):
             return f"{name} mixes the samples of a minibatch, or has a state of its own"
     if type(net.last_layer) not in LOSSES:
         return f"{type(net.last_layer).__name__} may be something else than the mean of the samples' losses"
@@ -77,10 +86,12 @@ def slices(size: int, number: int) -> list[slice]:
     return [slice(start, end) for start, end in itertools.pairwise(ends)]
 
 
-def _takes_shares(layer: Layer) -> bool:
+def _takes_shares(layer: Layer, connected: bool) -> bool:
     """Whether a layer computes the same from a share of a minibatch as from the whole."""
     if isinstance(layer, Residual):
-        return all(map(_takes_shares, layer.parts.values()))
+        return all(_takes_shares(part, connected) for part in layer.parts.values())
+    if type(layer) is BatchNormalization:
+        return connected
     return layer.first_sample is not None or (layer.samplewise and not layer.buffer_names)
 
 
