@@ -118,6 +118,7 @@ def test_the_update_rule_of_the_architecture_page_is_right(device):
         "docs/dependencies.md",
         "docs/layers.md",
         "docs/optimizers.md",
+        "docs/parallel.md",
     ],
 )
 def test_links_lead_somewhere(document):

@@ -14,6 +14,7 @@ import parallel_program
 import pytest
 from parallel_program import CASES, results, trainer_of
 
+from xpnet import DeviceError, asnumpy
 from xpnet.layers import Affine, Layer, SoftmaxWithLoss
 from xpnet.nets import Sequential
 from xpnet.optimizers import SGD
@@ -135,6 +136,7 @@ def test_a_killed_run_of_the_command_line_goes_on_with_other_ranks(tmp_path):
     os.kill(children(second.pid)[2], signal.SIGINT)
     status, output = finish(second, 10)
     assert status == 130, output
+    assert "rank 2 of 3 got SIGINT: all ranks stop after step" in output
     assert output.count("going on from step") == 1
     assert output.count("written to") == 1
     assert (run / "run.json").exists()
@@ -186,3 +188,67 @@ def test_shares_and_float16_are_refused(rng):
     net = Sequential([Affine.from_sizes(6, 3)], SoftmaxWithLoss())
     with pytest.raises(ValueError, match="shares must be 1 with several processes, got 2"):
         compile_step(net, SGD(0.1), 4, shares=2, communicator=Two())
+
+
+class FakeNCCL:
+    """NCCL's interface in CuPy, for one process. It adds the array to itself, as if there were two."""
+
+    available = True
+    NCCL_SUM, NCCL_FLOAT32, NCCL_FLOAT64 = 0, 7, 8
+
+    def __init__(self, cupy):
+        self.cupy, self.made = cupy, []
+
+    def get_unique_id(self):
+        return (1, 2, 3)
+
+    def NcclCommunicator(self, size, identity, rank):  # noqa: N802
+        self.made.append((size, identity, rank))
+        return self
+
+    def allReduce(self, source, target, count, kind, operation, stream):  # noqa: N802
+        assert operation == self.NCCL_SUM
+        dtype = np.dtype({self.NCCL_FLOAT32: "float32", self.NCCL_FLOAT64: "float64"}[kind])
+        memory = self.cupy.cuda.UnownedMemory(target, count * dtype.itemsize, self)
+        array = self.cupy.ndarray(count, dtype, self.cupy.cuda.MemoryPointer(memory, 0))
+        assert source == target
+        array += array
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_arrays_of_a_gpu_go_by_nccl_on_the_current_stream_and_others_by_mpi(cupy, monkeypatch, dtype):
+    pytest.importorskip("mpi4py", reason="the extra xpnet[mpi] is not installed")
+    fake = FakeNCCL(cupy)
+    monkeypatch.setattr(cupy.cuda, "nccl", fake, raising=False)
+    ranks = communicator("nccl")
+    assert fake.made == [(1, (1, 2, 3), 0)]
+    array = cupy.arange(5, dtype=dtype)
+    ranks.sum(array)
+    assert array.get().tolist() == [0, 2, 4, 6, 8]
+    host = np.arange(3.0)
+    ranks.sum(host)
+    assert host.tolist() == [0, 1, 2]
+
+
+def test_without_nccl_the_error_names_the_package(cupy, monkeypatch):
+    pytest.importorskip("mpi4py", reason="the extra xpnet[mpi] is not installed")
+    monkeypatch.setattr(cupy.cuda, "nccl", type("Missing", (), {"available": False}), raising=False)
+    with pytest.raises(DeviceError, match="pip install nvidia-nccl-cu13"):
+        communicator("nccl")
+
+
+def test_arrays_of_a_gpu_go_to_mpi_by_the_host(cupy):
+    pytest.importorskip("mpi4py", reason="the extra xpnet[mpi] is not installed")
+    array = cupy.arange(5, dtype="float32")
+    communicator("mpi").sum(array)
+    assert array.get().tolist() == [0, 1, 2, 3, 4]
+
+
+def test_steps_of_several_processes_run_on_every_device(device, rng):
+    """Two ranks whose samples are the same take the step of one with half of the samples."""
+    nets = [Sequential([Affine.from_sizes(6, 3, rng=0)], SoftmaxWithLoss(), device=device) for _ in range(2)]
+    x, t = device.asarray(rng.random((8, 6), dtype="float32")), device.asarray(rng.integers(0, 3, 8))
+    ours = compile_step(nets[0], SGD(0.1), 8, communicator=Two()).run(x, t, device.asarray(np.arange(8)[None]))
+    plain = compile_step(nets[1], SGD(0.1), 4).run(x, t, device.asarray(np.arange(4)[None]))
+    np.testing.assert_allclose(asnumpy(ours), asnumpy(plain), rtol=1e-6)
+    np.testing.assert_allclose(asnumpy(nets[0].params.flat), asnumpy(nets[1].params.flat), rtol=1e-6)

@@ -12,7 +12,7 @@ from xpnet.nets import Network, evaluation
 from xpnet.nets.assembly import penalty
 from xpnet.optimizers import Optimizer
 from xpnet.parallel import Communicator, RankTeam
-from xpnet.steps.shares import SumGradient, obstacle, slices
+from xpnet.steps.replicas import SumGradient, obstacle, slices
 from xpnet.steps.step import Minibatches, OneByOne
 from xpnet.threads import are_available
 from xpnet.typing import Array

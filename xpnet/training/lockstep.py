@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import signal
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -73,8 +74,17 @@ class Lockstep(Callback):
         told = self.communicator.gather((self._held.number, trainer.stop_training, seconds))
         numbers, stops, times = zip(*told, strict=True)
         trainer.stop_training = any(stops)
-        number = next(filter(None, numbers), None)
-        if number is not None and self._held.number is None:
-            signal.raise_signal(number)
+        signalled = [rank for rank, number in enumerate(numbers) if number is not None]
+        if signalled:
+            number = numbers[signalled[0]]
+            if self.communicator.rank == 0:
+                name, size, step = signal.Signals(number).name, self.communicator.size, trainer.current_iter
+                print(
+                    f"xpnet: rank {signalled[0]} of {size} got {name}: all ranks stop after step {step}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            if self._held.number is None:
+                signal.raise_signal(number)
         self._held.release()
         return float(max(times))
