@@ -133,6 +133,7 @@ def test_the_interchange_page_runs(tmp_path, monkeypatch):
         "docs/interchange.md",
         "docs/layers.md",
         "docs/optimizers.md",
+        "docs/parallel.md",
     ],
 )
 def test_links_lead_somewhere(document):

@@ -27,7 +27,6 @@ from xpnet.layers import (
 )
 from xpnet.nets import Sequential, TwoLayerNet
 from xpnet.optimizers import SGD, AdaGrad, Adam
-from xpnet.steps import compile_step
 from xpnet.steps import step as step_module
 
 ACTIVATIONS = [Relu, LeakyRelu, Elu, Sigmoid, Tanh, Softplus, Silu, Gelu, lambda: Gelu("tanh"), Softmax]
@@ -313,24 +312,6 @@ def test_minibatches_that_are_larger_or_empty_are_refused(device, rng):
     for size in (5, 0):
         with pytest.raises(ValueError, match=rf"indices must have the shape \(S, 4\), got \(3, {size}\)"):
             step.run(x, t, device.asarray(np.zeros((3, size), int)))
-
-
-def test_a_gradient_may_be_reduced_between_backward_and_update(device, rng):
-    x, t = data(device, rng)
-    indices = device.asarray(rng.integers(0, 50, (9, 4)))
-    nets = [deep_net(device, "float32", Relu) for _ in range(2)]
-
-    def halve(grads):
-        grads.flat *= 0.5
-
-    compile_step(nets[0], SGD(0.2), 4, "numpy", reduce=halve).run(x, t, indices)
-    nets[1].compile(SGD(0.1), 4, "numpy").run(x, t, indices)
-    np.testing.assert_allclose(asnumpy(nets[0].params.flat), asnumpy(nets[1].params.flat), rtol=1e-5)
-
-
-def test_steps_of_which_the_gradient_is_reduced_go_one_by_one_on_the_cpu():
-    step = compile_step(TwoLayerNet(6, 4, 3), SGD(0.1), 4, reduce=lambda grads: None)
-    assert [runner.name for runner in step.runners] == ["one by one"]
 
 
 class Backwards(Sequential):

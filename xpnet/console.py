@@ -16,14 +16,19 @@ __all__ = ["Output", "escape_characters", "fail", "lost_output", "plain_warnings
 class Output(Console):
     """Standard output. Texts are printed as they are: no markup, no wrapped lines.
 
+    Parameters
+    ----------
+    quiet : bool, default False
+        Whether to print nothing.
+
     Raises
     ------
     OSError
         If the reader is gone or the disk is full.
     """
 
-    def __init__(self) -> None:
-        super().__init__(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    def __init__(self, *, quiet: bool = False) -> None:
+        super().__init__(quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print as Rich does; an error names standard output."""

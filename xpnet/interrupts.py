@@ -18,6 +18,11 @@ class HeldInterrupts:
     SIGHUP are delayed in the same way. The context does nothing in a thread other than the main thread, or for signals
     that Python does not handle.
 
+    Parameters
+    ----------
+    insistent : bool, default True
+        Whether a second Ctrl-C interrupts at once.
+
     Examples
     --------
     >>> done = []
@@ -32,7 +37,8 @@ class HeldInterrupts:
     [0]
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, insistent: bool = True) -> None:
+        self._insistent = insistent
         self._held: tuple[int, FrameType | None] | None = None
         self._handlers: dict[int, Any] = {}
 
@@ -48,6 +54,11 @@ class HeldInterrupts:
             signal.signal(number, handler)
         self.release()
 
+    @property
+    def number(self) -> int | None:
+        """Number of the delayed signal, if any."""
+        return None if self._held is None else self._held[0]
+
     def release(self) -> None:
         """Pass the delayed signal on to its own handler, if any. That of Ctrl-C raises KeyboardInterrupt."""
         if self._held is not None:
@@ -57,7 +68,7 @@ class HeldInterrupts:
     def _hold(self, number: int, frame: FrameType | None) -> None:
         if self._held is None:
             self._held = (number, frame)
-        elif number == signal.SIGINT:
+        elif number == signal.SIGINT and self._insistent:
             self.release()
 
 

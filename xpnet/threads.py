@@ -5,11 +5,11 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from xpnet.blas import blas
 
-__all__ = ["Team", "are_available", "submitted"]
+__all__ = ["Sharing", "Team", "are_available", "submitted"]
 
 T = TypeVar("T")
 
@@ -25,6 +25,21 @@ def submitted(pool: ThreadPoolExecutor | None, task: Callable[[], T]) -> Future[
         return pool.submit(task) if pool else None
     except RuntimeError:  # the main thread has ended, or the process has as many threads as it may
         return None
+
+
+class Sharing(Protocol):
+    """Threads, or processes, that share tasks: `Team`, or `xpnet.parallel.RankTeam`.
+
+    Attributes
+    ----------
+    threads : int
+        Their number.
+    """
+
+    threads: int
+
+    def together(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
+        """Run tasks, and return their results in order."""
 
 
 class Team:

@@ -26,6 +26,7 @@ from xpnet.console import Output, fail
 from xpnet.extras import import_extra
 from xpnet.interrupts import Ended, EndingSignals, HeldInterrupts
 from xpnet.kernels import Backend
+from xpnet.parallel import communicator, device_name, ending_all
 from xpnet.progress import ShowProgress, progress_bar, summary
 from xpnet.training import Checkpoint, Trainer
 from xpnet.training.run_folder import CHECKPOINT, create_run_folder, only_process, save_run, start_run
@@ -33,6 +34,9 @@ from xpnet.training.run_settings import RunSettings
 from xpnet.training.sampling import Sampling
 
 __all__ = ["train"]
+
+SHARED = (FloatingPointError, typer.Exit)
+"""Errors of a run after which rank 0 saves before any rank ends: all have the first, rank 0 reports the second."""
 
 
 def train(
@@ -81,6 +85,10 @@ def train(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Largest number of threads on the CPU; by default that of NumPy's BLAS.")
     ] = None,
+    parallel: Annotated[
+        Literal["mpi", "nccl"] | None,
+        typer.Option(help="Share minibatches with the other processes of mpiexec: by MPI, or by NCCL between GPUs."),
+    ] = None,
     seed: SeedOption = 0,
     data: DataOption = None,
     label: Annotated[
@@ -94,7 +102,7 @@ def train(
         Path | None,
         typer.Option(
             metavar="RUN",
-            help="Go on with the run in this folder, with its settings, save --device and --threads.",
+            help="Go on with the run in this folder, with its settings, save --device, --threads and --parallel.",
         ),
     ] = None,
     checkpoint_seconds: Annotated[
@@ -114,19 +122,23 @@ def train(
     settings = RunSettings.of(**options) if resume is None else _settings_of(resume, context, device, threads)
     if plot:
         import_extra("matplotlib.figure", "plot")  # an error now, not after the training
+    ranks = communicator(parallel or "local")
+    leads = ranks.rank == 0
     console = Output()
-    chosen = device_of(settings.device, console)
-    settings = replace(settings, device=chosen.name)
-    progress = progress_bar(console)
-    dataset = settings.load_data()
-    trainer = settings.build_trainer(dataset, chosen, [ShowProgress(progress, settings.steps)])
+    console.quiet = not leads
     trouble: BaseException | None = None
-    with EndingSignals() as signals, contextlib.ExitStack() as undisturbed:
-        console.print(_title(trainer))
-        folder = resume or create_run_folder(out, settings)  # an error now, not after the training
-        undisturbed.enter_context(only_process(folder))
-        if start_run(trainer, Checkpoint(folder / CHECKPOINT, checkpoint_seconds, checkpoint_steps)):
-            console.print(f"going on from step {trainer.current_iter:,}")
+    with EndingSignals() as signals, ending_all(ranks), contextlib.ExitStack() as undisturbed:
+        chosen = device_of(device_name(settings.device, ranks), console)
+        settings = replace(settings, device=chosen.name)
+        progress = progress_bar(console)
+        dataset = settings.load_data()
+        trainer = settings.build_trainer(dataset, chosen, [ShowProgress(progress, settings.steps)], ranks)
+        console.print(_title(trainer, ranks.size))
+        if leads:
+            folder = resume or create_run_folder(out, settings)  # an error now, not after the training
+            undisturbed.enter_context(only_process(folder))
+            if start_run(trainer, Checkpoint(folder / CHECKPOINT, checkpoint_seconds, checkpoint_steps)):
+                console.print(f"going on from step {trainer.current_iter:,}")
         try:
             try:
                 with progress:
@@ -136,22 +148,22 @@ def train(
             undisturbed.enter_context(HeldInterrupts())
         except Ended:
             pass  # raised again when all is saved
-        files = save_run(folder, trainer, settings.described(), dataset, plot=plot)
-        report = f"{summary(trainer)}\nwritten to {folder}{os.sep}: {', '.join(files)}"
-        try:
-            console.print(report)
-        except OSError as error:
-            fail(f"{error.strerror}: standard output; {report}", 1)
-            trouble = typer.Exit(1)
+        if leads:
+            files = save_run(folder, trainer, settings.described(), dataset, plot=plot)
+            report = f"{summary(trainer)}\nwritten to {folder}{os.sep}: {', '.join(files)}"
+            try:
+                console.print(report)
+            except OSError as error:
+                fail(f"{error.strerror}: standard output; {report}", 1)
+                trouble = typer.Exit(1)
+        if trouble is not None and not isinstance(trouble, SHARED):
+            raise trouble
+        ranks.gather(None)  # the first process that ends with an error ends all: rank 0 has saved before
     trouble = signals.ended or trouble
     if trouble is not None:
         raise trouble
-    if profile:
-        from xpnet.training.profile import profile_step
-
-        x, t = trainer.sets["train"]
-        result = profile_step(trainer.network, trainer.optimizer, x, t, settings.batch_size, settings.precision)
-        console.print(f"\n{result}")
+    if profile and leads:
+        _print_profile(trainer, settings, console)
     return 0
 
 
@@ -159,7 +171,8 @@ def _settings_of(run: Path, context: typer.Context, device: str, threads: int | 
     """Return the settings of a run that goes on, with the device and the threads that were given, if any."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
-    others = given - {"resume", "device", "threads", "plot", "profile", "checkpoint_seconds", "checkpoint_steps"}
+    free = {"device", "threads", "parallel", "plot", "profile", "checkpoint_seconds", "checkpoint_steps"}
+    others = given - free - {"resume"}
     if others:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(others))
         raise ValueError(f"--resume takes the settings from {run}; leave out {names}")
@@ -170,7 +183,15 @@ def _settings_of(run: Path, context: typer.Context, device: str, threads: int | 
     return replace(settings, **changed)
 
 
-def _title(trainer: Trainer) -> str:
+def _print_profile(trainer: Trainer, settings: RunSettings, console: Output) -> None:
+    from xpnet.training.profile import profile_step
+
+    x, t = trainer.sets["train"]
+    result = profile_step(trainer.network, trainer.optimizer, x, t, settings.batch_size, settings.precision)
+    console.print(f"\n{result}")
+
+
+def _title(trainer: Trainer, processes: int) -> str:
     """Name a trainer's network, a row of affine layers by its sizes and others by their class, and where it is."""
     network = trainer.network
     matrices = [values.shape for values in network.params.values() if values.ndim > 1]
@@ -178,4 +199,5 @@ def _title(trainer: Trainer) -> str:
     if all(len(shape) == 2 for shape in matrices):
         name = f"{'-'.join(str(n) for n in (*(shape[0] for shape in matrices), matrices[-1][1]))} network"
     where = f"{network.device}, by Numba" if trainer.backend == "numba" else str(network.device)
-    return f"{name}, {network.params.size:,} parameters, {network.dtype} on {where}"
+    by = f", {processes} processes" if processes > 1 else ""
+    return f"{name}, {network.params.size:,} parameters, {network.dtype} on {where}{by}"

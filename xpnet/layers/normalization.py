@@ -1,6 +1,7 @@
 """Normalisation of each feature over the batch (section 6.3), and of each sample over its features."""
 
 import math
+from collections.abc import Callable
 
 from xpnet import functions, kernels
 from xpnet.device import get_array_module
@@ -36,12 +37,15 @@ class BatchNormalization(Layer):
     -----
     ``forward`` takes x of shape (N, D), or images (N, C, H, W). With gamma of shape (C,), each channel of images is
     normalised over samples and pixels. With gamma of shape (C * H * W,), as in the book, each value is normalised over
-    samples. As in PyTorch, v has n in the denominator, and its running average n - 1.
+    samples. As in PyTorch, v has n in the denominator, and its running average n - 1. Processes that share a batch add
+    up its sums (`across`).
     """
 
     parameter_names = ("gamma", "beta")
     buffer_names = ("running_mean", "running_var")
-    saved = ("xn", "scale", "over_batch", "x_shape")
+    saved = ("xn", "scale", "over_batch", "x_shape", "count")
+    across: Callable[[Array], object] | None = None
+    """Replaces an array by its sum over the processes that share the batch (`xpnet.parallel.Communicator.sum`)."""
 
     def __init__(
         self,
@@ -74,7 +78,10 @@ class BatchNormalization(Layer):
         self.output_shape(x.shape[1:])
         values = self._by_feature(x)
         over_batch = train and values.size > 0
-        if over_batch:
+        count = None
+        if over_batch and self.across is not None:
+            y, xn, scale, count = self._normalize_across(self.across, values)
+        elif over_batch:
             running = None if self.fixed_buffers else (self.running_mean, self.running_var)
             y, xn, scale = kernels.normalize_batch(values, self.gamma, self.beta, running, self.momentum, self.eps)
         else:
@@ -85,14 +92,21 @@ class BatchNormalization(Layer):
             inverse = 1.0 / xp.sqrt(var + self.eps)
             xn = (values - mean) * inverse
             y, scale = xn * gamma + beta, gamma * inverse
-        self.xn, self.scale, self.over_batch, self.x_shape = xn, scale, over_batch, x.shape
+        self.xn, self.scale, self.over_batch, self.x_shape, self.count = xn, scale, over_batch, x.shape, count
         return y.reshape(x.shape)
 
     def backward(self, dout: Array) -> Array:
         get_array_module(dout=dout, xn=self.xn)
         self._expect_dout(dout, self.x_shape)
         values = self._by_feature(dout)
-        if self.over_batch:
+        if self.count is not None and self.across is not None:
+            xp, axes = get_array_module(values), (0, *range(2, values.ndim))
+            self.dgamma, self.dbeta = (values * self.xn).sum(axis=axes), values.sum(axis=axes)
+            sums = xp.stack([self.dgamma, self.dbeta])
+            self.across(sums)
+            along, mean = (kernels.as_row(row, values) for row in sums / self.count)
+            dx = kernels.as_row(self.scale, values) * (values - mean - self.xn * along)
+        elif self.over_batch:
             arrays = self.out.get("dgamma"), self.out.get("dbeta")
             dx, self.dgamma, self.dbeta = kernels.normalize_batch_gradient(values, self.xn, self.scale, *arrays)
         else:
@@ -100,6 +114,29 @@ class BatchNormalization(Layer):
             self.dgamma, self.dbeta = (values * self.xn).sum(axis=axes), values.sum(axis=axes)
             dx = values * self.scale
         return dx.reshape(dout.shape)
+
+    def _normalize_across(self, across: Callable[[Array], object], values: Array) -> tuple[Array, ...]:
+        """Normalise over a batch of which this process has a part: the number of values of a feature is the last."""
+        xp, axes = get_array_module(values), (0, *range(2, values.ndim))
+        features = len(self.gamma)
+        sums = xp.full(features + 1, float(values.size // features), dtype=values.dtype)
+        sums[:-1] = values.sum(axis=axes)
+        across(sums)
+        count, mean = sums[-1:], sums[:-1] / sums[-1:]
+        centred = values - kernels.as_row(mean, values)
+        squares = xp.square(centred).sum(axis=axes)
+        across(squares)
+        if not self.fixed_buffers:
+            for running, new in (
+                (self.running_mean, mean),
+                (self.running_var, squares / xp.maximum(count - 1.0, 1.0)),
+            ):
+                running *= self.momentum
+                running += (1.0 - self.momentum) * new
+        inverse = 1.0 / xp.sqrt(squares / count + self.eps)
+        xn = centred * kernels.as_row(inverse, values)
+        y = xn * kernels.as_row(self.gamma, values) + kernels.as_row(self.beta, values)
+        return y, xn, self.gamma * inverse, count
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         features = len(self.gamma)

@@ -11,7 +11,7 @@ import numpy as np
 
 from xpnet import functions, kernels
 from xpnet.device import asnumpy, is_on_host
-from xpnet.threads import Team
+from xpnet.threads import Sharing
 from xpnet.typing import Array
 
 if TYPE_CHECKING:
@@ -26,15 +26,15 @@ A CUDA device predicts as many as `kernels.scratch_size` allows: each batch is a
 """
 
 
-def accuracy(net: Network, x: Array, t: Array, team: Team | None = None) -> float:
+def accuracy(net: Network, x: Array, t: Array, team: Sharing | None = None) -> float:
     """Return the share of correctly classified samples (`Network.accuracy`). Data on the host are moved in batches.
 
     Parameters
     ----------
     net, x, t
         A network and its data.
-    team : Team, optional
-        Threads that share the batches.
+    team : Sharing, optional
+        Threads or processes that share the batches.
     """
 
     def count(y: Array, labels: Array) -> tuple[Any, Any]:
@@ -47,7 +47,7 @@ def accuracy(net: Network, x: Array, t: Array, team: Team | None = None) -> floa
         return int(correct) / int(number) if number else math.nan
 
 
-def evaluate(net: Network, x: Array, t: Array, team: Team | None = None) -> dict[str, float]:
+def evaluate(net: Network, x: Array, t: Array, team: Sharing | None = None) -> dict[str, float]:
     """Return loss and metrics (`Network.evaluate`). Arguments are those of `accuracy`."""
 
     def measure(y: Array, labels: Array) -> tuple[Any, ...]:
@@ -86,7 +86,9 @@ def batch_size(net: Network, x: Array) -> int:
     return max(min(most, kernels.scratch_size(net.params.flat) // sample), 1)
 
 
-def _measured(net: Network, x: Array, t: Array, measure: Callable[[Array, Array], Any], team: Team | None) -> list[Any]:
+def _measured(
+    net: Network, x: Array, t: Array, measure: Callable[[Array, Array], Any], team: Sharing | None
+) -> list[Any]:
     """Return a function of scores and labels on the network's device, for each batch."""
     at_a_time = batch_size(net, x)
     if team is not None:

@@ -1,17 +1,17 @@
 """Choice of the gradient, runners and backend of a network's training steps."""
 
-from collections.abc import Callable
-
 from xpnet import kernels
 from xpnet.layers import Convolution, Pooling
 from xpnet.nets import Network
 from xpnet.optimizers import Optimizer
-from xpnet.parameters import ParameterVector
+from xpnet.parallel import Communicator
 from xpnet.settings import count
 from xpnet.steps.cuda_graph import CudaGraph
 from xpnet.steps.mixed import MixedPrecision
+from xpnet.steps.protocols import Evaluator, Gradient, Runner
+from xpnet.steps.ranks import Ranks
 from xpnet.steps.replicas import Replicas
-from xpnet.steps.step import Evaluator, FullPrecision, Gradient, OneByOne, Runner, TrainingStep
+from xpnet.steps.step import FullPrecision, OneByOne, TrainingStep
 from xpnet.steps.two_threads import TwoThreads
 
 __all__ = ["compile_step"]
@@ -28,9 +28,9 @@ def compile_step(
     precision: kernels.Precision = "float32",
     threads: int | None = None,
     shares: int | None = None,
-    reduce: Callable[[ParameterVector], None] | None = None,
+    communicator: Communicator | None = None,
 ) -> TrainingStep:
-    """Return the training steps of a network. ``net.compile(...)`` calls this function without `reduce`.
+    """Return the training steps of a network. ``net.compile(...)`` calls this function without `communicator`.
 
     Parameters
     ----------
@@ -53,15 +53,15 @@ def compile_step(
         Number of shares that `Replicas` divides a minibatch into, each with a thread. It fixes the results to the bit,
         on any number of threads, and is kept in `TrainingStep.state`. By default the number of threads, if shares of
         that size are faster, else fewer. With 1 the steps are taken one by one.
-    reduce : function, optional
-        Changes the gradient of the step's minibatch in place, between backward and update: an all-reduce between
-        processes, for instance.
+    communicator : Communicator, optional
+        Connection to other processes, which take the same steps (`xpnet.parallel`). With more than one process, each
+        computes the gradient of its slice of the minibatch (`Ranks`), and BLAS has one thread.
 
     Raises
     ------
     ValueError
         If a setting is out of range or does not suit the network, such as shares of a minibatch for a network with
-        batch normalisation, or if the optimizer updates another network.
+        batch normalisation, on threads or processes, or if the optimizer updates another network.
     TypeError
         If the network has a ``loss`` or ``gradient`` of its own, which training steps do not call, or if `precision` is
         float16 and the optimizer has an ``update`` of its own.
@@ -88,14 +88,16 @@ def compile_step(
     optimizer.claim(net.params)
     precision = kernels.check_precision(precision, net.device, net.dtype)
     threads = None if threads is None else count("threads", threads)
+    if communicator is not None and communicator.size > 1:
+        return _compile_ranks(net, optimizer, batch_size, backend, precision, shares, communicator)
     on_host, in_half = net.device.name == "cpu", precision == "float16"
-    in_two_threads = reduce is None and shares in (None, 2) and TwoThreads.suits(net, batch_size)
+    in_two_threads = shares in (None, 2) and TwoThreads.suits(net, batch_size)
     gains = in_two_threads or any(isinstance(layer, GAINING) for layer in net.modules().values())
     backend = kernels.choose_backend(backend, "float16" if in_half else net.dtype, on_host and gains)
 
     full = FullPrecision(net, optimizer)
     gradient: Gradient = MixedPrecision(net, optimizer) if in_half else full
-    one_by_one = OneByOne(gradient, optimizer, reduce)
+    one_by_one = OneByOne(gradient, optimizer)
     runners: list[Runner] = [one_by_one]
     in_two_threads = in_two_threads and backend == "numba"
     suits = not in_half and Replicas.suits(net)
@@ -106,7 +108,7 @@ def compile_step(
             f"shares must be 1 for this network, got {shares}: {Replicas.name}, layers must compute each sample by "
             "itself, in float32 or float64 on the CPU, with threadpoolctl installed"
         )
-    replicas = Replicas(net, optimizer, full, shares, threads, reduce) if suits else None
+    replicas = Replicas(net, optimizer, full, shares, threads) if suits else None
     evaluator: Evaluator = replicas or net
     if in_two_threads:
         two_threads = TwoThreads(net, optimizer, gradient.grads, threads)
@@ -116,6 +118,25 @@ def compile_step(
     if not on_host and type(optimizer).update is Optimizer.update:
         runners.insert(0, CudaGraph(one_by_one))
     return TrainingStep(net, optimizer, batch_size, gradient, runners, evaluator, backend, precision, replicas)
+
+
+def _compile_ranks(
+    net: Network,
+    optimizer: Optimizer,
+    batch_size: int,
+    backend: kernels.Backend | None,
+    precision: kernels.Precision,
+    shares: int | None,
+    communicator: Communicator,
+) -> TrainingStep:
+    if precision == "float16":
+        raise ValueError("precision must be float32 or tf32 with several processes, got float16")
+    if shares not in (None, 1):
+        raise ValueError(f"shares must be 1 with several processes, got {shares}: each process computes one share")
+    gains = net.device.name == "cpu" and any(isinstance(layer, GAINING) for layer in net.modules().values())
+    backend = kernels.choose_backend(backend, net.dtype, gains)
+    ranks = Ranks(net, optimizer, communicator)
+    return TrainingStep(net, optimizer, batch_size, ranks.gradient, [ranks], ranks, backend, precision)
 
 
 def _check_own_passes(net: Network) -> None:

@@ -12,8 +12,10 @@ import numpy as np
 
 from xpnet import functions
 from xpnet.blas import blas
+from xpnet.device import get_array_module, is_on_host
 from xpnet.kernels import call
 from xpnet.layers import (
+    BatchNormalization,
     HingeWithLoss,
     HuberWithLoss,
     IdentityWithLoss,
@@ -33,7 +35,7 @@ from xpnet.threads import Team, are_available
 from xpnet.typing import Array
 from xpnet.weights import sample_weights
 
-__all__ = ["Replicas"]
+__all__ = ["Replicas", "SumGradient", "obstacle", "slices"]
 
 LOSSES = (SoftmaxWithLoss, SigmoidWithLoss, IdentityWithLoss, HuberWithLoss, HingeWithLoss, PoissonWithLoss)
 """Losses that are means of the samples' own losses. Another loss, a subclass too, may be anything."""
@@ -72,8 +74,6 @@ class Replicas:
         Number of shares.
     threads : int, optional
         Number of threads; by default that of the BLAS.
-    reduce : function, optional
-        Changes the gradient in place, between backward and update.
     """
 
     name = "by replicas on threads"
@@ -85,9 +85,8 @@ class Replicas:
         gradient: FullPrecision,
         shares: int,
         threads: int | None = None,
-        reduce: Callable[[ParameterVector], None] | None = None,
     ) -> None:
-        self.net, self.optimizer, self.gradient, self.reduce = net, optimizer, gradient, reduce
+        self.net, self.optimizer, self.gradient = net, optimizer, gradient
         self.shares, self.threads = shares, threads
         self._replicas: list[_Replica] = []
         self._basis: list[Any] = []
@@ -95,18 +94,8 @@ class Replicas:
     @staticmethod
     def suits(net: Network) -> bool:
         """Whether this runner can train `net` here: no layer mixes samples, and the BLAS can be limited."""
-        cls = type(net)
-        return (
-            net.device.name == "cpu"
-            and net.dtype in ("float32", "float64")
-            and net.row is not None
-            and all(map(_takes_shares, net.row))
-            and type(net.last_layer) in LOSSES
-            and cls.backpropagate is Network.backpropagate
-            and cls.loss_of is Network.loss_of
-            and cls.collect_gradients in (Network.collect_gradients, GraphNetwork.collect_gradients)
-            and are_available()
-        )
+        on_host = net.device.name == "cpu" and net.dtype in ("float32", "float64")
+        return on_host and are_available() and obstacle(net) is None
 
     @staticmethod
     def best_shares(net: Network, batch_size: int, threads: int | None) -> int:
@@ -124,13 +113,11 @@ class Replicas:
             return 0
         self._build(layers)
         size = batches.indices.shape[1]
-        parts = [part for part in _slices(size, self.shares) if part.start < part.stop]
+        parts = [part for part in slices(size, self.shares) if part.start < part.stop]
         shares = list(zip(self._replicas, parts, strict=False))  # a small minibatch has fewer
         with Team(self.threads) as team:
             for i in range(len(batches)):
                 losses[i] = self._compute(team, shares, batches[i : i + 1])
-                if self.reduce is not None:
-                    self.reduce(self.gradient.grads)
                 self.gradient.update(None, i)
                 self._replicas[0].pass_buffers_to(net)
                 on_taken(1)
@@ -157,7 +144,7 @@ class Replicas:
         amount = sum(amount for _, amount in computed)
         vectors = [replica.gradient.grads.flat for replica, _ in shares]
         parts = team.threads if grads.flat.nbytes > ALONE else 1
-        team.together([partial(_add, vectors, 1.0 / (amount or 1.0), part) for part in _slices(grads.flat.size, parts)])
+        team.together([partial(_add, vectors, 1.0 / (amount or 1.0), part) for part in slices(grads.flat.size, parts)])
         size = batch.indices.shape[1]
         strength = net.weight_decay_of(size)
         loss = sum(loss for loss, _ in computed) / amount if amount else math.nan
@@ -184,7 +171,7 @@ class _Replica:
     """A copy of the network, and the gradient of its share."""
 
     def __init__(self, net: Network, optimizer: Optimizer) -> None:
-        self.net, self.gradient = net, _SumGradient(net, optimizer)
+        self.net, self.gradient = net, _ShareGradient(net, optimizer)
         self._steps = OneByOne(self.gradient, optimizer)
         self._buffers = net.buffers()
         self._placed = [layer for layer in net.modules().values() if layer.first_sample is not None]
@@ -204,8 +191,8 @@ class _Replica:
             buffer[...] = self._buffers[name]
 
 
-class _SumGradient(FullPrecision):
-    """The gradient of the sum of the samples' weighted losses.
+class SumGradient(FullPrecision):
+    """The gradient of the sum of the samples' weighted losses, without weight decay.
 
     Attributes
     ----------
@@ -215,9 +202,6 @@ class _SumGradient(FullPrecision):
 
     amount = 0.0
 
-    def write_to(self, grads: ParameterVector) -> None:
-        self.grads = self.layer_grads = grads
-
     def compute(self, x: Array, t: Array, sample_weight: Array | None = None) -> Array | float:
         net, loss = self.net, self.net.last_layer
         scores = net.predict(x, True)
@@ -226,17 +210,17 @@ class _SumGradient(FullPrecision):
         self.amount = amount = _amount(loss, scores, t, sample_weight)
         net.backward(call(loss, "backward", amount))
         net.collect_gradients(self.grads)
-        return float(mean) * amount if amount else 0.0  # the mean of nothing is NaN
+        if not amount:
+            return 0.0  # the mean of nothing is NaN
+        return float(mean) * amount if is_on_host(scores) else mean * amount
+
+
+class _ShareGradient(SumGradient):
+    def write_to(self, grads: ParameterVector) -> None:
+        self.grads = self.layer_grads = grads
 
     def update(self, coefficients: Array | None, step: int) -> None:
         pass  # one update follows for all shares
-
-
-def _takes_shares(layer: Layer) -> bool:
-    """Whether a layer computes the same from a share of a minibatch as from the whole."""
-    if isinstance(layer, Residual):
-        return all(map(_takes_shares, layer.parts.values()))
-    return layer.first_sample is not None or (layer.samplewise and not layer.buffer_names)
 
 
 def _settings(layer: Layer) -> Iterator[Any]:
@@ -250,30 +234,66 @@ def _settings(layer: Layer) -> Iterator[Any]:
     return (value for name, value in vars(layer).items() if name not in {*results, "out", "first_sample"})
 
 
-def _amount(loss: Loss, scores: Array, t: Array, sample_weight: Array | None) -> float:
-    """Return the divisor of a mean loss: number of samples, or sum of their weights."""
-    counted, class_weight = loss.counted(t, scores.shape), getattr(loss, "class_weight", None)
-    if sample_weight is None and counted is None and class_weight is None:
-        return float(len(scores))
-    shape = scores.shape[:-1] or scores.shape
-    amounts = np.ones(shape) if sample_weight is None else sample_weights(sample_weight, scores, shape)
-    if counted is not None:
-        amounts = np.where(counted, amounts, 0.0)
-    ids = None if class_weight is None else functions.class_ids_for_shape(t, scores.shape)
-    if class_weight is not None and ids is not None:
-        amounts = amounts * class_weight[ids if counted is None else np.where(counted, ids, 0)]
-    return float(amounts.sum())
-
-
-def _slices(size: int, number: int) -> list[slice]:
-    """Divide a range into slices, the larger ones first."""
-    ends = [-(-size * i // number) for i in range(number + 1)]
-    return [slice(start, end) for start, end in itertools.pairwise(ends)]
-
-
 def _add(vectors: list[Array], scale: float, part: slice) -> None:
     """Add vectors up into the first one, and scale the sum."""
     total = vectors[0][part]
     for vector in vectors[1:]:
         total += vector[part]
     total *= scale
+
+
+def obstacle(net: Network, connected: bool = False) -> str | None:
+    """Return why the gradients of shares would not add up to that of a minibatch; None if they do.
+
+    Parameters
+    ----------
+    net : Network
+        The network.
+    connected : bool, default False
+        Whether batch normalisation may ask for the sums of the other shares (`BatchNormalization.across`).
+    """
+    cls = type(net)
+    if net.row is None:
+        return f"{cls.__name__} is no row of layers"
+    for name, layer in net.layers.items():
+        if not _takes_shares(layer, connected):
+            return f"{name} mixes the samples of a minibatch, or has a state of its own"
+    if type(net.last_layer) not in LOSSES:
+        return f"{type(net.last_layer).__name__} may be something else than the mean of the samples' losses"
+    if cls.collect_gradients not in (Network.collect_gradients, GraphNetwork.collect_gradients):
+        return f"{cls.__name__} overrides collect_gradients"
+    for name in ("backpropagate", "loss_of"):
+        if getattr(cls, name) is not getattr(Network, name):
+            return f"{cls.__name__} overrides {name}"
+    return None
+
+
+def slices(size: int, number: int) -> list[slice]:
+    """Divide a range into slices, the larger ones first."""
+    ends = [-(-size * i // number) for i in range(number + 1)]
+    return [slice(start, end) for start, end in itertools.pairwise(ends)]
+
+
+def _takes_shares(layer: Layer, connected: bool) -> bool:
+    """Whether a layer computes the same from a share of a minibatch as from the whole."""
+    if isinstance(layer, Residual):
+        return all(_takes_shares(part, connected) for part in layer.parts.values())
+    if type(layer) is BatchNormalization:
+        return connected
+    return layer.first_sample is not None or (layer.samplewise and not layer.buffer_names)
+
+
+def _amount(loss: Loss, scores: Array, t: Array, sample_weight: Array | None) -> float:
+    """Return the divisor of a mean loss: number of samples, or sum of their weights, for which a GPU is waited for."""
+    counted, class_weight = loss.counted(t, scores.shape), getattr(loss, "class_weight", None)
+    if sample_weight is None and counted is None and class_weight is None:
+        return float(len(scores))
+    xp = get_array_module(scores=scores)
+    shape = scores.shape[:-1] or scores.shape
+    amounts = xp.ones(shape) if sample_weight is None else sample_weights(sample_weight, scores, shape)
+    if counted is not None:
+        amounts = xp.where(counted, amounts, 0.0)
+    ids = None if class_weight is None else functions.class_ids_for_shape(t, scores.shape)
+    if class_weight is not None and ids is not None:
+        amounts = amounts * class_weight[ids if counted is None else xp.where(counted, ids, 0)]
+    return float(amounts.sum())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from xpnet import kernels
 from xpnet.device import as_indices, check_equally_many, is_on_host
@@ -13,21 +13,12 @@ from xpnet.interrupts import HeldInterrupts
 from xpnet.kernels import call
 from xpnet.nets import Network
 from xpnet.optimizers import Optimizer
-from xpnet.parameters import ParameterVector
 from xpnet.steps.layer_arrays import LayerArrays, recorded_arrays
+from xpnet.steps.protocols import Evaluator, Gradient, Runner, SharingRunner
 from xpnet.typing import Array, DTypeLike
 from xpnet.weights import check_weights
 
-__all__ = [
-    "STEPS_PER_EXECUTION",
-    "Evaluator",
-    "FullPrecision",
-    "Gradient",
-    "Minibatches",
-    "OneByOne",
-    "Runner",
-    "TrainingStep",
-]
+__all__ = ["STEPS_PER_EXECUTION", "FullPrecision", "Minibatches", "OneByOne", "TrainingStep"]
 
 GATHERED = 2**23
 """Size in bytes of the buffer for gathered samples on the host. The buffer holds the samples of several steps.
@@ -69,87 +60,6 @@ class Minibatches:
 
     def __getitem__(self, steps: slice) -> Minibatches:
         return Minibatches(self.x, self.t, self.indices[steps], self.weights)
-
-
-class Gradient(Protocol):
-    """Computation of a minibatch's gradient, and the update with it."""
-
-    net: Network
-    """Network that runs forward and backward."""
-    layer_grads: ParameterVector
-    """Gradients that the layers of `net` write."""
-    grads: ParameterVector
-    """Gradient of the trained parameters, set by `compute`."""
-
-    def compute(self, x: Array, t: Array, sample_weight: Array | None = None) -> Array:
-        """Compute the gradient of a minibatch into ``grads``; return the loss, a scalar on the device."""
-
-    def update(self, coefficients: Array | None, step: int) -> None:
-        """Update the parameters with ``grads``.
-
-        Parameters
-        ----------
-        coefficients : (S, k) array on the device, or None
-            Result of `upcoming`. None calls the rule's own ``update``.
-        step : int
-            Index of this step among the S.
-        """
-
-    def upcoming(self, coefficients: Array, start: int, steps: int) -> Array:
-        """Return the coefficients of some of a run's steps, from the rows of all its updates (`Optimizer.numbers`)."""
-
-    def count(self, steps: int) -> None:
-        """Add the updates of a run with coefficients, of this number of steps, to `Optimizer.steps`."""
-
-    def state(self) -> dict[str, float]:
-        """Return the state besides parameters and optimizer, as numbers on the host."""
-
-    def load_state(self, state: Mapping[str, float]) -> None:
-        """Restore the result of `state`."""
-
-
-class Runner(Protocol):
-    """A loop of training steps.
-
-    Attributes
-    ----------
-    name : str
-        Name in a profile, such as ``"as a CUDA graph"``.
-    """
-
-    name: str
-
-    def run(self, batches: Minibatches, losses: Array, on_taken: Callable[[int], None]) -> int:
-        """Take a step for each minibatch, or for the first ones only.
-
-        Parameters
-        ----------
-        batches : Minibatches
-            S minibatches.
-        losses : (S,)
-            Output: loss of each minibatch before its step.
-        on_taken : function
-            Called after each step, or group of steps, with their number.
-
-        Returns
-        -------
-        int
-            Number of steps taken. The next runner in the list takes the others.
-        """
-
-
-class SharingRunner(Runner, Protocol):
-    """A runner that divides each minibatch into shares."""
-
-    shares: int
-    """Number of shares. With 1, another runner takes the steps."""
-
-
-class Evaluator(Protocol):
-    """Evaluation of a network on any number of samples: the network, or threads that share the work."""
-
-    def accuracy(self, x: Array, t: Array) -> float: ...
-    def evaluate(self, x: Array, t: Array) -> dict[str, float]: ...
 
 
 class TrainingStep:
@@ -326,16 +236,12 @@ class OneByOne:
         Computation of a minibatch's gradient.
     optimizer : Optimizer
         The update rule.
-    reduce : function, optional
-        Changes the gradient in place, between backward and update.
     """
 
     name = "one by one"
 
-    def __init__(
-        self, gradient: Gradient, optimizer: Optimizer, reduce: Callable[[ParameterVector], None] | None = None
-    ) -> None:
-        self.gradient, self.optimizer, self.reduce = gradient, optimizer, reduce
+    def __init__(self, gradient: Gradient, optimizer: Optimizer) -> None:
+        self.gradient, self.optimizer = gradient, optimizer
         self._arrays: dict[int, LayerArrays] = {}  # by the number of samples in a minibatch
         self._gathered: dict[tuple[str, int], Array] = {}
 
@@ -378,8 +284,6 @@ class OneByOne:
             loss = self.gradient.compute(*batch)
             if loss is not of_loss["loss"]:
                 losses[i] = loss
-            if self.reduce is not None:
-                self.reduce(self.gradient.grads)
             self.gradient.update(coefficients, i)
             on_taken(1)
         of_loss.pop("loss", None)  # the caller's array

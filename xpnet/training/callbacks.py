@@ -30,6 +30,7 @@ __all__ = [
     "PrintProgress",
     "ReduceLROnPlateau",
     "TensorBoard",
+    "as_callback",
 ]
 
 
@@ -282,3 +283,15 @@ class TensorBoard(Callback):
             if name != "step":
                 self._writer.add_scalar(name, value, evaluation.step)
         self._writer.flush()
+
+
+def as_callback(callback: Callback | Callable[[Trainer], object]) -> Callback:
+    """Return a callback; a function becomes one of evaluations."""
+    if isinstance(callback, Callback):
+        return callback
+    if isinstance(callback, type) or not callable(callback):
+        raise TypeError(
+            f"callbacks must be instances of xpnet.training.Callback, or functions that take the trainer, got "
+            f"{callback!r}"
+        )
+    return OnEvaluation(callback)

@@ -19,6 +19,7 @@ from xpnet.kernels import Backend, Precision
 from xpnet.layers import Normalize
 from xpnet.nets import Sequential
 from xpnet.optimizers import Optimizer, get_optimizer, get_schedule
+from xpnet.parallel import Communicator
 from xpnet.training.callbacks import Callback
 from xpnet.training.recipes import RECIPES, NetName, Recipe
 from xpnet.training.sampling import Sampling
@@ -127,8 +128,10 @@ class RunSettings:
         row = {"Normalize": Normalize.from_data(x), **copy.deepcopy(net.layers)}
         return Sequential(row, input_shape=net.input_shape, device=device, dtype=self.dtype)
 
-    def build_trainer(self, data: Dataset, device: Device, callbacks: Iterable[Callback]) -> Trainer:
-        """Return the trainer for a data set, on a device."""
+    def build_trainer(
+        self, data: Dataset, device: Device, callbacks: Iterable[Callback], communicator: Communicator | None = None
+    ) -> Trainer:
+        """Return the trainer for a data set, on a device, connected to those of other processes."""
         rng = device.rng(self.seed)
         return Trainer(
             self.build_network(data, device, rng),
@@ -146,6 +149,7 @@ class RunSettings:
             backend=self.backend,
             precision=self.precision,
             threads=self.threads,
+            communicator=communicator,
         )
 
     def described(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +13,11 @@ from xpnet.device import Device, as_array, asnumpy, check_equally_many
 from xpnet.kernels import Backend, Precision
 from xpnet.nets import Network, evaluation
 from xpnet.optimizers import Optimizer, get_optimizer
-from xpnet.training.callbacks import Callback, OnEvaluation, PrintProgress
+from xpnet.parallel import Communicator
+from xpnet.steps import compile_step
+from xpnet.training.callbacks import Callback, PrintProgress, as_callback
 from xpnet.training.history import Evaluation, History
+from xpnet.training.lockstep import locksteps
 from xpnet.training.losses import PendingLosses
 from xpnet.training.sampling import Sampling, get_sampler
 from xpnet.training.sources import ArraySource, BatchSource, Source
@@ -80,6 +83,9 @@ class Trainer:
         Largest number of threads on the CPU; by default that of the BLAS.
     shares : int, optional
         Number of shares of a minibatch, which fixes the results to the bit (`xpnet.steps.compile_step`).
+    communicator : Communicator, optional
+        Connection to other processes with a trainer of the same data and settings (`xpnet.parallel.communicator`). They
+        share each minibatch, and `train` gives them all rank 0's state. Rank 0 alone prints.
 
     Attributes
     ----------
@@ -98,7 +104,7 @@ class Trainer:
         If samples and labels do not fit together, or a setting is out of range.
     """
 
-    REPORT_INTERVAL: ClassVar[int] = 100
+    REPORT_INTERVAL: int = 100
     """Steps between two transfers of losses to the host."""
 
     def __init__(
@@ -125,6 +131,7 @@ class Trainer:
         precision: Precision = "float32",
         threads: int | None = None,
         shares: int | None = None,
+        communicator: Communicator | None = None,
     ) -> None:
         for name, value in {
             "epochs": epochs,
@@ -173,9 +180,12 @@ class Trainer:
         self.current_iter = 0
         self.history = History()
         self._pending = PendingLosses(network, self.history)
-        self.callbacks = [*([PrintProgress()] if verbose else []), *map(_as_callback, callbacks)]
+        self._lockstep = locksteps(communicator, t_train is not None)
+        printing = PrintProgress() if communicator is None or communicator.rank == 0 else Callback()
+        self.callbacks = [*([printing] if verbose else []), *map(as_callback, callbacks)]
         self.stop_training = False
-        self._step = network.compile(self.optimizer, self.mini_batch_size, backend, precision, threads, shares)
+        size = self.mini_batch_size
+        self._step = compile_step(network, self.optimizer, size, backend, precision, threads, shares, communicator)
         self._seconds = 0.0
 
     @property
@@ -308,7 +318,7 @@ class Trainer:
         return ((f"{type(callback).__name__}{i}", callback) for i, callback in enumerate(self.callbacks))
 
     def _tell(self, event: str) -> None:
-        for callback in self.callbacks:
+        for callback in (*self.callbacks, *self._lockstep):
             getattr(callback, event)(self)
 
     def _report(self, all_steps: bool) -> None:
@@ -393,14 +403,3 @@ class Trainer:
         with self.network.device.activate():
             scores = self.network.predict(self.network.device.asarray(x[:1]))
             self.network.last_layer.check_labels(t, (len(x), *scores.shape[1:]))
-
-
-def _as_callback(callback: Callback | Callable[[Trainer], object]) -> Callback:
-    if isinstance(callback, Callback):
-        return callback
-    if isinstance(callback, type) or not callable(callback):
-        raise TypeError(
-            f"callbacks must be instances of xpnet.training.Callback, or functions that take the trainer, got "
-            f"{callback!r}"
-        )
-    return OnEvaluation(callback)

@@ -1,0 +1,158 @@
+"""Weak and strong scaling over processes, and a cost model that predicts it.
+
+``python benchmarks/scaling.py`` runs itself under mpiexec with 1 and 2 ranks, fits the model, predicts 4 ranks, and
+only then measures 4. ``--json FILE`` writes all figures.
+
+The model, for p ranks with b samples each: a step takes
+
+    T = f + c b + o + a(p) + s(p) / w,    a(p) = 2 ceil(log2 p) l,    s(p) = 2 (p - 1) / p bytes
+
+f: time of a step that does not depend on the samples; c: time per sample; o: time for the copies and the division
+around the all-reduce; l: latency of a message; w: bandwidth of the all-reduce. f and c come from steps of one process
+with two batch sizes, l and w from all-reduces of 8 bytes and of the gradient between two ranks, o from steps of two
+ranks. Nothing overlaps: the all-reduce follows the backward pass. If there are more ranks than cores, they take turns:
+the computation (f + c b + o) is multiplied by p / cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from xpnet.nets import MultiLayerNet
+from xpnet.optimizers import SGD
+from xpnet.parallel import communicator
+from xpnet.steps import compile_step
+from xpnet.tables import format_table
+
+BATCH = 128
+"""Samples per step: of all ranks together (strong scaling), or of each (weak scaling)."""
+
+STEPS = 40
+"""Steps of a measurement. The fastest of five counts: other programs may run beside."""
+
+ALLOWED = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    "OMPI_MCA_mpi_yield_when_idle": "1",
+}
+
+
+def seconds(run, repeats, ranks):
+    """Return the shortest time of a call, among repeats that all ranks begin together."""
+    found = []
+    for _ in range(5):
+        ranks.gather(None)
+        started = time.perf_counter()
+        for _ in range(repeats):
+            run()
+        found.append(max(ranks.gather((time.perf_counter() - started) / repeats)))
+    return min(found)
+
+
+def measured(kind):
+    """Return the times of this number of ranks, in seconds."""
+    ranks, rng = communicator(kind), np.random.default_rng(0)
+    x, t = rng.random((2048, 784), dtype="float32"), rng.integers(0, 10, 2048)
+    net = MultiLayerNet(784, [256, 256], 10, seed=0)
+    vector, word = net.params.flat.copy(), np.zeros(1)
+
+    def step_of(size):
+        step = compile_step(net, SGD(0.01), size, "numpy", threads=1, shares=1, communicator=ranks)
+        indices = rng.integers(0, len(x), (STEPS, size))
+        step.run(x, t, indices[:2])
+        return seconds(lambda: step.run(x, t, indices), 1, ranks) / STEPS
+
+    return {
+        "ranks": ranks.size,
+        "bytes": vector.nbytes,
+        "strong": step_of(BATCH),
+        "weak": step_of(BATCH * ranks.size),
+        "half": step_of(BATCH // 2),
+        "latency": seconds(lambda: ranks.sum(word), 200, ranks),
+        "allreduce": seconds(lambda: ranks.sum(vector), 20, ranks),
+    }
+
+
+class CostModel:
+    """Time of a step, from measurements with one and two ranks."""
+
+    def __init__(self, one, two, cores):
+        self.bytes, self.cores = one["bytes"], cores
+        self.per_sample = max((one["strong"] - one["half"]) / (BATCH - BATCH // 2), 0.0)
+        self.fixed = max(one["strong"] - self.per_sample * BATCH, 0.0)
+        self.latency = two["latency"] / 2
+        self.bandwidth = self.bytes / max(two["allreduce"] - two["latency"], 1e-9)
+        self.overhead = 0.0
+        self.overhead = max(two["weak"] - self.seconds(2, BATCH), 0.0)
+
+    def seconds(self, ranks, samples):
+        """Return the time of a step of this number of ranks, with so many samples each."""
+        turns = max(ranks / self.cores, 1.0)
+        computed = turns * (self.fixed + self.per_sample * samples + (self.overhead if ranks > 1 else 0.0))
+        message = 2 * (ranks - 1) / ranks * self.bytes / self.bandwidth
+        return computed + 2 * math.ceil(math.log2(ranks)) * self.latency + turns * message
+
+
+def run(ranks):
+    """Measure in this number of processes."""
+    mpiexec = Path(sys.executable).with_name("mpiexec")
+    environment = os.environ | ALLOWED | {"OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [mpiexec, "-n", str(ranks), sys.executable, __file__, "--worker"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def figures_of(rows):
+    """Return a table of steps per second."""
+    return format_table(["ranks", "strong", "weak"], rows, align=">>>")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        figures = measured("mpi")
+        if communicator("mpi").rank == 0:
+            print(json.dumps(figures))
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    one, two = run(1), run(2)
+    model = CostModel(one, two, cores)
+    foretold = {"strong": model.seconds(4, BATCH / 4), "weak": model.seconds(4, BATCH)}  # before 4 are measured
+    four = run(4)
+    rows = [
+        [str(found["ranks"]), *(f"{1 / found[kind]:,.0f}" for kind in ("strong", "weak"))] for found in (one, two, four)
+    ]
+    print(f"measured on {cores} cores, steps/s\n{figures_of(rows)}\n")
+    rows = [["4", *(f"{1 / foretold[kind]:,.0f}" for kind in ("strong", "weak"))]]
+    print(f"predicted from 1 and 2 ranks, same machine, steps/s\n{figures_of(rows)}\n")
+    large = CostModel(one, two, cores=math.inf)
+    apart = {p: {"strong": large.seconds(p, BATCH / p), "weak": large.seconds(p, BATCH)} for p in (8, 64, 1024)}
+    rows = [[f"{p:,}", *(f"{1 / apart[p][kind]:,.0f}" for kind in ("strong", "weak"))] for p in apart]
+    print("predicted, a core for each rank, messages as between two ranks of this machine, steps/s")
+    print(figures_of(rows))
+    if arguments.json:
+        content = {"measured": [one, two, four], "predicted": {"4": foretold}, "predicted apart": apart, "cores": cores}
+        arguments.json.write_text(json.dumps(content, indent=1))
+
+
+if __name__ == "__main__":
+    main()

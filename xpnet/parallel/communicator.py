@@ -1,0 +1,136 @@
+"""The interface of a connection between processes, and the connection of a process that is alone."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, Protocol, TypeAlias, TypeVar
+
+from xpnet.typing import Array
+
+__all__ = ["Communicator", "Kind", "Local", "RankTeam", "communicator", "device_name", "ending_all"]
+
+Kind: TypeAlias = Literal["local", "mpi", "nccl"]
+
+T = TypeVar("T")
+
+
+class Communicator(Protocol):
+    """A connection between the processes that train one network.
+
+    Every method but `abort` is called by all ranks, in the same order: a rank waits for the others.
+
+    Attributes
+    ----------
+    rank : int
+        Number of this process, from 0.
+    size : int
+        Number of processes.
+    local_rank : int
+        Number of this process among those on the same machine. It chooses the GPU.
+    """
+
+    rank: int
+    size: int
+    local_rank: int
+
+    def sum(self, array: Array) -> None:
+        """Replace an array, in place, by its sum over the ranks. All ranks get the same bits."""
+
+    def broadcast(self, value: T) -> T:
+        """Return rank 0's value."""
+
+    def gather(self, value: T) -> list[T]:
+        """Return the values of all ranks, in their order."""
+
+    def abort(self, message: str, status: int) -> None:
+        """End the processes of all ranks at once, with a message that names this rank, and this exit status."""
+
+
+class Local:
+    """The connection of a process that is alone."""
+
+    rank = 0
+    size = 1
+    local_rank = 0
+
+    def sum(self, array: Array) -> None:
+        pass  # the sum of one array
+
+    def broadcast(self, value: T) -> T:
+        return value
+
+    def gather(self, value: T) -> list[T]:
+        return [value]
+
+    def abort(self, message: str, status: int) -> None:
+        pass  # there is no other process to end
+
+
+class RankTeam:
+    """Ranks that share tasks, as the threads of `xpnet.threads.Team` do.
+
+    Attributes
+    ----------
+    threads : int
+        Number of ranks.
+    """
+
+    def __init__(self, communicator: Communicator) -> None:
+        self.communicator, self.threads = communicator, communicator.size
+
+    def together(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
+        """Run tasks, the same ones on all ranks, and return their results in order, to each rank."""
+        ranks = self.communicator
+        done = ranks.gather([task() for task in tasks[ranks.rank :: ranks.size]])
+        rows = itertools.zip_longest(*done)
+        return list(itertools.islice(itertools.chain.from_iterable(rows), len(tasks)))
+
+
+def communicator(kind: Kind) -> Communicator:
+    """Return the connection of this process to the others.
+
+    Parameters
+    ----------
+    kind : {"local", "mpi", "nccl"}
+        ``"local"`` is one process. ``"mpi"`` connects the processes that ``mpiexec`` started; arrays of a GPU go by the
+        host. ``"nccl"`` is for one GPU per process: its arrays go by NCCL, all else by MPI.
+
+    Raises
+    ------
+    ValueError
+        If there is no such kind.
+    ModuleNotFoundError
+        If mpi4py or CuPy is not installed.
+    DeviceError
+        If NCCL is asked for, and CuPy has no CUDA device or cannot load NCCL.
+    """
+    if kind == "local":
+        return Local()
+    if kind == "mpi":
+        from xpnet.parallel.mpi import MPI
+
+        return MPI()
+    if kind == "nccl":
+        from xpnet.parallel.nccl import NCCL
+
+        return NCCL()
+    raise ValueError(f"the kind of a communicator must be 'local', 'mpi' or 'nccl', got {kind!r}")
+
+
+@contextmanager
+def ending_all(communicator: Communicator) -> Iterator[None]:
+    """Context of which an exception on any rank ends all ranks: else they would wait for that one for ever."""
+    try:
+        yield
+    except BaseException as error:
+        code = error.code if isinstance(error, SystemExit) else 1
+        text = " ".join(str(error).split())
+        communicator.abort(f"{type(error).__name__}: {text}", code if isinstance(code, int) else 1)
+        raise
+
+
+def device_name(name: str, communicator: Communicator) -> str:
+    """Return the name of this rank's device: a GPU of its own for each process on a machine."""
+    return f"cuda:{communicator.local_rank}" if communicator.size > 1 and name.startswith("cuda") else name
