@@ -17,13 +17,14 @@ from xpnet.layers import (
     HingeWithLoss,
     HuberWithLoss,
     IdentityWithLoss,
+    Layer,
     LayerNorm,
     Relu,
     Residual,
     SigmoidWithLoss,
     SoftmaxWithLoss,
 )
-from xpnet.nets import DeepConvNet, LeNet5, MultiLayerNet, Sequential, SimpleConvNet, TwoLayerNet
+from xpnet.nets import DeepConvNet, LeNet5, MultiLayerNet, Sequential, SimpleConvNet, TwoLayerNet, evaluation
 from xpnet.optimizers import SGD, Adam, Momentum
 
 threadpoolctl = pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
@@ -314,3 +315,34 @@ def test_a_networks_own_evaluation_is_asked(rng):
 
     step = Own([Affine.from_sizes(6, 3)]).compile(SGD(), 9, "numpy", shares=2)
     assert (step.accuracy(None, None), step.evaluate(None, None)) == (0.25, {"own": 1.0})
+
+
+class Keeping(Layer):
+    """A custom layer that computes with an attribute, which another thread could change meanwhile."""
+
+    def forward(self, x, train=True):
+        self.x = x
+        np.sort(np.arange(20_000.0)[::-1])  # others come in between
+        return self.x * 2.0
+
+    def backward(self, dout):
+        return dout * 2.0
+
+
+def test_each_thread_evaluates_by_layers_of_its_own(rng, monkeypatch):
+    monkeypatch.setattr(evaluation, "SHARED", 0)
+    x = rng.standard_normal((400, 6))
+    net = Sequential([Affine(rng.standard_normal((6, 3)), np.zeros(3)), Keeping()])
+    scores = 2.0 * (x @ net.params["W1"])
+    t = scores.argmax(axis=1)
+    with threadpoolctl.threadpool_limits(4):
+        assert net.accuracy(x, t) == 1.0
+        assert net.evaluate(x, t)["accuracy"] == 1.0
+        np.testing.assert_allclose(evaluation.predict(net, x), scores)
+        assert evaluation.predict(net, x[:0]).shape == (0, 3)
+
+
+def test_few_samples_are_evaluated_without_threads(rng):
+    net = TwoLayerNet(6, 5, 3, seed=0)
+    with evaluation.team_for(net, rng.random((100, 6))) as team:
+        assert team is None

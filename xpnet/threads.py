@@ -34,9 +34,14 @@ class Sharing(Protocol):
     ----------
     threads : int
         Their number.
+    together_here : int
+        Number of tasks that run at a time in this process. Tasks whose numbers differ by a multiple of it never do.
     """
 
     threads: int
+
+    @property
+    def together_here(self) -> int: ...
 
     def together(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
         """Run tasks, and return their results in order."""
@@ -73,6 +78,11 @@ class Team:
                 self._pool.shutdown()
         finally:
             blas.__exit__()
+
+    @property
+    def together_here(self) -> int:
+        """Number of tasks that run at a time."""
+        return self.threads
 
     def together(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
         """Run tasks, and return their results in order.

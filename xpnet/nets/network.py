@@ -154,7 +154,9 @@ class Network(Container):
         TypeError
             If the loss is one for regression.
         """
-        return evaluation.accuracy(self, *self.as_pairs(x, t))
+        x, t = self.as_pairs(x, t)
+        with evaluation.team_for(self, x) as team:
+            return evaluation.accuracy(self, x, t, team)
 
     def evaluate(self, x: Array, t: Array) -> dict[str, float]:
         """Return the mean loss of samples, and metrics: ``accuracy``, or ``rmse`` and ``r2`` for a regression.
@@ -167,7 +169,9 @@ class Network(Container):
         x, t
             As in `accuracy`.
         """
-        return evaluation.evaluate(self, *self.as_pairs(x, t))
+        x, t = self.as_pairs(x, t)
+        with evaluation.team_for(self, x) as team:
+            return evaluation.evaluate(self, x, t, team)
 
     def gradient(
         self, x: Array, t: Array, out: ParameterVector | None = None, sample_weight: Array | None = None

@@ -75,7 +75,11 @@ class RankTeam:
     ----------
     threads : int
         Number of ranks.
+    together_here : int
+        1: a process runs its tasks one after the other.
     """
+
+    together_here = 1
 
     def __init__(self, communicator: Communicator) -> None:
         self.communicator, self.threads = communicator, communicator.size

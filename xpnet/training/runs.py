@@ -15,7 +15,7 @@ import numpy as np
 
 from xpnet import nets
 from xpnet.datasets import Dataset, load_dataset
-from xpnet.device import Device, asnumpy
+from xpnet.device import Device
 from xpnet.nets import evaluation
 from xpnet.tables import format_table
 from xpnet.training.history import History
@@ -130,10 +130,8 @@ class Run:
 
     def probabilities(self, net: nets.Network, x: np.ndarray) -> np.ndarray:
         """Return the probabilities of the classes, (N, C), for samples on the host, by the run's network `net`."""
-        size = evaluation.batch_size(net, x)
-        parts = [net.predict(net.device.asarray(x[start : start + size])) for start in range(0, len(x), size)]
-        shape = (0, len(self.classes or ()))
-        return np.concatenate([np.zeros(shape), *(asnumpy(net.last_layer.probabilities(part)) for part in parts)])
+        scores = evaluation.predict(net, x)
+        return np.asarray(net.last_layer.probabilities(scores))
 
     def dataset(self, source: str | Path | None = None) -> Dataset:
         """Return the run's data set, or another one with its classes, as the network takes it."""
