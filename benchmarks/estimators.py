@@ -1,9 +1,9 @@
 """Time to fit of xpnet's MLPClassifier beside scikit-learn's, in turns.
 
-``--work mnist`` trains a perceptron with Adam in float32, minibatches of 200, also by a loop of PyTorch's. ``--work iris``
-has 150 samples and 200 passes, and ``--work grid`` is a search over 24 settings on digits. Rounds are interleaved: each
-party has a fit in each round. The table has medians, with the fastest and the slowest round. With ``--without-numba``
-xpnet computes as if Numba was missing.
+``--work mnist`` trains a perceptron with Adam in float32, with minibatches of 200, also by a loop of PyTorch's.
+``--work iris`` has 150 samples and 200 passes, and ``--work grid`` is a search over 24 settings on digits. Rounds are
+interleaved: each party has a fit in each round. The table has medians, with the fastest and the slowest round. With
+``--without-numba`` xpnet computes as if Numba was missing.
 """
 
 from __future__ import annotations
