@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -52,6 +54,7 @@ def with_pytorch(X: Any, y: Any, layers: list[int], passes: int, alpha: float) -
 
 def parties(arguments: argparse.Namespace) -> dict[str, Callable[[], object]]:
     """Return a fit per party."""
+    from joblib import parallel_config
     from sklearn import neural_network
     from sklearn.datasets import load_digits, load_iris
     from sklearn.model_selection import GridSearchCV
@@ -71,7 +74,13 @@ def parties(arguments: argparse.Namespace) -> dict[str, Callable[[], object]]:
             name: GridSearchCV(cls(max_iter=20, random_state=0), grid, cv=2, n_jobs=arguments.threads)
             for name, cls in classes.items()
         }
-        return {name: lambda search=search: search.fit(X / 16, y) for name, search in searches.items()}
+
+        def fit(search: GridSearchCV) -> None:
+            # The environment, set by threads.pin, would give each process of joblib all threads.
+            with parallel_config("loky", inner_max_num_threads=1):
+                search.fit(X / 16, y)
+
+        return {name: partial(fit, search) for name, search in searches.items()}
     (X, y), passes = load_iris(return_X_y=True), 200
     if arguments.work == "mnist":
         (X, y), _ = load_mnist()
@@ -90,6 +99,7 @@ def main() -> None:
     if arguments.without_numba:
         sys.modules["numba"] = None  # type: ignore[assignment]
     warnings.filterwarnings("ignore", category=UserWarning)  # fits of a few passes do not converge
+    os.environ["PYTHONWARNINGS"] = "ignore::UserWarning"  # in joblib's processes
     fits = parties(arguments)
     seconds: dict[str, list[float]] = {name: [] for name in fits}
     for number in range(arguments.rounds + 1):
