@@ -7,6 +7,7 @@ import pickle
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,13 @@ from scipy.sparse import csr_matrix
 from sklearn import config_context, neural_network
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, make_multilabel_classification
+from sklearn.datasets import (
+    load_breast_cancer,
+    load_diabetes,
+    load_digits,
+    load_iris,
+    make_multilabel_classification,
+)
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
@@ -320,6 +327,14 @@ class TestTools:
             refit=False,
         )
         assert max(search.fit(*digits).cv_results_["mean_test_score"]) <= max(cpu_count() // 2, 1)
+
+    @quiet
+    def test_passes_over_a_small_set_start_no_threads(self, monkeypatch):
+        X, y = load_iris(return_X_y=True)
+        started, start = [], threading.Thread.start
+        monkeypatch.setattr(threading.Thread, "start", lambda thread: (started.append(thread), start(thread)))
+        MLPClassifier(max_iter=3, random_state=0).fit(X, y)
+        assert not started
 
     @quiet
     def test_cross_validation_and_calibration(self, cancer):

@@ -16,7 +16,6 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from xpnet import functions
 from xpnet.device import asnumpy, get_array_module, get_device, is_on_host
 from xpnet.nets import Network
 from xpnet.optimizers import Optimizer
@@ -82,8 +81,6 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[mis
     ) -> Trainer:
         """Return the trainer of `net_`; without a seed the minibatches are in the samples' order."""
         settings |= {"optimizer": self.optimizer_, "verbose": False, "mini_batch_size": batch_size}
-        # The estimators evaluate by scikit-learn's metrics; the trainer's evaluation of one sample costs nothing.
-        settings = {"evaluate_sample_num_per_epoch": 1} | settings
         if seed is None or issparse(X):
             return Trainer(self.net_, _Minibatches(X, t, weight, batch_size, seed), **settings)
         return Trainer(self.net_, X, t, sample_weight=weight, sampling="shuffled", seed=seed, **settings)
@@ -134,9 +131,8 @@ class Classifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]
         unknown = np.setdiff1d(unique_labels(y), self.classes_)
         if len(unknown):
             raise ValueError(f"y has the labels {unknown.tolist()}; those of the fit are {self.classes_.tolist()}")
-        indicated = self._binarizer.transform(y)
         if self._is_multilabel or (outputs == 1 and len(self.classes_) < 3):
-            return np.asarray(indicated, "float32")
+            return np.asarray(self._binarizer.transform(y), "float32")
         return np.searchsorted(self.classes_, y)
 
     def predict(self, X: Any) -> Array:
@@ -164,9 +160,7 @@ class Classifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]
             return xp.ones((len(scores), 1), scores.dtype)
         if scores.shape[1] == 1:
             scores = xp.concatenate([-scores, scores], axis=1)
-        elif not self._is_multilabel:
-            return functions.softmax(scores)
-        return functions.sigmoid(scores)
+        return self.net_.last_layer.probabilities(scores)
 
     def _labels(self, probabilities: Array) -> Array:
         """Return labels where the probabilities are. Only numbers can be on a CUDA device; others are on the host."""

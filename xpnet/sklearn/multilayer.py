@@ -6,6 +6,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -15,6 +16,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, gen_batches
 
 from xpnet import settings
+from xpnet.blas import blas
 from xpnet.device import Device, asnumpy
 from xpnet.layers import Affine
 from xpnet.optimizers import SGD, Adam, Optimizer
@@ -25,6 +27,14 @@ from xpnet.sklearn.perceptron import Perceptron
 from xpnet.training import Trainer
 
 __all__ = ["MLP"]
+
+SHARED = 10**6
+"""Least number of samples times parameters for a second thread, which each pass starts anew. With fewer, the start
+takes longer than what the thread saves."""
+
+DIVIDED = 4 * 10**6
+"""Least number of samples in a minibatch times parameters for a BLAS of several threads. Smaller products gain little
+from a second thread, and wait long for it on a busy machine: there a BLAS of one thread took a tenth of the time."""
 
 
 class _Samples(NamedTuple):
@@ -190,9 +200,13 @@ class MLP(NetworkEstimator):
         self.n_iter_ = 0
         after_epoch = partial(self._after_epoch, counts, valid, passes)
         epochs = 1 if incremental else self.max_iter
-        trainer = self._trainer(train.X, train.t, train.weight, size, seed, epochs=epochs, callbacks=[after_epoch])
+        parameters, run = self.net_.params.flat.size, {"epochs": epochs, "callbacks": [after_epoch]}
+        run["threads"] = 1 if n * parameters < SHARED else None
+        trainer = self._trainer(train.X, train.t, train.weight, size, seed, **run)
+        trainer.sets.clear()  # _after_epoch evaluates, by scikit-learn's metrics
         try:
-            trainer.train()
+            with blas if size * parameters < DIVIDED else nullcontext():
+                trainer.train()
         except KeyboardInterrupt:
             warnings.warn("training was interrupted; the estimator keeps what it learnt so far", stacklevel=4)
         else:
