@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xpnet.blas import blas
-from xpnet.layers import Affine, HingeWithLoss, Relu, Sigmoid, SoftmaxWithLoss
+from xpnet.layers import Affine, HingeWithLoss, Relu, Sigmoid, SigmoidWithLoss, SoftmaxWithLoss
 from xpnet.nets import Sequential, TwoLayerNet
 from xpnet.optimizers import SGD, Adam, AdamW, CosineAnnealing, Momentum, Nesterov, RMSprop, StepLR
+from xpnet.steps.step import OneByOne
 from xpnet.steps.two_threads import LARGEST, PREDICTED, UNINTERRUPTED_STEPS, TwoThreads
 from xpnet.training.profile import profile_step
 
@@ -104,6 +105,40 @@ def test_weight_decay_of_the_network_as_on_the_plain_path(rng, rule, are_weighte
         found, expected = (step.run(x, t, indices, sample_weight=weights) for step in steps)
         np.testing.assert_allclose(found, expected, rtol=1e-12)
         np.testing.assert_allclose(nets[0].params.flat, nets[1].params.flat, rtol=1e-9, atol=1e-12)
+
+
+def binary_net(dtype="float64"):
+    return Sequential.mlp([6, 8, 1], std=0.5, loss=SigmoidWithLoss(), dtype=dtype, seed=0)
+
+
+@pytest.mark.parametrize("rule", [RULES["descent"], RULES["Adam"], RULES["RMSprop"]])
+@pytest.mark.parametrize("are_weighted", [False, True])
+@pytest.mark.parametrize("labels", ["int64", "bool", "float32", "column"])
+def test_two_classes_with_one_output(rng, rule, are_weighted, labels):
+    x, t = rng.standard_normal((SAMPLES, 6)) * 20.0, rng.integers(0, 2, SAMPLES)  # scores of all sizes
+    t = t[:, None] if labels == "column" else t.astype(labels)
+    weights = rng.random(SAMPLES) if are_weighted else None
+    nets = [binary_net(), binary_net()]
+    steps = [net.compile(rule(), 5, backend) for net, backend in zip(nets, ("numba", "numpy"), strict=True)]
+    assert [step.runners[0].name for step in steps] == ["by two threads", "one by one"]
+    indices = rng.integers(0, SAMPLES, (7, 5))
+    with mock.patch.object(OneByOne, "run", side_effect=AssertionError("not by two threads")):
+        found = steps[0].run(x, t, indices, sample_weight=weights)
+    np.testing.assert_allclose(found, steps[1].run(x, t, indices, sample_weight=weights), rtol=1e-11)
+    np.testing.assert_allclose(nets[0].params.flat, nets[1].params.flat, rtol=1e-9, atol=1e-12)
+    expected = nets[0].evaluate(x, t)
+    assert steps[0].evaluate(x, t) == pytest.approx(expected, rel=1e-12)
+    assert steps[0].accuracy(x, t) == nets[0].accuracy(x, t)
+
+
+def test_targets_between_two_classes_are_left_to_the_plain_path(rng):
+    x, t = rng.standard_normal((SAMPLES, 6)), rng.random(SAMPLES)
+    nets, indices = [binary_net(), binary_net()], rng.integers(0, SAMPLES, (3, 5))
+    losses = [net.compile(SGD(), 5, b).run(x, t, indices) for net, b in zip(nets, ("numba", "numpy"), strict=True)]
+    np.testing.assert_allclose(*losses, rtol=1e-12)
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        binary_net().compile(SGD(), 5, "numba").run(x, t + 5.0, indices)
+    assert binary_net().compile(SGD(), 5, "numba").evaluate(x, t) == pytest.approx(binary_net().evaluate(x, t))
 
 
 @given(

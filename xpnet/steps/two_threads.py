@@ -13,7 +13,7 @@ import numpy as np
 
 from xpnet import functions
 from xpnet.blas import blas
-from xpnet.layers import Affine, Relu, Sigmoid, SoftmaxWithLoss, Tanh
+from xpnet.layers import Affine, Loss, Relu, Sigmoid, SigmoidWithLoss, SoftmaxWithLoss, Tanh
 from xpnet.nets import Network
 from xpnet.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, Optimizer
 from xpnet.parameters import ParameterVector
@@ -49,10 +49,10 @@ METHODS = {"forward", "backward", "backward_parameters"}
 class TwoThreads:
     """A runner for perceptrons on the host: two threads, each with half of every minibatch.
 
-    The network has affine layers with ReLU, sigmoid or tanh between them, and `SoftmaxWithLoss` at the end. Numba
-    compiles its steps into one function (`xpnet.kernels.numba.rows.take_steps`). If the BLAS may use only one thread,
-    one thread computes both halves, with the same result to the last bit. Other cases, such as a label shared between
-    classes, are left to the next runner.
+    The network has affine layers with ReLU, sigmoid or tanh between them, and at the end `SoftmaxWithLoss`, or for one
+    output `SigmoidWithLoss`. Numba compiles its steps into one function (`xpnet.kernels.numba.rows.take_steps`). If the
+    BLAS may use only one thread, one thread computes both halves, with the same result to the last bit. Other cases,
+    such as a label shared between classes, are left to the next runner.
 
     Parameters
     ----------
@@ -86,8 +86,7 @@ class TwoThreads:
             and batch_size > 1
             and len(row) % 2 == 1
             and all(type(layer) in (ACTIVATIONS if i % 2 else {Affine}) for i, layer in enumerate(row))
-            and type(net.last_layer) is SoftmaxWithLoss
-            and cast(Affine, row[-1]).W.shape[1] > 1
+            and type(net.last_layer) is _loss_of(cast(Affine, row[-1]).W.shape[1])
             and type(net).backpropagate is Network.backpropagate
             and type(net).loss_of is Network.loss_of
             and all(map(importlib.util.find_spec, ("numba", "scipy", "threadpoolctl")))
@@ -220,25 +219,30 @@ class TwoThreads:
         """Whether the compiled function supports these data and the layers' settings."""
         net, loss = self.net, self.net.last_layer
         return (
-            type(loss) is SoftmaxWithLoss
+            type(loss) is _loss_of(self._classes)
             and x.dtype in ("uint8", net.dtype)
             and x.flags.c_contiguous
             and len(x) > 0
             and x.ndim > 1
             and (math.prod(x.shape[1:]) == self._inputs if net.input_shape is None else x.shape[1:] == net.input_shape)
-            and (t.dtype.kind in "iu" if t.ndim == 1 else t.shape[1:] == (self._classes,))
-            and not (loss.label_smoothing or loss.class_weight is not None)
+            and (t.dtype.kind in "iu" or self._classes == 1 if t.ndim == 1 else t.shape[1:] == (self._classes,))
+            and not (isinstance(loss, SoftmaxWithLoss) and (loss.label_smoothing or loss.class_weight is not None))
             and not any(vars(layer).keys() & METHODS for layer in (*net.layers.values(), loss))
         )
 
     def _labels(self, batches: Minibatches, indices: Array) -> tuple[Array, Array] | None:
         """Return the class ids (S, B) of samples and their normalized weights (S, B), or (S, 0) for the plain mean.
 
-        None if a label is shared between classes.
+        None if a label is shared between classes, or between 0 and 1.
         """
         labels = batches.t.take(indices, axis=0, mode="clip")
         weights = None if batches.weights is None else batches.weights.take(indices, mode="clip").astype("float64")
-        if batches.t.ndim > 1:
+        if self._classes == 1:
+            labels = labels.reshape(indices.shape)
+            ids = labels.astype(np.int64)
+            if not ((labels == ids) & ((ids == 0) | (ids == 1))).all():
+                return None
+        elif batches.t.ndim > 1:
             ids = functions.indicated_classes(labels)
             if ids is None:
                 return None
@@ -255,7 +259,7 @@ class TwoThreads:
     @property
     def _ignored(self) -> int | None:
         """Class id of samples that do not count."""
-        return cast(SoftmaxWithLoss, self.net.last_layer).ignore_index
+        return getattr(self.net.last_layer, "ignore_index", None)
 
     def _samples(self, x: Array) -> Samples:
         from xpnet.kernels.numba.perceptron import Samples
@@ -269,6 +273,11 @@ class TwoThreads:
     def _values(self, samples: int) -> int:
         outputs = self._layers[:, 1]
         return samples * int(self._inputs + outputs.sum() + outputs.max())
+
+
+def _loss_of(outputs: int) -> type[Loss]:
+    """Return the loss that the compiled function has for this number of outputs."""
+    return SoftmaxWithLoss if outputs > 1 else SigmoidWithLoss
 
 
 def _table(net: Network) -> Array:

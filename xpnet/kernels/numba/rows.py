@@ -156,6 +156,29 @@ def _softmax_cross_entropy_gradient(y, t, scale, dx):
         dx[n, t[n]] -= scale
 
 
+@compiled
+def _cross_entropy(x, t, y):
+    """Set y to the probabilities of scores, and return the mean loss: of a softmax, or of a sigmoid for one score."""
+    if x.shape[1] > 1:
+        return _softmax_cross_entropy(x, t, y)
+    loss, one = 0.0, x.dtype.type(1)
+    for n in range(len(x)):
+        score = x[n, 0]
+        small = np.exp(-abs(score))  # does not overflow
+        loss += max(score, x.dtype.type(0)) - score * t[n] + np.log1p(small)
+        y[n, 0] = (one if score > 0 else small) / (one + small)
+    return loss / len(x)
+
+
+@compiled
+def _cross_entropy_gradient(y, t, scale, dx):
+    if y.shape[1] > 1:
+        _softmax_cross_entropy_gradient(y, t, scale, dx)
+    else:
+        for n in range(len(y)):
+            dx[n, 0] = (y[n, 0] - y.dtype.type(t[n])) * scale
+
+
 def sgd_update(p: Array, direction: Array, lr: float, scratch: Array) -> Any:
     return _update(_sgd_update, p, (direction,), lr)
 
@@ -204,7 +227,7 @@ def _adam_update(p, g, m, v, lr, eps, beta1, beta2):
 
 @compiled
 def take_steps(first, end, arrivals, perceptron, samples, indices, labels, weights, rule, grads, buffers, losses):
-    """Run one thread's part of training steps of a perceptron that ends in a softmax with cross entropy.
+    """Run one thread's part of training steps of a perceptron that ends in cross entropy, of a softmax or a sigmoid.
 
     Two threads call this at once. Each computes the gradient for half of the samples, and updates half of the
     parameters. A single thread may compute both halves. A thread's data stay in the cache of its core; a BLAS that
@@ -262,8 +285,9 @@ def evaluate(perceptron, samples, labels, at_a_time, buffer):
         index = np.arange(start, min(start + at_a_time, len(samples.rows)))
         scores, _ = _scores(perceptron, samples, index, buffer)
         for n in range(len(index)):
-            hits += scores[n].argmax() == labels[index[n]]
-        loss += _softmax_cross_entropy(scores, labels[start : start + len(index)], scores) * len(index)
+            found = int(scores[n, 0] > 0) if scores.shape[1] == 1 else scores[n].argmax()
+            hits += found == labels[index[n]]
+        loss += _cross_entropy(scores, labels[start : start + len(index)], scores) * len(index)
     return hits, loss
 
 
@@ -298,11 +322,11 @@ def _gradient(perceptron, samples, index, labels, weights, size, grads, buffer):
         loss = 0.0
         for i in range(n):
             row = slice(i, i + 1)
-            loss += _softmax_cross_entropy(dout[row], labels[row], dout[row]) * weights[i]
-            _softmax_cross_entropy_gradient(dout[row], labels[row], weights[i], dout[row])
+            loss += _cross_entropy(dout[row], labels[row], dout[row]) * weights[i]
+            _cross_entropy_gradient(dout[row], labels[row], weights[i], dout[row])
     else:
-        loss = _softmax_cross_entropy(dout, labels, dout) * n
-        _softmax_cross_entropy_gradient(dout, labels, dout.dtype.type(1 / size), dout)
+        loss = _cross_entropy(dout, labels, dout) * n
+        _cross_entropy_gradient(dout, labels, dout.dtype.type(1 / size), dout)
     for number in range(len(layers) - 1, -1, -1):
         inputs, outputs, W, b, _ = layers[number]
         weights = slice(W, W + inputs * outputs)
