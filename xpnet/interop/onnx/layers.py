@@ -10,14 +10,19 @@ import numpy as np
 from xpnet import layers
 from xpnet.interop.onnx.builder import GraphBuilder, converter
 from xpnet.layers import Layer
+from xpnet.layers.row import Row
 
 __all__: list[str] = []
 
 
 @converter(layers.Affine)
 def affine(graph: GraphBuilder, layer: layers.Affine, x: str) -> str:
-    rows = x if len(graph.shape(x)) == 1 else graph.op("Flatten", x)
-    return graph.op("Gemm", rows, graph.array(layer, "W"), graph.array(layer, "b"))
+    W, b = graph.array(layer, "W"), graph.array(layer, "b")
+    if len(graph.shape(x)) == 1:
+        return graph.op("Gemm", x, W, b)
+    if layer.axis == -1:
+        return graph.op("Add", graph.op("MatMul", x, W), b)
+    return graph.op("Gemm", graph.op("Flatten", x), W, b)
 
 
 @converter(layers.Convolution)
@@ -78,12 +83,27 @@ def dropout(graph: GraphBuilder, layer: layers.Dropout, x: str) -> str:
     return graph.op("Mul", x, 1.0 - layer.dropout_ratio) if layer.scale_at_test else graph.op("Identity", x)
 
 
+@converter(layers.Normalize)
+def normalize(graph: GraphBuilder, layer: layers.Normalize, x: str) -> str:
+    sample, D = graph.sample(x), len(layer.mean)
+    per_value = sample.shape[1:] if math.prod(sample.shape[1:]) == D else (D, 1, 1)  # or per channel
+    mean, std = (
+        graph.constant(getattr(layer, name).astype(sample.dtype).reshape(per_value if D > 1 else ()), name)
+        for name in ("mean", "std")
+    )
+    return graph.op("Div", graph.op("Sub", x, mean), std)
+
+
+@converter(Row)
+def row(graph: GraphBuilder, layer: Row, x: str) -> str:
+    for part in layer.parts.values():
+        x = graph.apply(part, x)
+    return x
+
+
 @converter(layers.Residual)
 def residual(graph: GraphBuilder, layer: layers.Residual, x: str) -> str:
-    y = x
-    for part in layer.parts.values():
-        y = graph.apply(part, y)
-    return graph.op("Add", y, x)
+    return graph.op("Add", row(graph, layer, x), x)
 
 
 @converter(layers.LeakyRelu)
