@@ -9,13 +9,15 @@ import numpy as np
 
 from xpnet import layers
 from xpnet.extras import import_extra
+from xpnet.interop.directions import is_one_layer
 from xpnet.interop.onnx.builder import GraphBuilder, converter
+from xpnet.layers import Layer
 from xpnet.layers.positions import BASE
 from xpnet.layers.recurrent import Recurrent
 
 __all__: list[str] = []
 
-GATES: dict[type[Recurrent], tuple[int, ...]] = {layers.RNN: (0,), layers.LSTM: (0, 3, 1, 2), layers.GRU: (1, 0, 2)}
+GATES: dict[type[Layer], tuple[int, ...]] = {layers.RNN: (0,), layers.LSTM: (0, 3, 1, 2), layers.GRU: (1, 0, 2)}
 """Our gates in ONNX's order, by the class that is an operator of the same name.
 
 Its LSTM has i, o, f, c, and its GRU z, r, h.
@@ -34,15 +36,14 @@ def recurrent(graph: GraphBuilder, layer: Recurrent, x: str) -> str:
 
 @converter(layers.Bidirectional)
 def bidirectional(graph: GraphBuilder, layer: layers.Bidirectional, x: str) -> str:
-    ahead, back = layer.ahead, layer.back
-    if isinstance(ahead, Recurrent) and type(ahead) is type(back) in GATES and ahead.Wh.shape == back.Wh.shape:
-        return recurrent_operator(graph, x, ahead, back)
-    first = graph.apply(ahead, x)
-    second = graph.apply(back, graph.like(backwards(graph, x), x))
+    if is_one_layer(layer) and type(layer.ahead) in GATES:
+        return recurrent_operator(graph, x, *layer.parts.values())
+    first = graph.apply(layer.ahead, x)
+    second = graph.apply(layer.back, graph.like(backwards(graph, x), x))
     return graph.op("Concat", first, backwards(graph, second), axis=-1)
 
 
-def recurrent_operator(graph: GraphBuilder, x: str, *directions: Recurrent) -> str:
+def recurrent_operator(graph: GraphBuilder, x: str, *directions: Any) -> str:
     """Add ONNX's operator for a layer, or for one in each direction. It has time first, and a state of zeros."""
     cls = type(directions[0])
     attributes: dict[str, Any] = {"hidden_size": len(directions[0].Wh)}
