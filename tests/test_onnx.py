@@ -28,8 +28,10 @@ from xpnet.layers import (
     Embedding,
     Flatten,
     Gelu,
+    GlobalAveragePooling,
     HingeWithLoss,
     IdentityWithLoss,
+    Layer,
     Loss,
     MaxLayer,
     PoissonWithLoss,
@@ -187,16 +189,25 @@ def axes(value):
     return [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
 
 
-def test_dynamic_axes_of_inputs_and_outputs(tmp_path):
+class Twice(Layer):
+    """A sequence, and the same again."""
+
+    def forward(self, x, train=True):
+        return np.concatenate([x, x], axis=1)
+
+
+def test_dynamic_axes_of_inputs_and_outputs(tmp_path, monkeypatch):
     """An axis whose length is computed from a dynamic one has no name."""
+    monkeypatch.setattr(builder, "CONVERTERS", dict(builder.CONVERTERS))
+    converter(Twice)(lambda graph, layer, x: graph.op("Concat", x, x, axis=1))
     file = tmp_path / "m.onnx"
-    images = [Convolution.from_sizes(1, 2, 2, rng=0), Relu()]
     for net, shape, axes_of_x, axes_of_scores in (
         (SEQUENCES["gpt"](), ("T",), ["N", "T"], ["N", "T", 7]),
         (SEQUENCES["gpt"](), (4,), ["N", 4], ["N", 4, 7]),
         (SEQUENCES["classifier"](), ("time",), ["N", "time"], ["N", 3]),
         (Sequential([LSTM.from_sizes(3, 2, rng=0)]), ("T", 3), ["N", "T", 3], ["N", "T", 2]),
-        (Sequential(images), (1, "H", "W"), ["N", 1, "H", "W"], ["N", 2, 0, 0]),
+        (Sequential([Twice(), Relu()]), ("T", 3), ["N", "T", 3], ["N", 0, 3]),
+        (Sequential([GlobalAveragePooling()]), (3, "H", "W"), ["N", 3, "H", "W"], ["N", 3]),
         (Sequential([Relu()]), ("H", "W"), ["N", "H", "W"], ["N", "H", "W"]),
         (Sequential([Relu()]), ("T", "T"), ["N", "T", "T"], ["N", "T", "T"]),
     ):
@@ -221,6 +232,11 @@ def test_layers_that_do_not_take_each_length_and_shapes_that_are_none(tmp_path):
         (TwoLayerNet(4, 3, 2), ("N",), "axis 'N'; the name of an axis of any length must be an identifier, and not N"),
         (TwoLayerNet(4, 3, 2), "T", "input_shape must be a tuple of sizes, and names of axes of any length, got 'T'"),
         (TwoLayerNet(4, 3, 2), (None,), "input_shape must be a tuple of integers"),
+        (
+            Sequential([Convolution.from_sizes(1, 2, 2, rng=0)]),
+            (1, "H", 8),
+            r"Convolution1 is exported for images of one size; input_shape must be numbers, got \(1, 'H', 8\)",
+        ),
         (SEQUENCES["lstm"](), None, r"with a name for an axis of any length: \('T',\) for sequences of ids"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpnet import layers
-from xpnet.device import as_array, asnumpy, get_array_module
+from xpnet.device import as_array, asnumpy
 from xpnet.extras import import_extra
-from xpnet.interop.directions import is_one_layer
+from xpnet.interop.recurrent import hidden_bias, is_one_layer
 from xpnet.layers import Layer
 from xpnet.layers.recurrent import Recurrent
 from xpnet.nets import Network
@@ -38,7 +38,7 @@ NAMES: dict[type[Layer], dict[str, str]] = {
 """PyTorch's names of a layer's arrays, empty for what it does not have. Other arrays keep their names."""
 
 HIDDEN_BIAS = "bias_hh_l0"
-"""PyTorch's second bias of a recurrent layer. xpnet adds it to the first; only GRU's for n is by itself, `bn`."""
+"""PyTorch's second bias of a recurrent layer (`xpnet.interop.recurrent.hidden_bias`)."""
 
 BIASED = (layers.Affine, layers.Convolution, layers.MultiHeadAttention, Recurrent)
 """Layers whose module in PyTorch may have no bias."""
@@ -207,9 +207,7 @@ def _to_pytorch(layer: Layer) -> dict[str, Any]:
     if isinstance(layer, TRANSPOSED):
         found = {name: array.T for name, array in found.items()}
     if isinstance(layer, Recurrent):
-        found[HIDDEN_BIAS] = get_array_module(layer.b).zeros_like(layer.b)
-        if isinstance(layer, layers.GRU):
-            found[HIDDEN_BIAS][-len(layer.bn) :] = layer.bn
+        found[HIDDEN_BIAS] = hidden_bias(layer)
     return found
 
 

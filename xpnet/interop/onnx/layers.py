@@ -28,21 +28,26 @@ def affine(graph: GraphBuilder, layer: layers.Affine, x: str) -> str:
 @converter(layers.Convolution)
 def convolution(graph: GraphBuilder, layer: layers.Convolution, x: str) -> str:
     W, b = graph.array(layer, "W"), graph.array(layer, "b")
-    return graph.op("Conv", x, W, b, dilations=layer.windows.dilation, group=layer.groups, **windows(layer))
+    return graph.op("Conv", x, W, b, dilations=layer.windows.dilation, group=layer.groups, **windows(graph, layer, x))
 
 
 @converter(layers.Pooling)
 def pooling(graph: GraphBuilder, layer: layers.Pooling, x: str) -> str:
-    return graph.op("MaxPool", x, **windows(layer))
+    return graph.op("MaxPool", x, **windows(graph, layer, x))
 
 
 @converter(layers.AveragePooling)
 def average_pooling(graph: GraphBuilder, layer: layers.AveragePooling, x: str) -> str:
-    return graph.op("AveragePool", x, count_include_pad=1, **windows(layer))
+    return graph.op("AveragePool", x, count_include_pad=1, **windows(graph, layer, x))
 
 
-def windows(layer: Any) -> dict[str, tuple[int, ...]]:
+def windows(graph: GraphBuilder, layer: Any, x: str) -> dict[str, tuple[int, ...]]:
     """Return the attributes of sliding windows. ONNX pads each side by itself: top, left, bottom, right."""
+    shape = graph.shape(x)
+    if not all(
+        isinstance(length, int) for length in shape
+    ):  # with strides, two lengths do not show the number of windows
+        raise ValueError(f"{layer.name} is exported for images of one size; input_shape must be numbers, got {shape}")
     size, stride, pad = layer.windows.size, layer.windows.stride, layer.windows.pad
     return {"kernel_shape": size, "strides": stride, "pads": (*pad, *pad)}
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from xpnet import layers
 from xpnet.extras import import_extra
-from xpnet.interop.directions import is_one_layer
 from xpnet.interop.onnx.builder import GraphBuilder, converter
+from xpnet.interop.recurrent import hidden_bias, is_one_layer
 from xpnet.layers import Layer
 from xpnet.layers.positions import BASE
 from xpnet.layers.recurrent import Recurrent
@@ -54,7 +54,9 @@ def recurrent_operator(graph: GraphBuilder, x: str, *directions: Any) -> str:
     arrays = {
         "W": [by_gates(layer, layer.Wx).T for layer in directions],
         "R": [by_gates(layer, layer.Wh).T for layer in directions],
-        "B": [np.concatenate([by_gates(layer, layer.b), recurrent_bias(layer)]) for layer in directions],
+        "B": [
+            np.concatenate([by_gates(layer, bias) for bias in (layer.b, hidden_bias(layer))]) for layer in directions
+        ],
     }
     constants = [graph.constant(np.stack(each), name) for name, each in arrays.items()]
     y = graph.op(cls.__name__, graph.op("Transpose", x, perm=[1, 0, 2]), *constants, **attributes)  # (T, 2, N, H)
@@ -65,14 +67,6 @@ def by_gates(layer: Recurrent, array: np.ndarray) -> np.ndarray:
     """Return the columns of an array in the order of ONNX's gates."""
     parts = np.split(array, layer.gates, axis=-1)
     return np.concatenate([parts[gate] for gate in GATES[type(layer)]], axis=-1)
-
-
-def recurrent_bias(layer: Recurrent) -> np.ndarray:
-    """Return ONNX's biases of the product with the step before. Only GRU's for n cannot be added to the others."""
-    bias: np.ndarray = np.zeros_like(layer.b)
-    if isinstance(layer, layers.GRU):
-        bias[-len(layer.bn) :] = layer.bn
-    return bias
 
 
 def backwards(graph: GraphBuilder, x: str) -> str:
