@@ -185,6 +185,13 @@ def test_sequences_of_any_length(name, compute, tmp_path, rng):
         expect(probabilities, Softmax().forward(net.predict(x)), "float32")
 
 
+def test_a_sequence_beyond_the_learnt_positions_is_an_error(tmp_path, rng):
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    export(SEQUENCES["gpt"](), tmp_path / "m.onnx", input_shape=("T",))
+    with pytest.raises(runtime.capi.onnxruntime_pybind11_state.Fail, match="LearntPositionalEncoding1"):
+        run(tmp_path / "m.onnx", rng.integers(0, 7, (2, 21)))
+
+
 def axes(value):
     return [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
 
