@@ -65,7 +65,10 @@ TOLERANCE = {"float16": 5e-3, "float32": 1e-5, "float64": 1e-7}  # ONNX's eps of
 def referenced(file, x):
     """Compute with the reference of the ONNX project, in NumPy."""
     with np.errstate(over="ignore", invalid="ignore"):  # in its sigmoid
-        return reference.ReferenceEvaluator(str(file)).run(None, {"x": x})
+        try:
+            return reference.ReferenceEvaluator(str(file)).run(None, {"x": x})
+        except NotImplementedError as error:  # onnx 1.17 has LSTMs of one direction
+            pytest.skip(f"the reference of onnx {onnx.__version__}: {error}")
 
 
 def run(file, x):
@@ -239,6 +242,11 @@ def test_layers_that_do_not_take_each_length_and_shapes_that_are_none(tmp_path):
         (TwoLayerNet(4, 3, 2), ("N",), "axis 'N'; the name of an axis of any length must be an identifier, and not N"),
         (TwoLayerNet(4, 3, 2), "T", "input_shape must be a tuple of sizes, and names of axes of any length, got 'T'"),
         (TwoLayerNet(4, 3, 2), (None,), "input_shape must be a tuple of integers"),
+        (
+            Sequential([PositionalEncoding()]),
+            ("T", "D"),
+            "PositionalEncoding1 is exported for a fixed number of features",
+        ),
         (
             Sequential([Convolution.from_sizes(1, 2, 2, rng=0)]),
             (1, "H", 8),

@@ -125,7 +125,7 @@ def hidden(graph: GraphBuilder, shape: str) -> str:
 def rotations(graph: GraphBuilder, layer: layers.MultiHeadAttention, x: str) -> tuple[str, str]:
     """Add nodes for the cosines and sines (T, d) of the rotation of each feature, of opposite signs in a pair."""
     pairs = frequencies(len(layer.W) // layer.num_heads // 2)
-    angles = graph.op("Mul", positions(graph, x, 1), np.stack([-pairs, pairs], axis=-1).ravel())
+    angles = graph.op("Mul", positions(graph, x), np.stack([-pairs, pairs], axis=-1).ravel())
     cosines, sines = (graph.cast(graph.op(operator, angles), graph.dtype) for operator in ("Cos", "Sin"))
     return cosines, sines
 
@@ -138,9 +138,13 @@ def rotated(graph: GraphBuilder, x: str, cosines: str, sines: str, other: np.nda
 
 @converter(layers.PositionalEncoding)
 def positional_encoding(graph: GraphBuilder, layer: layers.PositionalEncoding, x: str) -> str:
-    features = np.shape(graph.sample(x))[-1]
+    features = graph.shape(x)[-1]
+    if not isinstance(features, int):
+        raise ValueError(
+            f"{layer.name} is exported for a fixed number of features; got the axis {features} in their place"
+        )
     even = np.arange(features) % 2 == 0
-    angles = graph.op("Mul", positions(graph, x, 1), np.repeat(frequencies((features + 1) // 2), 2)[:features])
+    angles = graph.op("Mul", positions(graph, x), np.repeat(frequencies((features + 1) // 2), 2)[:features])
     sines = graph.op("Sin", graph.op("Add", angles, np.where(even, 0.0, math.pi / 2)))  # cos a = sin(a + pi / 2)
     return graph.op("Add", x, graph.cast(sines, graph.sample(x).dtype))
 
@@ -157,9 +161,9 @@ def unembedding(graph: GraphBuilder, layer: layers.Unembedding, x: str) -> str:
     return graph.op("MatMul", x, graph.op("Transpose", graph.array(layer.embedding, "W"), perm=[1, 0]))
 
 
-def positions(graph: GraphBuilder, x: str, axis: int) -> str:
-    """Add nodes for the column of positions 0 ... T - 1 along an axis, in float64: angles of late ones need it."""
-    length = graph.op("Squeeze", graph.op("Shape", x, start=axis, end=axis + 1), np.array([0]))
+def positions(graph: GraphBuilder, x: str) -> str:
+    """Add nodes for the column of positions 0 ... T - 1 of x (N, T, D), in float64: angles of late ones need it."""
+    length = graph.op("Squeeze", graph.op("Shape", x, start=1, end=2), np.array([0]))
     column = graph.op("Unsqueeze", graph.op("Range", np.array(0), length, np.array(1)), np.array([1]))
     return graph.cast(column, "float64")
 
