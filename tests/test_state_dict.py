@@ -7,9 +7,13 @@ from test_models import Scale
 from xpnet.device import as_array, asnumpy
 from xpnet.interop.torch import load_state_dict, to_state_dict
 from xpnet.layers import (
+    GRU,
+    LSTM,
+    RNN,
     Affine,
     AveragePooling,
     BatchNormalization,
+    Bidirectional,
     Convolution,
     Dropout,
     Elu,
@@ -19,6 +23,8 @@ from xpnet.layers import (
     GlobalAveragePooling,
     LayerNorm,
     LeakyRelu,
+    LearntPositionalEncoding,
+    MultiHeadAttention,
     Pooling,
     Relu,
     Residual,
@@ -27,6 +33,8 @@ from xpnet.layers import (
     Softmax,
     Softplus,
     Tanh,
+    TransformerBlock,
+    Unembedding,
 )
 from xpnet.nets import Sequential, TwoLayerNet
 
@@ -44,19 +52,82 @@ class TorchGlobalAverage(nn.Module):
         return x.mean(dim=(2, 3))
 
 
+class TorchLSTM(nn.LSTM):
+    def forward(self, x):
+        return super().forward(x)[0]
+
+
+class TorchGRU(nn.GRU):
+    def forward(self, x):
+        return super().forward(x)[0]
+
+
+class TorchRNN(nn.RNN):
+    def forward(self, x):
+        return super().forward(x)[0]
+
+
+class TorchAttention(nn.MultiheadAttention):
+    def forward(self, x):
+        hidden = torch.ones(x.shape[1], x.shape[1], dtype=bool).triu(1)
+        return super().forward(x, x, x, attn_mask=hidden, need_weights=False)[0]
+
+
+class TorchPositions(nn.Embedding):
+    def forward(self, x):
+        return x + self.weight[: x.shape[1]]
+
+
+class TorchBidirectional(nn.Module):
+    """Two recurrent modules of different kinds."""
+
+    def __init__(self, ahead, back):
+        super().__init__()
+        self.add_module("0", ahead)
+        self.add_module("1", back)
+
+    def forward(self, x):
+        ahead, back = self.children()
+        return torch.cat([ahead(x), back(x.flip(1)).flip(1)], dim=-1)
+
+
+def tied_modules():
+    """Return an embedding, and a linear module with the same weights."""
+    embedding, linear = nn.Embedding(7, 4), nn.Linear(4, 7, bias=False)
+    linear.weight = embedding.weight
+    return embedding, linear
+
+
+def language_model():
+    embedding, (theirs, linear) = Embedding.from_sizes(7, 4, rng=0), tied_modules()
+    return [
+        (embedding, theirs),
+        (LSTM.from_sizes(4, 4, batch_size=5, rng=1), TorchLSTM(4, 4, batch_first=True)),
+        (Unembedding(embedding), linear),
+    ]
+
+
+def attention(**settings):
+    return MultiHeadAttention.from_sizes(4, 2, causal=True, rng=0), TorchAttention(4, 2, batch_first=True, **settings)
+
+
+def recurrent(kind, theirs, inputs=4, outputs=3, **settings):
+    return kind.from_sizes(inputs, outputs, rng=0), theirs(inputs, outputs, batch_first=True, **settings)
+
+
 def ones(*shape):
     return np.ones(shape, "f"), np.zeros(shape, "f")
 
 
-def affine(inputs=4, outputs=3):
-    return Affine.from_sizes(inputs, outputs, std=0.5, rng=0)
+def affine(inputs=4, outputs=3, **settings):
+    return Affine.from_sizes(inputs, outputs, std=0.5, rng=0, **settings)
 
 
 def convolution(inputs=2, filters=4, size=3, **settings):
     return Convolution.from_sizes(inputs, filters, size, rng=0, **settings)
 
 
-FLAT, IMAGES = (4,), (2, 6, 5)
+FLAT, IMAGES, SEQUENCES = (4,), (2, 6, 5), (6, 4)
 PAIRS = {
     "affine": (FLAT, lambda: [(affine(), nn.Linear(4, 3))]),
     "perceptron": (
@@ -107,6 +178,36 @@ PAIRS = {
             *[(GlobalAveragePooling(), TorchGlobalAverage()), (Softmax(), nn.Softmax(-1))],
         ],
     ),
+    "recurrent layers": (
+        SEQUENCES,
+        lambda: [
+            recurrent(LSTM, TorchLSTM),
+            recurrent(GRU, TorchGRU, 3, 5),
+            recurrent(RNN, TorchRNN, 5, 2),
+        ],
+    ),
+    "both directions": (
+        SEQUENCES,
+        lambda: [
+            (
+                Bidirectional(GRU.from_sizes(4, 3, rng=0), GRU.from_sizes(4, 3, rng=1)),
+                TorchGRU(4, 3, batch_first=True, bidirectional=True),
+            ),
+            (
+                Bidirectional(LSTM.from_sizes(6, 2, rng=0), RNN.from_sizes(6, 3, rng=1)),
+                TorchBidirectional(TorchLSTM(6, 2, batch_first=True), TorchRNN(6, 3, batch_first=True)),
+            ),
+        ],
+    ),
+    "attention": (
+        SEQUENCES,
+        lambda: [
+            (LearntPositionalEncoding.from_sizes(8, 4, rng=0), TorchPositions(8, 4)),
+            attention(),
+            (affine(4, 3, axis=-1), nn.Linear(4, 3)),
+        ],
+    ),
+    "tied weights": (None, language_model),
     "embedding": (
         None,
         lambda: [
@@ -219,6 +320,56 @@ def test_modules_without_bias_and_other_dtypes(rng):
     lone = Sequential([affine()])
     load_state_dict(lone, nn.Linear(4, 3, dtype=torch.float64).state_dict())
     assert lone.dtype == "float32"
+
+
+def test_a_transformer_block_is_read_by_a_mapping(rng):
+    net = Sequential([TransformerBlock.from_sizes(4, 2, hidden_size=6, rng=0)])
+    module = nn.TransformerEncoderLayer(4, 2, 6, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    attention = {"0.0.0": "norm1", "0.0.1": "self_attn", "0.0.1.out_proj": "self_attn.out_proj"}
+    names = attention | {"0.1.0": "norm2", "0.1.1": "linear1", "0.1.3": "linear2"}
+    load_state_dict(net, module.state_dict(), names)
+    expect_equal(net, module.eval(), rng.standard_normal((3, 5, 4)).astype("f"))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: attention(bias=False), lambda: recurrent(GRU, TorchGRU, bias=False)], ids=["attention", "gru"]
+)
+def test_modules_of_sequences_without_bias(make, rng):
+    layer, module = make()
+    net = Sequential([layer])
+    net.params.flat[...] = 1.0
+    load_state_dict(net, nn.Sequential(module).state_dict())
+    expect_equal(net, module, rng.standard_normal((3, *SEQUENCES)).astype("f"))
+
+
+def test_tied_weights_are_there_once_or_equal():
+    net, module, x = pair("tied weights")
+    state = module.state_dict()
+    once = {key: value for key, value in state.items() if key != "2.weight"}
+    load_state_dict(net, once)
+    expect_equal(net, module, x)
+    before = net.params.flat.copy()
+    renamed = {f"model.{key}": value for key, value in once.items()}
+    net.params.flat[...] = 0.0
+    load_state_dict(net, renamed, {"0": "model.0", "1": "model.1"})
+    np.testing.assert_array_equal(net.params.flat, before)
+    with pytest.raises(ValueError, match="Unembedding1 uses W1 of another layer, but state_dict has different values"):
+        load_state_dict(net, {**state, "2.weight": state["2.weight"] + 1.0})
+    np.testing.assert_array_equal(net.params.flat, before)
+
+
+def test_layers_of_one_recurrent_module_are_named():
+    """PyTorch's module may have several layers, and projections, which a recurrent layer has not."""
+    net = Sequential([LSTM.from_sizes(4, 3, rng=0)])
+    for settings, missing in (({"num_layers": 2}, "weight_ih_l1"), ({"bidirectional": True}, "weight_ih_l0_reverse")):
+        state = nn.Sequential(nn.LSTM(4, 3, **settings)).state_dict()
+        with pytest.raises(ValueError, match=f"state_dict has 0.{missing}, which has no counterpart"):
+            load_state_dict(net, state)
+    with pytest.raises(ValueError, match=r"Wx1 of LSTM1 is 0\.weight_ih_l0 of shape \(12, 4\) in PyTorch.*\(9, 4\)"):
+        load_state_dict(net, nn.Sequential(nn.GRU(4, 3)).state_dict())
 
 
 def test_what_does_not_fit_is_named_and_nothing_is_changed():

@@ -11,7 +11,9 @@ import numpy as np
 from xpnet import layers
 from xpnet.device import as_array, asnumpy
 from xpnet.extras import import_extra
+from xpnet.interop.recurrent import hidden_bias, is_one_layer
 from xpnet.layers import Layer
+from xpnet.layers.recurrent import Recurrent
 from xpnet.nets import Network
 
 __all__ = ["load_state_dict", "to_state_dict"]
@@ -20,51 +22,75 @@ NAMES: dict[type[Layer], dict[str, str]] = {
     layers.Affine: {"W": "weight", "b": "bias"},
     layers.Convolution: {"W": "weight", "b": "bias"},
     layers.Embedding: {"W": "weight"},
+    layers.Unembedding: {"W": "weight"},
+    layers.LearntPositionalEncoding: {"W": "weight"},
     layers.LayerNorm: {"gamma": "weight", "beta": "bias"},
     layers.BatchNormalization: {"gamma": "weight", "beta": "bias"},
+    layers.MultiHeadAttention: {
+        "W": "in_proj_weight",
+        "b": "in_proj_bias",
+        "Wo": "out_proj.weight",
+        "bo": "out_proj.bias",
+    },
+    Recurrent: {"Wx": "weight_ih_l0", "Wh": "weight_hh_l0", "b": "bias_ih_l0", "bn": "", "state": ""},
     layers.Dropout: {"state": ""},  # PyTorch's has none
 }
 """PyTorch's names of a layer's arrays, empty for what it does not have. Other arrays keep their names."""
+
+HIDDEN_BIAS = "bias_hh_l0"
+"""PyTorch's second bias of a recurrent layer (`xpnet.interop.recurrent.hidden_bias`)."""
+
+BIASED = (layers.Affine, layers.Convolution, layers.MultiHeadAttention, Recurrent)
+"""Layers whose module in PyTorch may have no bias."""
+
+TRANSPOSED = (layers.Affine, layers.MultiHeadAttention, Recurrent)
+"""Layers whose matrices have the axes (outputs, inputs) in PyTorch."""
 
 COUNT = "num_batches_tracked"
 """A number in PyTorch's batch normalization, which only its cumulative average uses. xpnet has no such average."""
 
 
 class _Entry(NamedTuple):
-    """An array of a network, and its place in a ``state_dict``.
+    """An array of a ``state_dict``, and its place in a network.
 
     Attributes
     ----------
     layer : Layer
-        The owner.
+        The layer that uses it.
+    attribute : str
+        The layer's parameter or buffer, or `HIDDEN_BIAS`.
     array : array
-        The parameter or buffer.
+        Its value, in PyTorch's layout.
     state : str
-        Its name in `Network.state`.
-    module, name : str
-        Names of the module and the array in PyTorch: ``"0"`` and ``"weight"``.
+        Name of the parameter or buffer in `Network.state`.
+    key : str
+        Name in PyTorch: ``"0.weight"``.
+    tied : bool
+        Whether the parameter is of another layer.
     """
 
     layer: Layer
+    attribute: str
     array: Any
     state: str
-    module: str
-    name: str
+    key: str
+    tied: bool = False
 
     @property
-    def key(self) -> str:
-        return f"{self.module}.{self.name}"
+    def module(self) -> str:
+        return self.key.rpartition(".")[0]
 
-    def transposed(self, array: Any) -> Any:
-        """Return an array of one library in the layout of the other. PyTorch's linear layers have (outputs, inputs)."""
-        return array.T if isinstance(self.layer, layers.Affine) else array
+    @property
+    def name(self) -> str:
+        return self.key.rpartition(".")[2]
 
 
 def to_state_dict(net: Network) -> dict[str, Any]:
     """Return copies of a network's parameters and buffers as a ``state_dict``. Needs ``xpnet[torch]``.
 
     The names are those of a ``torch.nn.Sequential`` with a module for each layer: ``"0.weight"``, ``"0.bias"``,
-    ``"2.weight"`` ... The layers of a `Residual` count from 0 again: ``"1.0.weight"``.
+    ``"2.weight"`` ... The layers of a `Residual` count from 0 again: ``"1.0.weight"``. A recurrent layer has the names
+    of ``torch.nn.LSTM`` with one layer, and attention those of ``torch.nn.MultiheadAttention``.
 
     Parameters
     ----------
@@ -81,7 +107,7 @@ def to_state_dict(net: Network) -> dict[str, Any]:
     torch = import_extra("torch", "torch")
     found = {}
     for entry in _entries(net):
-        found[entry.key] = torch.from_numpy(np.array(entry.transposed(asnumpy(entry.array)), order="C"))
+        found[entry.key] = torch.from_numpy(np.array(asnumpy(entry.array), order="C"))
         if isinstance(entry.layer, layers.BatchNormalization) and entry.name == "running_var":
             found[f"{entry.module}.{COUNT}"] = torch.tensor(0)
     return found
@@ -92,8 +118,8 @@ def load_state_dict(net: Network, state_dict: Mapping[str, Any], names: Mapping[
 
     The modules of `state_dict` are taken by name if it has the names of `to_state_dict`, else in its order. Files of
     safetensors are in another order. There names that differ in numbers only are taken in the order of the numbers;
-    others need `names`. Within a module arrays are taken by name. A linear or convolutional module without a bias has
-    the bias 0.
+    others need `names`. Within a module arrays are taken by name. A linear, convolutional, recurrent or attention
+    module without a bias has the bias 0. Tied weights may be there once, or several times with equal values.
 
     Parameters
     ----------
@@ -110,47 +136,91 @@ def load_state_dict(net: Network, state_dict: Mapping[str, Any], names: Mapping[
         If modules, arrays or shapes differ from the network's. Nothing is changed then.
     """
     entries = _entries(net)
+    modules = _modules(state_dict)
+    own = [entry for entry in entries if not entry.tied]
+    if len(names if names is not None else modules) == len({entry.module for entry in own}):
+        entries = own  # tied weights are there once
     mine = list(dict.fromkeys(entry.module for entry in entries))
-    partner = _partners(mine, state_dict) if names is None else _named(names, mine, _modules(state_dict))
-    state = net.state()
-    used = set()
+    partner = _partners(mine, state_dict) if names is None else _named(names, mine, modules)
+    values: dict[Layer, dict[str, Any]] = {}
+    left = dict.fromkeys(key for key in state_dict if key.rpartition(".")[2] != COUNT)
     for entry in entries:
         key = ".".join(filter(None, (partner[entry.module], entry.name)))
-        value = _value(entry, key, state_dict, net.dtype)
-        if entry.transposed(value).shape != entry.array.shape:
-            wanted = entry.transposed(entry.array).shape
+        value = values.setdefault(entry.layer, {})[entry.attribute] = _value(entry, key, state_dict, net.dtype)
+        if value.shape != entry.array.shape:
             raise ValueError(
-                f"{entry.state} of {entry.layer.name} is {entry.key} of shape {wanted} in PyTorch, but {key} of "
-                f"state_dict has shape {value.shape}"
+                f"{entry.state} of {entry.layer.name} is {entry.key} of shape {entry.array.shape} in PyTorch, but "
+                f"{key} of state_dict has shape {value.shape}"
             )
-        state[entry.state] = entry.transposed(value)
-        used.add(key)
-    left = [key for key in state_dict if key not in used and key.rpartition(".")[2] != COUNT]
+        left.pop(key, None)
     if left:
-        raise ValueError(f"state_dict has {left[0]}, which has no counterpart in this {type(net).__name__}")
-    net.load_state(state)
+        raise ValueError(f"state_dict has {next(iter(left))}, which has no counterpart in this {type(net).__name__}")
+    names_of_state = _names_of_state(net)
+    found: dict[str, Any] = {}
+    for layer, arrays in values.items():
+        for attribute, array in _from_pytorch(layer, arrays).items():
+            name = names_of_state[layer, attribute]
+            if not np.array_equal(found.setdefault(name, array), array, equal_nan=True):
+                raise ValueError(
+                    f"{layer.name} uses {name} of another layer, but state_dict has different values for the two; "
+                    "untie the layers, or leave the second array out"
+                )
+    net.load_state({**net.state(), **found})
 
 
 def _entries(net: Network) -> list[_Entry]:
     """Return the arrays of a network in PyTorch's order."""
     if not isinstance(net, Network):
         raise TypeError(f"net must be an xpnet.nets.Network, got {type(net).__name__}")
-    parameters = {(slot.layer, slot.attribute): slot.name for slot in net.slots}
-    found = []
-    for path, place, layer in _numbered(net.layers, "", ""):
+    names_of_state, found = _names_of_state(net), []
+    for path, suffix, layer in _numbered(net.layers, ""):
         names = next((NAMES[cls] for cls in type(layer).__mro__ if cls in NAMES), {})
-        for attribute in (*layer.parameter_names, *layer.buffer_names):
+        for attribute, array in _to_pytorch(layer).items():
             if name := names.get(attribute, attribute):
-                state = parameters.get((layer, attribute), f"{place}.{attribute}")
-                found.append(_Entry(layer, getattr(layer, attribute), state, path, name))
+                own = attribute if attribute != HIDDEN_BIAS else "bn" if isinstance(layer, layers.GRU) else "b"
+                state, tied = names_of_state[layer, own], attribute in layer.tied
+                found.append(_Entry(layer, attribute, array, state, f"{path}.{name}{suffix}", tied))
     return found
 
 
-def _numbered(parts: Mapping[str, Layer], path: str, place: str) -> Iterator[tuple[str, str, Layer]]:
-    """Iterate over layers and their parts: the numbers that lead there, the name in the network, the layer."""
-    for i, (name, layer) in enumerate(parts.items()):
-        yield f"{path}{i}", f"{place}{name}", layer
-        yield from _numbered(layer.parts, f"{path}{i}.", f"{place}{name}.")
+def _names_of_state(net: Network) -> dict[tuple[Layer, str], str]:
+    """Return the names in `Network.state` of what layers own and use, by layer and attribute."""
+    buffers = {(part, key): f"{name}.{key}" for name, part in net.modules().items() for key in part.buffer_names}
+    return {(slot.layer, slot.attribute): slot.name for slot in (*net.slots, *net.tied)} | buffers
+
+
+def _numbered(parts: Mapping[str, Layer], path: str) -> Iterator[tuple[str, str, Layer]]:
+    """Iterate over layers and their parts: the numbers that lead there, the end of the arrays' names, the layer."""
+    for i, layer in enumerate(parts.values()):
+        yield f"{path}{i}", "", layer
+        if isinstance(layer, layers.Bidirectional) and is_one_layer(layer):
+            yield f"{path}{i}", "", layer.ahead
+            yield f"{path}{i}", "_reverse", layer.back
+        else:
+            yield from _numbered(layer.parts, f"{path}{i}.")
+
+
+def _to_pytorch(layer: Layer) -> dict[str, Any]:
+    """Return a layer's arrays in PyTorch's layout, by attribute."""
+    attributes = (*layer.parameter_names, *layer.tied, *layer.buffer_names)
+    found = {name: getattr(layer.tied.get(name, layer), name) for name in attributes}
+    if isinstance(layer, TRANSPOSED):
+        found = {name: array.T for name, array in found.items()}
+    if isinstance(layer, Recurrent):
+        found[HIDDEN_BIAS] = hidden_bias(layer)
+    return found
+
+
+def _from_pytorch(layer: Layer, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a layer's arrays by attribute, given those in PyTorch's layout."""
+    found = {name: array.T if isinstance(layer, TRANSPOSED) else array for name, array in arrays.items()}
+    if isinstance(layer, Recurrent):
+        hidden = found.pop(HIDDEN_BIAS)
+        if isinstance(layer, layers.GRU):
+            start = len(hidden) - len(layer.bn)
+            found["bn"], hidden = hidden[start:], np.append(hidden[:start], np.zeros_like(hidden[start:]))
+        found["b"] = found["b"] + hidden
+    return found
 
 
 def _modules(state_dict: Mapping[str, Any]) -> list[str]:
@@ -199,7 +269,7 @@ def _named(names: Mapping[str, str], mine: list[str], modules: list[str]) -> dic
 def _value(entry: _Entry, key: str, state_dict: Mapping[str, Any], dtype: np.dtype[Any]) -> Any:
     """Return an array of a ``state_dict`` on the host."""
     if key not in state_dict:
-        if entry.name == "bias" and isinstance(entry.layer, (layers.Affine, layers.Convolution)):
+        if "bias" in entry.name and isinstance(entry.layer, BIASED):
             return np.zeros(entry.array.shape, dtype)
         raise ValueError(f"state_dict has no {key}, for {entry.state} of {entry.layer.name}")
     value = state_dict[key]

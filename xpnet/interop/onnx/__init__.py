@@ -7,7 +7,7 @@
         return graph.op("Mul", x, graph.array(layer, "s"))
 """
 
-from xpnet.interop.onnx import layers  # noqa: F401 - declares the converters
+from xpnet.interop.onnx import layers, sequences  # noqa: F401 - they declare the converters
 from xpnet.interop.onnx.builder import GraphBuilder, converter
 from xpnet.interop.onnx.model import IR_VERSION, OPSET, export
 

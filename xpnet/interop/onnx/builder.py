@@ -9,7 +9,7 @@ import numpy as np
 
 from xpnet.extras import import_extra
 from xpnet.layers import Layer, Loss
-from xpnet.typing import Array
+from xpnet.typing import Array, DTypeLike
 
 __all__ = ["Converter", "GraphBuilder", "converter", "find_converter"]
 
@@ -18,6 +18,11 @@ Converter = Callable[..., str]
 
 CONVERTERS: dict[type[Layer], Converter] = {}
 """Converters by the class of the layer, or of the loss, whose output are the probabilities."""
+
+LENGTHS = (2, 3)
+"""Lengths of a dynamic axis for which all layers compute: one alone does not show which axes of an output depend on it.
+
+Neither is 1, which NumPy would broadcast."""
 
 C = TypeVar("C", bound=Converter)
 
@@ -85,8 +90,9 @@ class GraphBuilder:
         self.dtype = dtype
         self._onnx = import_extra("onnx", "onnx")
         self._names: set[str] = set()
-        self._arrays: dict[tuple[int, str], str] = {}
-        self._samples: dict[str, Array] = {}
+        self._arrays: dict[tuple[Any, ...], tuple[str, Array]] = {}
+        self._samples: dict[str, list[Array]] = {}  # batches of one sample, one for each length in LENGTHS
+        self._axes: dict[tuple[int, ...], str] = {}  # names of dynamic axes by their lengths in these batches
         self._layer = ""
 
     def op(self, operator: str, *inputs: str | float | np.ndarray, **attributes: Any) -> str:
@@ -106,40 +112,60 @@ class GraphBuilder:
         self.nodes.append(self._onnx.helper.make_node(operator, names, [output], name=output, **attributes))
         return output
 
-    def constant(self, value: float | np.ndarray) -> str:
-        """Add a constant, and return its name. Arrays keep their dtype."""
+    def cast(self, value: str, dtype: DTypeLike) -> str:
+        """Add a conversion to a dtype, and return the name of its output."""
+        return self.op("Cast", value, to=self._onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+    def constant(self, value: float | np.ndarray, name: str = "constant") -> str:
+        """Add a constant, called by the layer and `name`, and return its name. Arrays keep their dtype."""
         array = value if isinstance(value, np.ndarray) else np.asarray(value, self.dtype)
-        return self._initializer(f"{self._layer}.constant", array)
+        return self._initializer(f"{self._layer}.{name}", array)
 
     def array(self, layer: Layer, attribute: str) -> str:
-        """Return the name of an array of a layer, such as ``"W"``, which is stored once."""
-        key = id(layer), attribute
-        if key not in self._arrays:
-            self._arrays[key] = self._initializer(f"{layer.name}.{attribute}", getattr(layer, attribute))
-        return self._arrays[key]
+        """Return the name of an array of a layer, such as ``"W"``. An array of several layers is stored once."""
+        array = getattr(layer, attribute)
+        key = array.ctypes.data, array.shape, array.strides, array.dtype
+        if key not in self._arrays:  # with the array, so that no other takes its place in memory
+            self._arrays[key] = self._initializer(f"{layer.name}.{attribute}", array), array
+        return self._arrays[key][0]
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of one sample of a layer's input or output, without the batch axis."""
-        return np.shape(self.sample(name))[1:]
+    def shape(self, name: str) -> tuple[int | str | None, ...]:
+        """Return the shape of one sample of a layer's input or output, without the batch axis.
+
+        A dynamic axis has the name that `input` gave it, or None if its length is computed from that axis.
+        """
+        lengths = zip(*(batch.shape[1:] for batch in self._batches(name)), strict=True)
+        return tuple(each[0] if len({*each}) == 1 else self._axes.get(each) for each in lengths)
 
     def sample(self, name: str) -> Array:
-        """Return a batch of one sample, with the shape and dtype of a layer's input or output.
+        """Return a batch of one sample, with the dtype and the number of axes of a layer's input or output.
 
         Raises
         ------
         ValueError
             If the value is neither, but a result within a converter.
         """
-        if name not in self._samples:
-            raise ValueError(
-                f"{name!r} is no input or output of a layer, so its shape is not known; it is a result of graph.op"
-            )
-        return self._samples[name]
+        return self._batches(name)[0]
 
-    def input(self, name: str, sample: Array) -> str:
-        """Declare an input of the graph, by a batch of one sample."""
-        self._samples[self.unique(name)] = sample
+    def input(self, name: str, shape: tuple[int | str, ...], dtype: DTypeLike) -> str:
+        """Declare an input of the graph, by the shape of one sample; texts are names of dynamic axes."""
+        names = list(dict.fromkeys(axis for axis in shape if isinstance(axis, str)))
+        # Axis i is i longer: so each has lengths of its own. One batch will do if there are none.
+        tried = [{axis: length + i * len(LENGTHS) for i, axis in enumerate(names)} for length in LENGTHS]
+        self._axes = {tuple(lengths[axis] for lengths in tried): axis for axis in names}
+        self._samples[self.unique(name)] = [
+            np.zeros((1, *(lengths[axis] if isinstance(axis, str) else axis for axis in shape)), dtype)
+            for lengths in tried[: 1 + bool(names)]
+        ]
         return name
+
+    def like(self, value: str, x: str) -> str:
+        """Declare that a result has the shape and dtype of a layer's input or output `x`, and return its name.
+
+        `apply` takes it then.
+        """
+        self._samples[value] = self._batches(x)
+        return value
 
     def apply(self, layer: Layer, *inputs: str | float | np.ndarray) -> str:
         """Add the nodes of a layer, and return the name of its output.
@@ -157,11 +183,9 @@ class GraphBuilder:
                 f"@xpnet.interop.onnx.converter({cls}) on a function (graph, layer, x) that adds nodes by graph.op"
             )
         around, self._layer = self._layer, layer.name
-        batches: list[Any] = [self.sample(x) if isinstance(x, str) else x for x in inputs]
-        with np.errstate(all="ignore"):  # the sample is all zeros
-            y = layer.forward(*batches, **{"train": False} if layer.inputs == 1 else {})
+        y = self._forward(layer, inputs)
         # NumPy converts the inputs of a layer to a common dtype, ONNX does not.
-        dtype = None if layer.inputs == 1 else np.asarray(y).dtype
+        dtype = None if layer.inputs == 1 else y[0].dtype
         inputs = tuple(self._as(dtype, x) for x in inputs)
         output = convert(self, layer, *inputs)
         self._samples[output] = y
@@ -190,18 +214,43 @@ class GraphBuilder:
         self._names.add(found)
         return found
 
+    def _batches(self, name: str) -> list[Array]:
+        if name not in self._samples:
+            raise ValueError(
+                f"{name!r} is no input or output of a layer, so its shape is not known; it is a result of graph.op"
+            )
+        return self._samples[name]
+
+    def _forward(self, layer: Layer, inputs: tuple[Any, ...]) -> list[Array]:
+        """Return the layer's output for batches of one sample, for each length of the dynamic axes."""
+        found = []
+        for i in range(1 + bool(self._axes)):
+            batches = [self._batches(x)[i] if isinstance(x, str) else x for x in inputs]
+            try:
+                with np.errstate(all="ignore"):  # the sample is all zeros
+                    y = layer.forward(*batches, **{"train": False} if layer.inputs == 1 else {})
+            except ValueError as error:
+                if not self._axes:
+                    raise
+                lengths = " and ".join(f"{axis} = {sizes[i]}" for sizes, axis in self._axes.items())
+                raise ValueError(
+                    f"{layer.name} does not take each length of a dynamic axis; pass numbers as input_shape=. With "
+                    f"{lengths}: {error}"
+                ) from error
+            found.append(np.asarray(y))
+        return found
+
     def _as(self, dtype: np.dtype[Any] | None, x: str | float | np.ndarray) -> str:
         """Return the name of a value, or of a constant, in a dtype; None for its own."""
         if not isinstance(x, str):
-            sample = np.asarray(x, dtype)
-            name = self.constant(sample)
-        else:
-            sample = np.asarray(self.sample(x))
-            if dtype is None or sample.dtype == dtype:
-                return x
-            sample = sample.astype(dtype)
-            name = self.op("Cast", x, to=self._onnx.helper.np_dtype_to_tensor_dtype(dtype))
-        self._samples[name] = sample
+            array = np.asarray(x, dtype)
+            name = self.constant(array)
+            self._samples[name] = [array] * (1 + bool(self._axes))
+            return name
+        if dtype is None or self.sample(x).dtype == dtype:
+            return x
+        name = self.cast(x, dtype)
+        self._samples[name] = [batch.astype(dtype) for batch in self._batches(x)]
         return name
 
     def _initializer(self, name: str, array: np.ndarray) -> str:

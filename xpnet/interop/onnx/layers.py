@@ -10,34 +10,44 @@ import numpy as np
 from xpnet import layers
 from xpnet.interop.onnx.builder import GraphBuilder, converter
 from xpnet.layers import Layer
+from xpnet.layers.row import Row
 
 __all__: list[str] = []
 
 
 @converter(layers.Affine)
 def affine(graph: GraphBuilder, layer: layers.Affine, x: str) -> str:
-    rows = x if len(graph.shape(x)) == 1 else graph.op("Flatten", x)
-    return graph.op("Gemm", rows, graph.array(layer, "W"), graph.array(layer, "b"))
+    W, b = graph.array(layer, "W"), graph.array(layer, "b")
+    if len(graph.shape(x)) == 1:
+        return graph.op("Gemm", x, W, b)
+    if layer.axis == -1:
+        return graph.op("Add", graph.op("MatMul", x, W), b)
+    return graph.op("Gemm", graph.op("Flatten", x), W, b)
 
 
 @converter(layers.Convolution)
 def convolution(graph: GraphBuilder, layer: layers.Convolution, x: str) -> str:
     W, b = graph.array(layer, "W"), graph.array(layer, "b")
-    return graph.op("Conv", x, W, b, dilations=layer.windows.dilation, group=layer.groups, **windows(layer))
+    return graph.op("Conv", x, W, b, dilations=layer.windows.dilation, group=layer.groups, **windows(graph, layer, x))
 
 
 @converter(layers.Pooling)
 def pooling(graph: GraphBuilder, layer: layers.Pooling, x: str) -> str:
-    return graph.op("MaxPool", x, **windows(layer))
+    return graph.op("MaxPool", x, **windows(graph, layer, x))
 
 
 @converter(layers.AveragePooling)
 def average_pooling(graph: GraphBuilder, layer: layers.AveragePooling, x: str) -> str:
-    return graph.op("AveragePool", x, count_include_pad=1, **windows(layer))
+    return graph.op("AveragePool", x, count_include_pad=1, **windows(graph, layer, x))
 
 
-def windows(layer: Any) -> dict[str, tuple[int, ...]]:
+def windows(graph: GraphBuilder, layer: Any, x: str) -> dict[str, tuple[int, ...]]:
     """Return the attributes of sliding windows. ONNX pads each side by itself: top, left, bottom, right."""
+    shape = graph.shape(x)
+    if not all(
+        isinstance(length, int) for length in shape
+    ):  # with strides, two lengths do not show the number of windows
+        raise ValueError(f"{layer.name} is exported for images of one size; input_shape must be numbers, got {shape}")
     size, stride, pad = layer.windows.size, layer.windows.stride, layer.windows.pad
     return {"kernel_shape": size, "strides": stride, "pads": (*pad, *pad)}
 
@@ -78,12 +88,27 @@ def dropout(graph: GraphBuilder, layer: layers.Dropout, x: str) -> str:
     return graph.op("Mul", x, 1.0 - layer.dropout_ratio) if layer.scale_at_test else graph.op("Identity", x)
 
 
+@converter(layers.Normalize)
+def normalize(graph: GraphBuilder, layer: layers.Normalize, x: str) -> str:
+    sample, D = graph.sample(x), len(layer.mean)
+    per_value = sample.shape[1:] if math.prod(sample.shape[1:]) == D else (D, 1, 1)  # or per channel
+    mean, std = (
+        graph.constant(getattr(layer, name).astype(sample.dtype).reshape(per_value if D > 1 else ()), name)
+        for name in ("mean", "std")
+    )
+    return graph.op("Div", graph.op("Sub", x, mean), std)
+
+
+@converter(Row)
+def row(graph: GraphBuilder, layer: Row, x: str) -> str:
+    for part in layer.parts.values():
+        x = graph.apply(part, x)
+    return x
+
+
 @converter(layers.Residual)
 def residual(graph: GraphBuilder, layer: layers.Residual, x: str) -> str:
-    y = x
-    for part in layer.parts.values():
-        y = graph.apply(part, y)
-    return graph.op("Add", y, x)
+    return graph.op("Add", row(graph, layer, x), x)
 
 
 @converter(layers.LeakyRelu)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def export(
     net: Network,
     file: str | Path,
     *,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: tuple[int | str, ...] | None = None,
     class_names: Sequence[str] | None = None,
 ) -> None:
     """Write a network to an ONNX file, in prediction mode. Needs ``xpnet[onnx]``.
@@ -52,8 +52,9 @@ def export(
         A network of any device.
     file : str or Path
         The file, usually ``.onnx``.
-    input_shape : tuple of int, optional
-        Shape of one sample. Needed only if neither the network nor its first layer's parameters determine it.
+    input_shape : tuple of int or str, optional
+        Shape of one sample. Needed only if neither the network nor its first layer's parameters determine it. A text is
+        the name of an axis of any length: ``("T",)`` for sequences of ids, ``("T", 8)`` for sequences of vectors.
     class_names : sequence of str, optional
         Names of the classes, for the entry ``class_names`` of the metadata, as JSON.
 
@@ -62,7 +63,8 @@ def export(
     TypeError
         If the network's class overrides `predict`, or a layer has no converter (`converter`).
     ValueError
-        If the shape of a sample is not known, or ONNX cannot hold the network.
+        If the shape of a sample is not known, a layer does not take each length of a dynamic axis, or ONNX cannot hold
+        the network.
     OSError
         If the file cannot be written.
 
@@ -84,13 +86,13 @@ def export(
         stream.write(model.SerializeToString())
 
 
-def _model(net: Network, shape: tuple[int, ...], class_names: Sequence[str] | None) -> Any:
+def _model(net: Network, shape: tuple[int | str, ...], class_names: Sequence[str] | None) -> Any:
     """Return the model of a network on the host, for samples of a shape."""
     helper = import_extra("onnx.helper", "onnx")
     graph = GraphBuilder(net.dtype)
     for name in OUTPUTS:
         graph.unique(name)  # from now on no layer's
-    x = graph.input("x", np.zeros((1, *shape), net.input_dtype(np.dtype("int64"))))
+    x = graph.input("x", shape, net.input_dtype(np.dtype("int64")))
     scores = _convert(net, graph, x)
     values = {"scores": scores}
     if probabilities := graph.probabilities(net.last_layer, scores):
@@ -103,9 +105,9 @@ def _model(net: Network, shape: tuple[int, ...], class_names: Sequence[str] | No
         metadata["class_names"] = json.dumps([*class_names])
 
     def declared(name: str, value: str) -> Any:
-        batch = np.asarray(graph.sample(value))
+        batch = graph.sample(value)
         kind = helper.np_dtype_to_tensor_dtype(batch.dtype)
-        return helper.make_tensor_value_info(name, kind, ["N", *batch.shape[1:]] if batch.shape else [])
+        return helper.make_tensor_value_info(name, kind, ["N", *graph.shape(value)] if batch.shape else [])
 
     outputs = [declared(name, scores) for name in values]  # probabilities are like scores
     model = helper.make_model(
@@ -141,10 +143,10 @@ def _check_names(names: Sequence[str], shape: tuple[int, ...]) -> None:
         raise ValueError(f"class_names has {len(names)} names, but there are scores for {classes} classes")
 
 
-def _input_shape(net: Network, given: tuple[int, ...] | None) -> tuple[int, ...]:
+def _input_shape(net: Network, given: tuple[int | str, ...] | None) -> tuple[int | str, ...]:
     """Return the shape of one sample: as given, the network's, or that of the layers that take the samples."""
     if given is not None:
-        return settings.sizes("input_shape", given)
+        return _given_shape(given)
     nodes = _nodes(net)
     x = next(i for i, (what, _) in enumerate(nodes) if what is None)
     first = [layer.input_shape() for layer, sources in nodes if x in sources]
@@ -153,9 +155,24 @@ def _input_shape(net: Network, given: tuple[int, ...] | None) -> tuple[int, ...]
     if found is None:
         raise ValueError(
             f"the layers of this {type(net).__name__} fit samples of several shapes; pass input_shape=, the shape of "
-            "one sample without the batch axis"
+            "one sample without the batch axis, with a name for an axis of any length: ('T',) for sequences of ids"
         )
     return found
+
+
+def _given_shape(given: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Check a shape whose dynamic axes are texts."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise ValueError(f"input_shape must be a tuple of sizes, and names of axes of any length, got {given!r}")
+    given = tuple(given)
+    for axis in given:
+        if isinstance(axis, str) and not (axis.isidentifier() and axis != "N"):
+            raise ValueError(
+                f"input_shape has the axis {axis!r}; the name of an axis of any length must be an identifier, and not "
+                "N, the batch axis"
+            )
+    sizes = iter(settings.sizes("input_shape", tuple(axis for axis in given if not isinstance(axis, str))))
+    return tuple(axis if isinstance(axis, str) else next(sizes) for axis in given)
 
 
 def _nodes(net: Network) -> list[tuple[Any, tuple[int, ...]]]:
