@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import inspect
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
@@ -105,6 +106,18 @@ def _gradient(subject: Subject) -> None:
 def _single(subject: Subject) -> None:
     """A batch of one sample has the right gradients."""
     _compare_gradients(subject, subject.trial(samples=1))
+
+
+def _prediction(subject: Subject) -> None:
+    """Backward is also the derivative of forward(train=False)."""
+    if "train" not in inspect.signature(type(subject.original).forward).parameters:
+        raise NotApplicableError("forward has no parameter train.")
+    trial = subject.trial()
+    y = asnumpy(trial.forward())
+    trial.arguments["train"] = False
+    if np.array_equal(asnumpy(trial.forward()), y):
+        raise NotApplicableError("forward(train=False) computes the same.")
+    _compare_gradients(subject, trial)
 
 
 def _empty(subject: Subject) -> None:
@@ -355,6 +368,7 @@ def _capture(subject: Subject) -> None:
 LAYER_CHECKS: Mapping[str, Callable[[Subject], None]] = {
     "gradient": _gradient,
     "single sample": _single,
+    "prediction": _prediction,
     "empty batch": _empty,
     "backward_parameters": _parameters_only,
     "given arrays": _into_given_arrays,

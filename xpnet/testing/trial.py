@@ -24,7 +24,7 @@ class Trial:
     layer: Layer
     device: Device
     inputs: list[Array]
-    arguments: dict[str, Array]
+    arguments: dict[str, Any]
 
     def forward(self) -> Array:
         """Return the output."""
