@@ -2,6 +2,7 @@
 
 from xpnet.testing.layer import check_layer
 from xpnet.testing.loss import check_loss
+from xpnet.testing.optimizer import check_optimizer
 from xpnet.testing.report import Check, Report
 
-__all__ = ["Check", "Report", "check_layer", "check_loss"]
+__all__ = ["Check", "Report", "check_layer", "check_loss", "check_optimizer"]
