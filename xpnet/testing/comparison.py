@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -11,7 +12,7 @@ from xpnet.testing.cuda_stand_in import counting, counts
 from xpnet.testing.report import Fault, NotApplicableError
 from xpnet.typing import Array
 
-__all__ = ["expect_equal", "expect_no_wait", "expect_shape", "require_cuda", "strided"]
+__all__ = ["expect_equal", "expect_no_wait", "expect_shape", "has_a_home", "require_cuda", "strided"]
 
 
 def expect_shape(name: str, found: Array, shape: tuple[int, ...], advice: str) -> None:
@@ -47,6 +48,11 @@ def strided(x: Array, device: Device) -> Array:
     wide = device.xp.zeros((*x.shape[:-1], 2 * x.shape[-1]), x.dtype)
     wide[..., ::2] = x
     return wide[..., ::2]
+
+
+def has_a_home(cls: type) -> bool:
+    """Whether pickle finds a class by its module and name; not one that is defined within a function."""
+    return getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is cls
 
 
 def require_cuda(device: Device) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from xpnet.device import Device, DeviceError, asnumpy
 from xpnet.gradient.numerical import central_differences
 from xpnet.layers import Layer
-from xpnet.testing.comparison import expect_equal, expect_no_wait, expect_shape, require_cuda, strided
+from xpnet.testing.comparison import expect_equal, expect_no_wait, expect_shape, has_a_home, require_cuda, strided
 from xpnet.testing.report import Fault, NotApplicableError, Report, run_checks
 from xpnet.testing.trial import Subject, Trial
 from xpnet.typing import Array
@@ -298,7 +298,7 @@ def _copies(subject: Subject) -> None:
     twin = copy.copy(trial)
     twin.layer = copy.deepcopy(trial.layer)
     expect_equal({"y": twin.forward()}, expected, advice)
-    if "<locals>" not in type(trial.layer).__qualname__:  # pickle finds classes of modules only
+    if has_a_home(type(trial.layer)):
         twin.layer = pickle.loads(pickle.dumps(trial.layer))
         expect_equal({"y": twin.forward()}, expected, advice)
 

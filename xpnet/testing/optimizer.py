@@ -12,7 +12,7 @@ import numpy as np
 from xpnet.device import Device, DeviceError, asnumpy
 from xpnet.optimizers import Optimizer
 from xpnet.parameters import ParameterVector
-from xpnet.testing.comparison import expect_equal, expect_no_wait, require_cuda
+from xpnet.testing.comparison import expect_equal, expect_no_wait, has_a_home, require_cuda
 from xpnet.testing.report import Fault, NotApplicableError, Report, run_checks
 from xpnet.typing import DTypeLike
 
@@ -166,11 +166,13 @@ def _resume(subject: _Subject) -> None:
     params, optimizer = subject.vector(0), subject.new()
     first, *later = subject.gradients()
     optimizer.update(params, first)
-    saved = {quantity: {n: asnumpy(a).copy() for n, a in of.items()} for quantity, of in optimizer.state.items()}
+    saved: dict[str, Mapping[str, Any]] = {}
+    for quantity, arrays in optimizer.state.items():
+        saved[quantity] = {name: asnumpy(array).copy() for name, array in arrays.items()}
     resumed = subject.new()
     resumed.steps, resumed.state = optimizer.steps, saved
     twins = [(copy.deepcopy(params), resumed), copy.deepcopy((params, optimizer))]
-    if not callable(optimizer.lr) and "<locals>" not in type(optimizer).__qualname__:
+    if not callable(optimizer.lr) and has_a_home(type(optimizer)):
         twins.append(pickle.loads(pickle.dumps((params, optimizer))))
     for g in later:
         optimizer.update(params, g)
