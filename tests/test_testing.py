@@ -187,3 +187,24 @@ def test_the_plugin_gives_another_project_its_devices(tmp_path):
 
 def test_the_plugin_runs_cupy_code_on_the_stand_in(tmp_path, counted):
     assert "3 passed" in run_project(tmp_path)
+
+
+class Stalls(Cube):
+    """Reads a value from the device in forward, and takes arrays from anywhere."""
+
+    def forward(self, x, train=True):
+        self.x = x
+        return x**3 + 0.0 * float(x.sum())
+
+
+class SlowSGD(Optimizer):
+    def rule(self, p, g, state, coefficients, scratch):
+        if float(abs(g).max()) >= 0:
+            p -= coefficients[0] * g
+
+
+def test_what_stalls_a_device_is_named(cuda, counted):
+    report = check_layer(Stalls(), X, device=cuda, checks=["no wait", "capture", "mixed devices"], raises=False)
+    assert failures(report) == {"no wait", "capture", "mixed devices"}
+    assert "avoid float(x)" in report.checks["no wait"].reason
+    assert failures(check_optimizer(SlowSGD(), device=cuda, raises=False)) == {"no wait", "capture"}
