@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 import shutil
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from xpnet import Device
-from xpnet.testing.cuda_stand_in import counts
+from xpnet.testing.cuda_stand_in import counting, counts
 
 os.environ.setdefault("CUDA_STAND_IN_DEVICES", "2")  # before CuPy is imported
 
@@ -58,13 +56,7 @@ def counted(cuda):
     except RuntimeError:
         pytest.skip("only the CUDA stand-in counts")
 
-    @contextlib.contextmanager
-    def count():
-        before, work = counts(), Counter()
-        yield work
-        work.update({kind: number - before[kind] for kind, number in counts().items() if number != before[kind]})
-
-    return count
+    return counting
 
 
 @pytest.fixture(scope="session")

@@ -123,6 +123,20 @@ def test_the_interchange_page_runs(tmp_path, monkeypatch):
     assert names["W"].data_ptr() == names["net"].params["W1"].ctypes.data
 
 
+def test_the_testing_page_runs(capsys):
+    names = {}
+    for block in python_blocks("docs/testing.md"):
+        exec(block, names)
+    names["test_scale"]()
+    assert "gradient: dx[" in capsys.readouterr().out
+
+
+def test_the_stand_ins_example_of_the_testing_page_runs(cuda, counted):
+    names = {}
+    exec(python_blocks("docs/testing.md")[-1], names)
+    names["test_the_sum_waits_for_nothing"](cuda, counted)
+
+
 @pytest.mark.parametrize(
     "document",
     [
@@ -134,6 +148,7 @@ def test_the_interchange_page_runs(tmp_path, monkeypatch):
         "docs/layers.md",
         "docs/optimizers.md",
         "docs/parallel.md",
+        "docs/testing.md",
     ],
 )
 def test_links_lead_somewhere(document):

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from xpnet import kernels
 from xpnet.device import as_array, get_array_module
 from xpnet.functions import sum_to_shape
 from xpnet.layers.base import Layer
@@ -185,9 +186,9 @@ class MatMulLayer(_Arithmetic):
             )
         self.x = x
         self.y = y
-        return x @ y
+        return kernels.matmul(x, y)
 
     def backward(self, dout: Array) -> tuple[Array, Array]:
         get_array_module(dout=dout, x=self.x)
         self._expect_dout(dout, (len(self.x), self.y.shape[1]))
-        return dout @ self.y.T, self.x.T @ dout
+        return kernels.matmul(dout, self.y.T), kernels.matmul(self.x.T, dout)

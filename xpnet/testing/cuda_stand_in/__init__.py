@@ -38,9 +38,26 @@ Only the functions of ``cupy.cuda.cub``, called directly, are not refused: they 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+from collections import Counter
+from collections.abc import Iterator
 
-__all__ = ["counts"]
+__all__ = ["counting", "counts"]
+
+
+@contextlib.contextmanager
+def counting() -> Iterator[Counter[str]]:
+    """Context that counts the work within it, by the names of `counts`; the numbers are there at its end.
+
+    Raises
+    ------
+    RuntimeError
+        If CuPy is not on the stand-in.
+    """
+    before, work = counts(), Counter[str]()
+    yield work
+    work.update({kind: number - before[kind] for kind, number in counts().items() if number != before[kind]})
 
 
 def counts() -> dict[str, int]:
