@@ -63,6 +63,9 @@ def evaluate(net: Network, x: Array, t: Array, team: Team | None = None) -> dict
     with net.device.activate(), net.reordered():
         loss, samples, found, number = (sum(column) for column in _columns(_measured(net, x, t, measure, team), 4))
         metrics = {"loss": float(loss) * functions.inverse_count(int(samples))}
+        if net.is_language_model:
+            with np.errstate(over="ignore"):
+                metrics["perplexity"] = float(np.exp(metrics["loss"]))
         if classifies:
             return {**metrics, "accuracy": int(found) * functions.inverse_count(int(number))}
     return {**metrics, **_errors(asnumpy(found), asnumpy(t))}
