@@ -187,3 +187,28 @@ def test_a_gpt_learns_to_copy(device):
     np.testing.assert_allclose(
         (asnumpy(net.generate(prompt, 4, temperature=0))[:, 5:] == words[1500:]).mean(), 1.0, atol=0.01
     )
+
+
+def test_a_gpt_learns_to_sort(device):
+    """Four digits, a separator, and the digits in order."""
+    rng = np.random.default_rng(0)
+    words = rng.integers(0, 5, (2500, 4))
+    text = np.concatenate([words, np.full((2500, 1), 5), np.sort(words, axis=1)], axis=1)
+    x, t = device.asarray(text[:, :-1]), device.asarray(np.where(np.arange(8) < 4, -1, text[:, 1:]))
+    net = GPT(6, 8, 16, num_heads=2, num_layers=1, device=device, seed=0)
+    net.last_layer.ignore_index = -1
+    step = net.compile(Adam(lr=0.02), 50)
+    for _ in range(8):
+        step.run(x[:2000], t[:2000], device.asarray(rng.permutation(2000).reshape(-1, 50)))
+    assert net.accuracy(x[2000:], t[2000:]) > 0.99
+
+
+def test_a_recurrent_network_learns_the_parity_of_each_prefix(device):
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2, (2500, 10))
+    x, t = device.asarray(bits), device.asarray(bits.cumsum(axis=1) % 2)
+    net = LanguageModel(2, 16, cell="gru", device=device, seed=0)
+    step = net.compile(Adam(lr=0.02), 50)
+    for _ in range(8):
+        step.run(x[:2000], t[:2000], device.asarray(rng.permutation(2000).reshape(-1, 50)))
+    assert net.accuracy(x[2000:], t[2000:]) > 0.99

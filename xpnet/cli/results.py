@@ -121,6 +121,8 @@ def export(
     """
     trained, console = Run.read(run), Output()
     net = trained.network
+    if net.is_language_model:
+        raise ValueError(f"{run} is a run of a language model, and a language model is not exported")
     sample = math.prod(trained.sample_shape)
     shape = (sample,) if trained.settings.recipe.flat else trained.sample_shape
     export_onnx(net, onnx, input_shape=shape, class_names=trained.classes)

@@ -83,7 +83,7 @@ class Embedding(Layer):
         self.dW[...] = 0.0
         D = self.W.shape[1]
         if is_on_host(dout):
-            # Equal ids side by side: NumPy sums such rows several times faster than its add.at.
+            # Equal ids side by side: in a training step, NumPy sums such rows many times faster than by add.at.
             ids = self.ids.reshape(-1)
             order = ids.argsort(kind="stable")
             ids = ids[order]
