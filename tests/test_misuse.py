@@ -200,12 +200,13 @@ def calls():
     for name, more in (("MultiLayerNet", {}), ("MultiLayerNetExtend", {"dropout_ration": 0.5})):
         settings = {"weight_init_std": "relu", "weight_decay_lambda": 0.1}
         add(name, getattr(nets, name), **sizes, **settings, **more, **common)
-    sizes = {"vocab_size": 5, "size": 4, "num_layers": 1, "dropout": 0.1, **common}
+    sizes = {"vocab_size": 5, "size": 4, "dropout": 0.1, **common}
     add("SequenceClassifier", nets.SequenceClassifier, classes=2, cell="gru", bidirectional=True, loss=None, **sizes)
     add("LanguageModel", nets.LanguageModel, cell="rnn", batch_size=2, **sizes)
-    add("GPT", nets.GPT, length=6, num_heads=2, **sizes)
-    add("generate", nets.LanguageModel(5, 4, seed=0).generate, x=np.array([[0, 1]]), number=2, temperature=0.5,
-        top_k=2, rng=0)  # fmt: skip
+    add("GPT", lambda **given: nets.GPT(num_layers=1, **given), length=6, num_heads=2, **sizes)
+    # Not the number of ids: a very large one is no mistake that could be named.
+    drawn = {"x": np.array([[0, 1]]), "temperature": 0.5, "top_k": 2, "rng": 0}
+    add("generate", lambda x, **given: nets.LanguageModel(5, 4, seed=0).generate(x, 2, **given), **drawn)
     add("Windows", Windows, ids=np.arange(9), length=3)
     images = {"input_dim": (1, 28, 28), "output_size": 10, "weight_init_std": 0.1, **common}
     add("SimpleConvNet", nets.SimpleConvNet, conv_param={"filter_num": 2}, hidden_size=3, **images)

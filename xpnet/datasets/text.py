@@ -8,6 +8,7 @@ import numpy as np
 
 from xpnet.datasets.dataset import Dataset
 from xpnet.datasets.idx import DatasetError
+from xpnet.settings import count
 from xpnet.typing import Array
 
 __all__ = ["BYTES", "TEXTS", "TextDataset", "Windows", "from_text", "load_text", "to_text"]
@@ -42,7 +43,11 @@ class Windows:
     length: int
 
     def __post_init__(self) -> None:
-        if len(self.ids) <= self.length:
+        length, dtype = count("length", self.length), getattr(self.ids, "dtype", None)
+        if dtype is None or self.ids.ndim != 1 or dtype.kind not in "iu":
+            got = type(self.ids).__name__ if dtype is None else f"{dtype} {self.ids.shape}"
+            raise ValueError(f"Windows expected ids to be integers of shape (L,), got {got}")
+        if len(self.ids) <= length:
             raise ValueError(
                 f"a window of {self.length} ids and the one behind it need {self.length + 1} ids, got {len(self.ids)}"
             )

@@ -131,7 +131,7 @@ class Unembedding(Layer):
         W = self.embedding.W
         get_array_module(x=x, W=W)
         x = functions.as_floating(x)
-        y_shape = (len(x), *self.output_shape(x.shape[1:]))
+        y_shape = (*x.shape[:1], *self.output_shape(x.shape[1:]))
         self.x = x
         return kernels.matmul(x.reshape(math.prod(x.shape[:-1]), len(W.T)), W.T).reshape(y_shape)
 

@@ -82,7 +82,7 @@ class SequenceClassifier(Sequential):
     ) -> None:
         device = Device(device)
         rng, size, kind = device.rng(seed), count("size", size), CELLS[settings.choice("cell", cell, CELLS)]
-        layers: list[Layer] = [Embedding.from_sizes(vocab_size, size, rng=rng, dtype=dtype)]
+        layers: list[Layer] = [Embedding.from_sizes(count("vocab_size", vocab_size), size, rng=rng, dtype=dtype)]
         width = size
         for _ in range(count("num_layers", num_layers)):
             layers += _dropout(dropout, rng)
@@ -241,7 +241,7 @@ class LanguageModel(LanguageNetwork):
     ) -> None:
         device = Device(device)
         rng, size, kind = device.rng(seed), count("size", size), CELLS[settings.choice("cell", cell, CELLS)]
-        embedding = Embedding.from_sizes(vocab_size, size, std=size**-0.5, rng=rng, dtype=dtype)
+        embedding = Embedding.from_sizes(count("vocab_size", vocab_size), size, std=size**-0.5, rng=rng, dtype=dtype)
         layers: list[Layer] = [embedding]
         for _ in range(count("num_layers", num_layers)):
             layers += _dropout(dropout, rng)
@@ -296,7 +296,7 @@ class GPT(LanguageNetwork):
     ) -> None:
         device = Device(device)
         rng, size = device.rng(seed), count("size", size)
-        embedding = Embedding.from_sizes(vocab_size, size, std=size**-0.5, rng=rng, dtype=dtype)
+        embedding = Embedding.from_sizes(count("vocab_size", vocab_size), size, std=size**-0.5, rng=rng, dtype=dtype)
         layers: list[Layer] = [embedding]
         if length is not None:
             layers.append(LearntPositionalEncoding.from_sizes(length, size, rng=rng, dtype=dtype))
