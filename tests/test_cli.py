@@ -126,6 +126,55 @@ def test_train_has_other_networks(xp, tmp_path, data, net, title, settings):
     assert json.loads(report.read_text())["settings"].items() >= expected.items()
 
 
+@pytest.mark.parametrize("net", ["char-lstm", "gpt"])
+def test_a_language_model_is_trained_evaluated_and_generates(xp, tmp_path, net):
+    text = tmp_path / "text"
+    text.write_bytes(b"the sea and \xff the sun " * 300)
+    command = ("train", "--net", net, "--hidden-size", 8, "--batch-size", 4, "--steps", 30, "--data", text)
+    status, out, err = xp(*command)
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[1].split() == re.findall(r"\w+", "epoch step loss train ppl train acc test ppl test acc seconds")
+    assert lines[3].startswith("  > ")
+    (folder,) = (tmp_path / "runs").iterdir()
+    result = json.loads((folder / "run.json").read_text())
+    assert result["test_perplexity"] == pytest.approx(np.exp(result["test_loss"]))
+    status, out, _ = xp("evaluate", folder, "--data", text)
+    assert re.fullmatch(rf"loss \S+, perplexity \S+, accuracy \S+ on the 10 test samples of {text}\n", out)
+    assert status == 0
+
+    arguments = ("generate", folder, "--prompt", "the s", "--length", 90, "--top-k", 5, "--temperature", 0.8)
+    status, out, err = xp(*arguments)
+    assert (status, err, out[:5]) == (0, "", "the s")
+    assert xp(*arguments)[1] == out
+    assert xp(*arguments, "--seed", 1)[1] != out
+    status, _, err = xp("predict", folder, text)
+    assert (status, err) == (
+        1,
+        f"xpnet: error: {folder} is a run of a language model, which has no classes; see xpnet generate\n",
+    )
+    status, _, err = xp("export", folder, "--onnx", "net.onnx")
+    assert status == 1
+    assert "a language model is not exported" in err
+    assert xp("train", "--resume", folder)[0] == 0
+
+
+def test_generate_needs_a_run_of_a_language_model(xp, tmp_path, data):
+    assert xp("train", "--data", data, "--steps", 2)[0] == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    status, _, err = xp("generate", folder)
+    assert status == 1
+    assert "is a run of two-layer, which generates no text; train with --net char-lstm or gpt" in err
+
+
+def test_a_report_of_a_text_says_what_it_leaves_out(xp, tmp_path):
+    pytest.importorskip("matplotlib", reason="the extra xpnet[plot] is not installed")
+    xp("train", "--net", "char-lstm", "--hidden-size", 4, "--batch-size", 2, "--steps", 2)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert xp("report", folder)[0] == 0
+    assert "a language model predicts the next byte of a text" in (folder / "report.html").read_text()
+
+
 def test_train_says_which_settings_a_network_has(xp):
     status, out, err = xp("train", "--net", "lenet5", "--hidden-size", 50, "--activation", "relu")
     assert (status, out) == (1, "")
@@ -222,7 +271,7 @@ def test_gradcheck_fails_for_a_wrong_gradient(xp, monkeypatch):
     assert "WRONG" in out
 
 
-@pytest.mark.parametrize("example", ["apple", "apple-orange", "sigmoid", "softmax", "two-layer"])
+@pytest.mark.parametrize("example", ["apple", "apple-orange", "sigmoid", "softmax", "two-layer", "lstm"])
 def test_graph_writes_a_page_or_a_picture(xp, tmp_path, device, example):
     status, out, err = xp("graph", example, "--device", device_argument(device))
     assert (status, err) == (0, "")

@@ -109,6 +109,11 @@ def test_the_update_rule_of_the_architecture_page_is_right(device):
     np.testing.assert_allclose(xpnet.asnumpy(params["x"]), [1.0 - 1.0 - 1.5, 2.0 - 0.5])
 
 
+def test_the_page_of_sequences_generates_a_text(capsys):
+    exec(python_blocks("docs/sequences.md")[0], {})
+    assert "\nAlice" in capsys.readouterr().out
+
+
 def test_the_interchange_page_runs(tmp_path, monkeypatch):
     for package in ("onnx", "onnxruntime", "torch"):
         pytest.importorskip(package, reason=f"{package} is not installed")
@@ -148,6 +153,7 @@ def test_the_stand_ins_example_of_the_testing_page_runs(cuda, counted):
         "docs/layers.md",
         "docs/optimizers.md",
         "docs/parallel.md",
+        "docs/sequences.md",
         "docs/testing.md",
     ],
 )

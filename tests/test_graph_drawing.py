@@ -472,5 +472,5 @@ def test_edges_must_lead_to_later_nodes():
 
 
 def test_an_unknown_example_names_those_there_are():
-    with pytest.raises(ValueError, match=r"name must be one of apple, .*, two-layer, got 'x'"):
+    with pytest.raises(ValueError, match=r"name must be one of apple, .*, lstm, got 'x'"):
         build("x")

@@ -16,7 +16,7 @@ import pytest
 
 import xpnet
 from xpnet import functions, initializers, layers, nets, optimizers
-from xpnet.datasets import load_mnist
+from xpnet.datasets import Windows, load_mnist
 from xpnet.gradient import gradient_check, numerical_gradient
 from xpnet.graph import Graph, Input
 from xpnet.layers import Affine, Convolution, Embedding
@@ -75,6 +75,16 @@ def passes():
         },
     }
 
+
+SEQUENCES = {
+    **{name: lambda name=name: getattr(layers, name).from_sizes(4, 3, rng=0) for name in ("RNN", "LSTM", "GRU")},
+    "Bidirectional": lambda: layers.Bidirectional(*(layers.GRU.from_sizes(4, 3, rng=seed) for seed in (0, 1))),
+    "MultiHeadAttention": lambda: layers.MultiHeadAttention.from_sizes(4, 2, rng=0),
+    "TransformerBlock": lambda: layers.TransformerBlock.from_sizes(4, 2, causal=True, rng=0),
+    "PositionalEncoding": layers.PositionalEncoding,
+    "LearntPositionalEncoding": lambda: layers.LearntPositionalEncoding.from_sizes(5, 4, rng=0),
+    "Unembedding": lambda: layers.Unembedding(Embedding(floats(5, 4))),
+}
 
 PAIRS = {name: (floats(3, 4), floats(3, 4)) for name in ("AddLayer", "SubLayer", "MulLayer", "DivLayer", "PowLayer")}
 PAIRS["MatMulLayer"] = floats(3, 4), floats(4, 2)
@@ -145,7 +155,21 @@ def calls():
     add("SoftmaxWithLoss", layers.SoftmaxWithLoss, label_smoothing=0.1, class_weight=floats(4))
     add("HuberWithLoss", layers.HuberWithLoss, delta=1.0)
     add("HingeWithLoss", layers.HingeWithLoss, margin=1.0)
-    for name, (make, x) in passes().items():
+    for name in ("RNN", "LSTM", "GRU"):
+        arguments = {"input_size": 4, "hidden_size": 3, "batch_size": 2, "std": "lecun", "rng": 0, "dtype": "float32"}
+        add(f"{name}.from_sizes", getattr(layers, name).from_sizes, **arguments)
+        add(f"{name}.advance", lambda x, state, name=name: SEQUENCES[name]().advance(x, state), x=floats(2, 5, 4),
+            state=SEQUENCES[name]().advance(floats(2, 5, 4))[1])  # fmt: skip
+    heads = {"size": 4, "num_heads": 2, "causal": True, "rotary": False, "block_size": 2, "rng": 0, "dtype": "float32"}
+    add("MultiHeadAttention.from_sizes", layers.MultiHeadAttention.from_sizes, **heads)
+    add("TransformerBlock.from_sizes", layers.TransformerBlock.from_sizes, **heads, hidden_size=3, dropout=0.1)
+    padding = np.zeros((2, 5), bool)
+    add("MultiHeadAttention.forward", lambda x, padding: SEQUENCES["MultiHeadAttention"]().forward(x, True, padding),
+        x=floats(2, 5, 4), padding=padding)  # fmt: skip
+    add("CrossAttention.forward", lambda x, memory: layers.CrossAttention.from_sizes(4, 2, rng=0).forward(x, memory),
+        x=floats(2, 5, 4), memory=floats(2, 3, 4))  # fmt: skip
+    add("Unembedding", layers.Unembedding, embedding=Embedding(floats(5, 4)))
+    for name, (make, x) in {**passes(), **{name: (make, floats(2, 5, 4)) for name, make in SEQUENCES.items()}}.items():
         add(f"{name}.forward", forward_of(make), x=x)
         y = make().forward(x)
         add(f"{name}.backward", backward_of(make, x), dout=floats(*np.shape(y)))
@@ -176,6 +200,14 @@ def calls():
     for name, more in (("MultiLayerNet", {}), ("MultiLayerNetExtend", {"dropout_ration": 0.5})):
         settings = {"weight_init_std": "relu", "weight_decay_lambda": 0.1}
         add(name, getattr(nets, name), **sizes, **settings, **more, **common)
+    sizes = {"vocab_size": 5, "size": 4, "dropout": 0.1, **common}
+    add("SequenceClassifier", nets.SequenceClassifier, classes=2, cell="gru", bidirectional=True, loss=None, **sizes)
+    add("LanguageModel", nets.LanguageModel, cell="rnn", batch_size=2, **sizes)
+    add("GPT", lambda **given: nets.GPT(num_layers=1, **given), length=6, num_heads=2, **sizes)
+    # Not the number of ids: a very large one is no mistake that could be named.
+    drawn = {"x": np.array([[0, 1]]), "temperature": 0.5, "top_k": 2, "rng": 0}
+    add("generate", lambda x, **given: nets.LanguageModel(5, 4, seed=0).generate(x, 2, **given), **drawn)
+    add("Windows", Windows, ids=np.arange(9), length=3)
     images = {"input_dim": (1, 28, 28), "output_size": 10, "weight_init_std": 0.1, **common}
     add("SimpleConvNet", nets.SimpleConvNet, conv_param={"filter_num": 2}, hidden_size=3, **images)
     add("LeNet5", nets.LeNet5, **images)

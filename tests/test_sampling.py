@@ -87,5 +87,5 @@ def test_interruptions_and_restored_states_change_no_minibatch(name, size, parts
 
 
 def test_an_unknown_name_is_refused():
-    with pytest.raises(ValueError, match="sampling must be one of 'random', 'shuffled', got 'sequential'"):
+    with pytest.raises(ValueError, match="sampling must be one of 'random', 'shuffled', 'in-order', got 'sequential'"):
         sampler("sequential", (3, 2))

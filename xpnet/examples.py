@@ -1,10 +1,11 @@
-"""Computational graphs of the book."""
+"""Computational graphs of the book, and of an LSTM."""
 
 from collections.abc import Callable
 
 from xpnet.datasets import load_mnist
 from xpnet.device import Device
 from xpnet.graph import Graph, Input, Value
+from xpnet.layers import Sigmoid, Tanh
 from xpnet.nets import TwoLayerNet
 
 __all__ = ["EXAMPLES", "build"]
@@ -73,6 +74,25 @@ def _two_layer(device: Device) -> Value:
     return _named("loss", net.last_layer(value, Input("t", device.asarray(labels[:3]))))
 
 
+def _lstm(device: Device) -> Value:
+    """Two steps of an LSTM with one unit, without biases; its loss is half the square of the distance from t."""
+    x1, x2, h, c, t = _numbers(device, x1=1.0, x2=-0.5, h0=0.0, c0=0.0, t=0.5)
+    weights = {
+        gate: _numbers(device, **{f"w{gate}": w, f"u{gate}": u})
+        for gate, w, u in (("i", 0.5, 0.1), ("f", 0.4, -0.2), ("g", 0.9, 0.3), ("o", 0.7, 0.6))
+    }
+    state: tuple[Value, Value] = h, c
+    for step, x in enumerate((x1, x2), 1):
+        h_before, c_before = state
+        i, f, g, o = (
+            _named(f"{gate}{step}", (Tanh() if gate == "g" else Sigmoid())(x * w + h_before * u))
+            for gate, (w, u) in weights.items()
+        )
+        c_now = _named(f"c{step}", f * c_before + i * g)
+        state = _named(f"h{step}", o * Tanh()(c_now)), c_now
+    return _named("loss", 0.5 * (state[0] - t) ** 2)
+
+
 def _numbers(device: Device, **values: float) -> list[Input]:
     return [Input(name, device.asarray(value, "float64")) for name, value in values.items()]
 
@@ -88,5 +108,6 @@ EXAMPLES: dict[str, Callable[[Device], Value]] = {
     "sigmoid": _sigmoid,
     "softmax": _softmax,
     "two-layer": _two_layer,
+    "lstm": _lstm,
 }
 """Functions by name that build an example and return its output."""

@@ -1,14 +1,18 @@
 """The progress of a training run on a terminal."""
 
 import time
+from typing import ClassVar
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from xpnet.datasets.text import from_text, to_text
+from xpnet.device import asnumpy
+from xpnet.nets import LanguageNetwork
 from xpnet.training import Callback, Trainer
 
-__all__ = ["ShowProgress", "progress_bar", "summary"]
+__all__ = ["ShowProgress", "ShowSample", "progress_bar", "summary"]
 
 REFRESH_SECONDS = 0.1
 """Time between two drawings of the bar."""
@@ -43,6 +47,28 @@ class ShowProgress(Callback):
         if len(evaluations) == 1:
             self.progress.console.print(evaluations[-1].header())
         self.progress.console.print(evaluations[-1].row())
+
+
+class ShowSample(Callback):
+    """A text that the network generates at each evaluation, behind a mark.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+        Where to print.
+    """
+
+    LENGTH: ClassVar[int] = 100
+    """Number of bytes."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def on_evaluation(self, trainer: Trainer) -> None:
+        assert isinstance(trainer.network, LanguageNetwork)
+        # The same seed each time: the samples differ by what was learned, and the run's own generator is left alone.
+        ids = trainer.network.generate(from_text("\n")[None], self.LENGTH, rng=0)
+        self.console.print(f"  > {' '.join(to_text(asnumpy(ids[0, 1:])).split())}")
 
 
 def progress_bar(console: Console) -> Progress:

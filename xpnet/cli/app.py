@@ -12,6 +12,7 @@ import typer
 import xpnet
 from xpnet.cli.checks import gradcheck, graph, info
 from xpnet.cli.results import evaluate, export, predict, report, runs
+from xpnet.cli.text import generate
 from xpnet.cli.train import train
 from xpnet.console import escape_characters, fail, lost_output, plain_warnings
 from xpnet.interrupts import Ended
@@ -42,7 +43,7 @@ def main(
     """Neural networks on NumPy or CuPy: train, check and time them by one flag."""
 
 
-for command in (train, predict, evaluate, report, export, runs, gradcheck, graph, info):
+for command in (train, generate, predict, evaluate, report, export, runs, gradcheck, graph, info):
     app.command()(command)
 
 

@@ -69,8 +69,8 @@ def gradcheck(
 
 def graph(
     example: Annotated[
-        Literal["apple", "apple-orange", "sigmoid", "softmax", "two-layer"],
-        typer.Argument(help="One of the book's graphs.", show_default=False),
+        Literal["apple", "apple-orange", "sigmoid", "softmax", "two-layer", "lstm"],
+        typer.Argument(help="One of the book's graphs, or two steps of an LSTM.", show_default=False),
     ],
     device: DeviceOption = "cpu",
     out: Annotated[

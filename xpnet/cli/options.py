@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
@@ -12,6 +13,7 @@ from xpnet.layers.registry import ACTIVATIONS
 from xpnet.optimizers import OPTIMIZERS
 from xpnet.training.recipes import NetName
 
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", show_default=False)]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N, or auto: cuda if available, else cpu.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the initial weights and the minibatches.")]
 DtypeOption = Annotated[
@@ -23,7 +25,8 @@ HiddenOption = Annotated[
     typer.Option(
         "--hidden-size",
         min=1,
-        help="Units of the hidden layer; by default 100 for simple-convnet, else 50; not for mlp or lenet5.",
+        help="Units of the hidden layer; by default 100 for simple-convnet, else 50; 128 for char-lstm and gpt; "
+        "not for mlp or lenet5.",
     ),
 ]
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ DataOption = Annotated[
         "--data",
         metavar="SOURCE",
         help="Data set: mnist (the default), fashion-mnist, kmnist, a folder of IDX files or of pictures (a subfolder "
-        "per class), or an .npz or .csv file.",
+        "per class), or an .npz or .csv file. For char-lstm and gpt: any file, read as bytes, or alice (the default).",
     ),
 ]
 

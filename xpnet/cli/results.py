@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import typer
 
-from xpnet.cli.options import DeviceOption, device_of
+from xpnet.cli.options import DeviceOption, RunArgument, device_of
 from xpnet.console import Output
 from xpnet.datasets import read_samples
 from xpnet.datasets.images import write_images
@@ -19,8 +19,6 @@ from xpnet.report import write_report
 from xpnet.training.runs import Run, compare_runs, find_runs, list_runs
 
 __all__ = ["evaluate", "export", "predict", "report", "runs"]
-
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", show_default=False)]
 
 
 def predict(
@@ -56,10 +54,12 @@ def predict(
     """
     trained, console = Run.read(run), Output()
     net = trained.network_on(device_of(device, console))
+    if net.is_language_model:
+        raise ValueError(f"{run} is a run of a language model, which has no classes; see xpnet generate")
     sample = trained.sample_shape
     options: dict[str, Any] = {}
     if len(sample) == 3:
-        is_digit = trained.settings.data in (None, "mnist") if centre is None else centre
+        is_digit = trained.settings.source == "mnist" if centre is None else centre
         inverted = {"auto": False if trained.has_light_images else "auto", "yes": True, "no": False}[invert]
         options = {"size": sample[1:], "channels": sample[0], "invert": inverted, "centre_digit": is_digit}
     names = trained.classes or ()
@@ -104,7 +104,7 @@ def evaluate(
     dataset = trained.dataset(data)
     part = "training" if dataset.x_test is None else "test"
     x, t = (dataset.x_train, dataset.t_train) if dataset.x_test is None else (dataset.x_test, dataset.t_test)
-    source = data or trained.settings.data or "mnist"
+    source = data or trained.settings.source
     metrics = net.evaluate(trained.shaped(x, source), t)
     shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
     console.print(f"{shown} on the {len(x):,} {part} samples of {source}")
@@ -121,6 +121,8 @@ def export(
     """
     trained, console = Run.read(run), Output()
     net = trained.network
+    if net.is_language_model:
+        raise ValueError(f"{run} is a run of a language model, and a language model is not exported")
     sample = math.prod(trained.sample_shape)
     shape = (sample,) if trained.settings.recipe.flat else trained.sample_shape
     export_onnx(net, onnx, input_shape=shape, class_names=trained.classes)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.progress import Progress
 
 from xpnet.cli.options import (
     ActivationOption,
@@ -27,8 +28,8 @@ from xpnet.extras import import_extra
 from xpnet.interrupts import Ended, EndingSignals, HeldInterrupts
 from xpnet.kernels import Backend
 from xpnet.parallel import communicator, device_name, ending_all
-from xpnet.progress import ShowProgress, progress_bar, summary
-from xpnet.training import Checkpoint, Trainer
+from xpnet.progress import ShowProgress, ShowSample, progress_bar, summary
+from xpnet.training import Callback, Checkpoint, Trainer
 from xpnet.training.run_folder import CHECKPOINT, create_run_folder, only_process, save_run, start_run
 from xpnet.training.run_settings import RunSettings
 from xpnet.training.sampling import Sampling
@@ -45,19 +46,27 @@ def train(
     device: DeviceOption = "cpu",
     steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Training steps; by default 10,000 for two-layer, else 6,000."),
+        typer.Option(
+            min=1, help="Training steps; by default 10,000 for two-layer, 3,000 for char-lstm and gpt, else 6,000."
+        ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples per step.")] = 100,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Samples per step; by default 32 for char-lstm, 16 for gpt, else 100.")
+    ] = None,
     sampling: Annotated[
         Sampling,
-        typer.Option(help="random draws with replacement, shuffled visits each sample once an epoch."),
+        typer.Option(
+            help="random draws with replacement, shuffled visits each sample once an epoch, in-order goes "
+            "through a text from step to step, and char-lstm then keeps its state."
+        ),
     ] = "random",
     optimizer: Annotated[
         OptimizerName | None,
         typer.Option(help="The update rule; by default sgd for two-layer, else adam."),
     ] = None,
     lr: Annotated[
-        float | None, typer.Option(help="Learning rate; by default 0.1 for sgd, else the rule's own default.")
+        float | None,
+        typer.Option(help="Learning rate; by default 0.1 for sgd, 0.01 for char-lstm, else the rule's own default."),
     ] = None,
     momentum: Annotated[float | None, typer.Option(help="By default 0 for sgd, 0.9 for momentum and nesterov.")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Weight decay; by default 0.01 for adamw, else 0.")] = None,
@@ -111,10 +120,11 @@ def train(
     ] = None,
     checkpoint_steps: Annotated[int | None, typer.Option(min=1, help="Steps between two checkpoints.")] = None,
 ) -> int:
-    """Train a network on MNIST.
+    """Train a network on MNIST, or with --net char-lstm or gpt on a text.
 
     The default is the book's run: 784-50-10, batches of 100, learning rate 0.1, 10,000 steps. Each epoch prints a line
-    of accuracies. Parameters, history and settings are written to a new folder, also after Ctrl-C, SIGTERM or SIGHUP.
+    of accuracies, and for a text perplexities and a sample. Parameters, history and settings are written to a new
+    folder, also after Ctrl-C, SIGTERM or SIGHUP.
     A run that was ended or killed goes on with --resume.
     """
     options = locals()
@@ -132,7 +142,7 @@ def train(
         settings = replace(settings, device=chosen.name)
         progress = progress_bar(console)
         dataset = settings.load_data()
-        trainer = settings.build_trainer(dataset, chosen, [ShowProgress(progress, settings.steps)], ranks)
+        trainer = settings.build_trainer(dataset, chosen, _shown(progress, settings), ranks)
         console.print(_title(trainer, ranks.size))
         if leads:
             folder = resume or create_run_folder(out, settings)  # an error now, not after the training
@@ -165,6 +175,12 @@ def train(
     if profile and leads:
         _print_profile(trainer, settings, console)
     return 0
+
+
+def _shown(progress: Progress, settings: RunSettings) -> list[Callback]:
+    """Return the callbacks that print: progress and evaluations, and of a language model a sample."""
+    sample = [] if settings.recipe.length is None else [ShowSample(progress.console)]
+    return [ShowProgress(progress, settings.steps), *sample]
 
 
 def _settings_of(run: Path, context: typer.Context, device: str, threads: int | None) -> RunSettings:

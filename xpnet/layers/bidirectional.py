@@ -22,7 +22,7 @@ class Bidirectional(Layer):
         layer from then on.
     """
 
-    saved = ("split",)
+    saved = ("split", "y_shape")
     samplewise = True
 
     def __init__(self, ahead: Layer, back: Layer) -> None:
@@ -47,9 +47,12 @@ class Bidirectional(Layer):
         first = call(self.ahead, "forward", x, train)
         second = call(self.back, "forward", x[:, ::-1], train)
         self.split = first.shape[-1]
-        return xp.concatenate([first, second[:, ::-1]], axis=-1)
+        y = xp.concatenate([first, second[:, ::-1]], axis=-1)
+        self.y_shape = y.shape
+        return y
 
     def backward(self, dout: Array) -> Array:
+        self._expect_dout(dout, self.y_shape)
         first = call(self.ahead, "backward", dout[..., : self.split])
         second = call(self.back, "backward", dout[:, ::-1, self.split :])
         return first + second[:, ::-1]

@@ -5,7 +5,7 @@ from xpnet.nets.convolutional import DeepConvNet, LeNet5, SimpleConvNet
 from xpnet.nets.graph_network import GraphNetwork
 from xpnet.nets.multi_layer_net import MultiLayerNet, MultiLayerNetExtend
 from xpnet.nets.network import Network
-from xpnet.nets.sequence import GPT, LanguageModel, SequenceClassifier
+from xpnet.nets.sequence import GPT, LanguageModel, LanguageNetwork, SequenceClassifier
 from xpnet.nets.sequential import Sequential
 from xpnet.nets.two_layer_net import TwoLayerNet
 
@@ -14,6 +14,7 @@ __all__ = [
     "DeepConvNet",
     "GraphNetwork",
     "LanguageModel",
+    "LanguageNetwork",
     "LeNet5",
     "MultiLayerNet",
     "MultiLayerNetExtend",

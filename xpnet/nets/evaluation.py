@@ -88,6 +88,9 @@ def evaluate(net: Network, x: Array, t: Array, team: Sharing | None = None) -> d
     with net.device.activate(), net.reordered():
         loss, samples, found, number = (sum(column) for column in _columns(_in_batches(net, x, measure, team), 4))
         metrics = {"loss": float(loss) * functions.inverse_count(int(samples))}
+        if net.is_language_model:
+            with np.errstate(over="ignore"):
+                metrics["perplexity"] = float(np.exp(metrics["loss"]))
         if classifies:
             return {**metrics, "accuracy": int(found) * functions.inverse_count(int(number))}
     return {**metrics, **_errors(asnumpy(found), asnumpy(t))}

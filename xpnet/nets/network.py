@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -69,6 +69,8 @@ class Network(Container):
     input_shape: tuple[int, ...] | None = None
     weight_decay_lambda: float = 0.0
     """Strength of the L2 penalty, L + lambda / 2 * sum of W^2, over all parameters ``W...`` (section 6.4.2)."""
+    is_language_model: ClassVar[bool] = False
+    """Whether the scores are of the next id of a sequence."""
 
     def __init__(
         self,
@@ -161,6 +163,7 @@ class Network(Container):
     def evaluate(self, x: Array, t: Array) -> dict[str, float]:
         """Return the mean loss of samples, and metrics: ``accuracy``, or ``rmse`` and ``r2`` for a regression.
 
+        A language model also has ``perplexity``, exp of the loss.
         RMSE is the square root of the mean squared error. R^2 = 1 - sum (y - t)^2 / sum (t - mean t)^2, averaged over
         the outputs. The loss is that of the data, without weight decay.
 

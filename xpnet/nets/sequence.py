@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -31,7 +32,7 @@ from xpnet.nets.sequential import Sequential
 from xpnet.settings import count, fraction
 from xpnet.typing import Array, DTypeLike, Seed
 
-__all__ = ["GPT", "LanguageModel", "SequenceClassifier"]
+__all__ = ["GPT", "LanguageModel", "LanguageNetwork", "SequenceClassifier"]
 
 Cell = Literal["rnn", "lstm", "gru"]
 CELLS: dict[str, type[Recurrent]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
@@ -81,7 +82,7 @@ class SequenceClassifier(Sequential):
     ) -> None:
         device = Device(device)
         rng, size, kind = device.rng(seed), count("size", size), CELLS[settings.choice("cell", cell, CELLS)]
-        layers: list[Layer] = [Embedding.from_sizes(vocab_size, size, rng=rng, dtype=dtype)]
+        layers: list[Layer] = [Embedding.from_sizes(count("vocab_size", vocab_size), size, rng=rng, dtype=dtype)]
         width = size
         for _ in range(count("num_layers", num_layers)):
             layers += _dropout(dropout, rng)
@@ -92,18 +93,32 @@ class SequenceClassifier(Sequential):
         super().__init__([*layers, MeanLayer(1), *_dropout(dropout, rng), output], loss, device=device)
 
 
-class _Generating(Sequential):
-    """A network that predicts the next id of a sequence at each step: `generate` continues sequences.
+class LanguageNetwork(Sequential):
+    """Base class of networks that predict the next id of a sequence at each step: `generate` continues sequences.
 
     Each layer predicts piece by piece (`xpnet.layers.row.advance`).
     """
 
+    is_language_model = True
+
+    @property
+    def context(self) -> int | None:
+        """Largest number of ids that a prediction looks back on: that of learnt positions, or None for all."""
+        lengths = [len(layer.W) for layer in self.layers.values() if isinstance(layer, LearntPositionalEncoding)]
+        return min(lengths, default=None)
+
     def generate(
-        self, x: Array, number: int, *, temperature: float = 1.0, top_k: int | None = None, rng: Seed = None
+        self,
+        x: Array,
+        number: int,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        rng: Seed = None,
     ) -> Array:
         """Return sequences continued by ids that are drawn from the predicted probabilities.
 
-        Each new id takes one pass over one step: recurrent layers keep their state, and attention its keys and values.
+        See `stream`, which has the settings.
 
         Parameters
         ----------
@@ -111,12 +126,8 @@ class _Generating(Sequential):
             Ids of N sequences, T > 0.
         number : int
             Number of further ids.
-        temperature : float, default 1.0
-            Divides the scores: below 1 the likely ids are drawn more often. With 0 it is always the likeliest.
-        top_k : int, optional
-            Number of likeliest ids to draw from; by default all.
-        rng : numpy.random.Generator or int, optional
-            Random generator or seed. Random numbers are drawn on the host.
+        temperature, top_k, rng
+            As in `stream`.
 
         Returns
         -------
@@ -124,22 +135,66 @@ class _Generating(Sequential):
             Ids on the network's device, in the dtype of x.
         """
         x, number = self.as_array("x", x), count("number", number)
+        ids = self.stream(x, temperature=temperature, top_k=top_k, rng=rng)
+        with self.device.activate():
+            further = [self.device.asarray(i[:, None], x.dtype) for i in itertools.islice(ids, number)]
+            return self.device.xp.concatenate([x, *further], axis=1)
+
+    def stream(
+        self,
+        x: Array,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        rng: Seed = None,
+    ) -> Iterator[np.ndarray]:
+        """Return an iterator without end over the ids that continue sequences, drawn from predicted probabilities.
+
+        Each new id takes one pass over one step: recurrent layers keep their state, and attention its keys and values.
+        Once there are more ids than `context`, the network reads the last half of them anew.
+
+        Parameters
+        ----------
+        x : (N, T)
+            Ids of N sequences, T > 0.
+        temperature : float, default 1.0
+            Divides the scores: below 1 the likely ids are drawn more often. With 0 it is always the likeliest.
+        top_k : int, optional
+            Number of likeliest ids to draw from; by default all.
+        rng : numpy.random.Generator or int, optional
+            Random generator or seed. Random numbers are drawn on the host.
+
+        Yields
+        ------
+        (N,)
+            The next id of each sequence, on the host.
+        """
+        x = self.as_array("x", x)
         temperature = settings.not_negative("temperature", temperature)
         top_k = None if top_k is None else count("top_k", top_k)
         generator = settings.generator("rng", rng)
         if x.ndim != 2 or not x.shape[1]:
             raise ValueError(f"{type(self).__name__}.generate expected x of shape (N, T) with T > 0, got {x.shape}")
+        return self._drawn(x, temperature, top_k, generator)
+
+    def _drawn(self, x: Array, temperature: float, top_k: int | None, rng: np.random.Generator) -> Iterator[np.ndarray]:
         states: Sequence[Any] | None = None
-        with self.device.activate():
-            found = [x]
-            for _ in range(number):
-                scores, states = advance(self.layers.values(), found[-1], states)
-                ids = _draw(asnumpy(scores[:, -1]).astype("float64"), temperature, top_k, generator)
-                found.append(self.device.asarray(ids[:, None], x.dtype))
-            return self.device.xp.concatenate(found, axis=1)
+        context = self.context
+        recent = piece = x if context is None else x[:, -context:]
+        while True:
+            with self.device.activate():
+                scores, states = advance(self.layers.values(), piece, states)
+                ids = _draw(asnumpy(scores[:, -1]).astype("float64"), temperature, top_k, rng)
+                piece = self.device.asarray(ids[:, None], x.dtype)
+                if context is not None:
+                    recent = self.device.xp.concatenate([recent, piece], axis=1)
+                    if recent.shape[1] > context:
+                        recent = piece = recent[:, -max(context // 2, 1) :]
+                        states = None
+            yield ids
 
 
-class LanguageModel(_Generating):
+class LanguageModel(LanguageNetwork):
     """Language model of recurrent layers: embedding, recurrent layers, scores of the next id at each step.
 
     The output shares its weights with the embedding (`Unembedding`). x and t are (N, T) ids; t is x one step later.
@@ -186,7 +241,7 @@ class LanguageModel(_Generating):
     ) -> None:
         device = Device(device)
         rng, size, kind = device.rng(seed), count("size", size), CELLS[settings.choice("cell", cell, CELLS)]
-        embedding = Embedding.from_sizes(vocab_size, size, std=size**-0.5, rng=rng, dtype=dtype)
+        embedding = Embedding.from_sizes(count("vocab_size", vocab_size), size, std=size**-0.5, rng=rng, dtype=dtype)
         layers: list[Layer] = [embedding]
         for _ in range(count("num_layers", num_layers)):
             layers += _dropout(dropout, rng)
@@ -194,7 +249,7 @@ class LanguageModel(_Generating):
         super().__init__([*layers, *_dropout(dropout, rng), Unembedding(embedding)], device=device)
 
 
-class GPT(_Generating):
+class GPT(LanguageNetwork):
     """Language model of causal transformer blocks (Radford et al., 2019).
 
     Embedding and positions, blocks, layer norm, scores of the next id at each step. The output shares its weights with
@@ -241,7 +296,7 @@ class GPT(_Generating):
     ) -> None:
         device = Device(device)
         rng, size = device.rng(seed), count("size", size)
-        embedding = Embedding.from_sizes(vocab_size, size, std=size**-0.5, rng=rng, dtype=dtype)
+        embedding = Embedding.from_sizes(count("vocab_size", vocab_size), size, std=size**-0.5, rng=rng, dtype=dtype)
         layers: list[Layer] = [embedding]
         if length is not None:
             layers.append(LearntPositionalEncoding.from_sizes(length, size, rng=rng, dtype=dtype))

@@ -85,12 +85,14 @@ def predict_test_set(run: Run) -> Predictions:
     network = run.network
     if not network.last_layer.classifies:
         raise ValueError(f"{type(network.last_layer).__name__} is the loss of a regression; there are no classes")
+    if network.is_language_model:
+        raise ValueError("a language model predicts the next byte of a text; xpnet generate shows what it has learned")
     try:
         data = run.dataset()
     except (OSError, TypeError) as error:
         raise ValueError(f"the data cannot be read: {error}") from None
     if data.x_test is None or data.t_test is None:
         raise ValueError("the data set has no test set")
-    source = run.settings.data or "mnist"
+    source = run.settings.source
     probabilities = run.probabilities(network, run.shaped(data.x_test, source))
     return Predictions(data.x_test, data.t_test, probabilities, run.classes or ())

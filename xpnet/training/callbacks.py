@@ -105,7 +105,7 @@ class _Watching(Callback):
         if name not in numbers:
             raise ValueError(f"monitor must be one of {', '.join(numbers)}, got {name!r}")
         value = numbers[name]
-        gain = self.best - value if name.endswith(("loss", "rmse")) else value - self.best
+        gain = self.best - value if name.endswith(("loss", "rmse", "perplexity")) else value - self.best
         if math.isnan(self.best) or gain > self.min_delta:
             self.best, self.waited = value, 0
             return True
@@ -125,7 +125,8 @@ class EarlyStopping(_Watching):
     Parameters
     ----------
     monitor : str, optional
-        The metric (`Evaluation.metrics`, or ``"loss"``). Losses and RMSE should fall, all others rise. By default
+        The metric (`Evaluation.metrics`, or ``"loss"``). Losses, RMSE and perplexity should fall, all others
+        rise. By default
         ``"validation_loss"`` if there are validation data, else ``"test_loss"`` if there is a test set, else
         ``"loss"``.
     patience : int, default 5

@@ -9,7 +9,7 @@ import numpy as np
 
 __all__ = ["Evaluation", "History"]
 
-SHORT = {"accuracy": "acc", "validation": "valid"}
+SHORT = {"accuracy": "acc", "perplexity": "ppl", "validation": "valid"}
 """Words of metrics as the titles of columns abbreviate them."""
 
 OWN = ("step", "epoch", "loss", "seconds")

@@ -14,6 +14,9 @@ __all__ = ["draw_losses", "draw_metric", "plot_learning_curves"]
 SMOOTHING = 100
 """Number of steps in the moving average of the loss (the thick line)."""
 
+FALLING = ("rmse", "perplexity")
+"""Metrics that are drawn in place of the accuracy. They fall."""
+
 STYLES = {
     "train": {"color": "#2b7bba", "marker": "o"},
     "test": {"color": "#e6550d", "marker": "s"},
@@ -50,17 +53,20 @@ def draw_losses(axes: Any, history: History) -> None:
 
 
 def draw_metric(axes: Any, history: History) -> None:
-    """Draw the accuracy of each set at each evaluation, or for a regression the RMSE, into Matplotlib's `axes`."""
+    """Draw a metric of each set at each evaluation into Matplotlib's `axes`.
+
+    It is the accuracy; for a regression the RMSE, for a language model the perplexity.
+    """
     evaluations = history.evaluations
     names = list(evaluations[-1].metrics) if evaluations else []
-    metric = "rmse" if any(name.endswith("_rmse") for name in names) else "accuracy"
+    metric = next((falling for falling in FALLING if any(name.endswith(f"_{falling}") for name in names)), "accuracy")
     for name in (name for name in names if name.endswith(f"_{metric}")):
         values, part = [e.metrics.get(name, np.nan) for e in evaluations], name.removesuffix(f"_{metric}")
         label = f"{'training' if part == 'train' else part} set ({values[-1]:.4f})"
         axes.plot([e.epoch for e in evaluations], values, markersize=4, label=label, **STYLES[part])
     axes.set(xlabel="epoch", ylabel={"rmse": "RMSE"}.get(metric, metric))
     if axes.lines:
-        axes.legend(frameon=False, loc="best" if metric == "rmse" else "lower right")
+        axes.legend(frameon=False, loc="best" if metric in FALLING else "lower right")
     _finish(axes)
 
 

@@ -1,4 +1,4 @@
-"""Networks for images by name, with their default training."""
+"""Networks for images and texts by name, with their default training."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from xpnet.device import Device
-from xpnet.nets import DeepConvNet, LeNet5, MultiLayerNet, Sequential, SimpleConvNet, TwoLayerNet
+from xpnet.nets import GPT, DeepConvNet, LanguageModel, LeNet5, MultiLayerNet, Sequential, SimpleConvNet, TwoLayerNet
 from xpnet.typing import DTypeLike, Seed
 
 __all__ = ["RECIPES", "NetName", "Recipe"]
 
-NetName = Literal["two-layer", "mlp", "simple-convnet", "deep-convnet", "lenet5"]
+NetName = Literal["two-layer", "mlp", "simple-convnet", "deep-convnet", "lenet5", "char-lstm", "gpt"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,12 @@ class Recipe:
         Name of the update rule.
     schedule : str
         Name of the schedule of the learning rate.
+    batch_size : int
+        Samples per step.
+    lr : float, optional
+        Learning rate; by default that of the rule.
+    length : int, optional
+        Bytes of a sample, for a network for texts. None for images.
     """
 
     network: Callable[..., Sequential]
@@ -40,10 +46,13 @@ class Recipe:
     steps: int = 6_000
     optimizer: str = "adam"
     schedule: str = "cosine"
+    batch_size: int = 100
+    lr: float | None = None
+    length: int | None = None
 
     def build(
         self,
-        image: tuple[int, ...],
+        sample: tuple[int, ...],
         classes: int,
         settings: Mapping[str, Any],
         *,
@@ -51,7 +60,7 @@ class Recipe:
         dtype: DTypeLike = "float32",
         seed: Seed = None,
     ) -> Sequential:
-        """Build the network for images of this shape. `settings` override the defaults.
+        """Build the network for samples of this shape. `settings` override the defaults.
 
         Raises
         ------
@@ -59,11 +68,19 @@ class Recipe:
             If a setting is unknown.
         """
         if unknown := settings.keys() - self.settings.keys():
-            name = self.network.__name__
+            name = self.network.__name__.removeprefix("_")
             raise ValueError(f"{name} has no {' or '.join(sorted(unknown))}; it takes {', '.join(self.settings)}")
-        inputs: dict[str, Any] = {"input_size": math.prod(image)} if self.flat else {"input_dim": image}
+        inputs: dict[str, Any] = {"input_size": math.prod(sample)} if self.flat else {"input_dim": sample}
         given = {**self.settings, **settings}
         return self.network(**inputs, output_size=classes, **given, device=device, dtype=dtype, seed=seed)
+
+
+def _char_lstm(input_dim: tuple[int, ...], output_size: int, hidden_size: int, **given: Any) -> LanguageModel:
+    return LanguageModel(output_size, hidden_size, **given)
+
+
+def _gpt(input_dim: tuple[int, ...], output_size: int, hidden_size: int, **given: Any) -> GPT:
+    return GPT(output_size, input_dim[0], hidden_size, **given)
 
 
 RECIPES: dict[NetName, Recipe] = {
@@ -83,4 +100,19 @@ RECIPES: dict[NetName, Recipe] = {
     "simple-convnet": Recipe(SimpleConvNet, {"hidden_size": 100, "weight_init_std": "he"}),
     "deep-convnet": Recipe(DeepConvNet, {"hidden_size": 50, "weight_init_std": "he"}),
     "lenet5": Recipe(LeNet5, {"weight_init_std": "he"}),
+    "char-lstm": Recipe(
+        _char_lstm,
+        {"hidden_size": 128, "num_layers": 1, "dropout": 0.0, "batch_size": None},
+        steps=3_000,
+        batch_size=32,
+        lr=0.01,
+        length=64,
+    ),
+    "gpt": Recipe(
+        _gpt,
+        {"hidden_size": 128, "num_layers": 4, "num_heads": 4, "dropout": 0.1},
+        steps=3_000,
+        batch_size=16,
+        length=64,
+    ),
 }

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.datasets import Dataset, DatasetError, load_dataset
+from xpnet.datasets import Dataset, DatasetError, TextDataset, load_dataset, load_text
+from xpnet.datasets.text import BYTES
 from xpnet.device import Device
 from xpnet.files import written_atomically
 from xpnet.kernels import Backend, Precision
@@ -28,6 +29,9 @@ from xpnet.training.trainer import Trainer
 __all__ = ["RunSettings"]
 
 FILE = "settings.json"
+
+EVALUATED_WINDOWS = 256
+"""Windows of each part of a text that are evaluated during training. A whole text would take longer than its epoch."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,13 @@ class RunSettings:
         """
         recipe, given = RECIPES[net], {name: value for name, value in options.items() if value is not None}
         rule = given.get("optimizer", recipe.optimizer)
-        defaults = {"steps": recipe.steps, "optimizer": rule, "schedule": recipe.schedule}
+        defaults: dict[str, Any] = {name: getattr(recipe, name) for name in ("steps", "schedule", "batch_size")}
+        defaults["optimizer"] = rule
         defaults["lr"] = 0.1 if rule == "sgd" or "lr" in given else get_optimizer(rule).current_lr
+        if recipe.lr is not None and rule == recipe.optimizer:
+            defaults["lr"] = recipe.lr
         known = {field.name for field in fields(RunSettings)}
-        own = {name: value for name, value in recipe.settings.items() if name in known}
+        own = {name: value for name, value in recipe.settings.items() if name in known - defaults.keys()}
         settings = RunSettings(net, **{**defaults, **own, **given})
         built = settings.build_optimizer()
         return replace(
@@ -97,15 +104,22 @@ class RunSettings:
         except ValueError:
             return self.label
 
+    @property
+    def source(self) -> str:
+        """Name or path of the data set."""
+        return self.data or ("mnist" if self.recipe.length is None else "alice")
+
     def load_data(self) -> Dataset:
-        """Load the data set, by default MNIST.
+        """Load the data set, by default MNIST, or for a network for texts the text ``"alice"``.
 
         Raises
         ------
         DatasetError
             If there is none, or it has no classes.
         """
-        source = self.data or "mnist"
+        source = self.source
+        if self.recipe.length is not None:
+            return load_text(source, self.recipe.length)
         data = load_dataset(source, label=self.label_column)
         if data.classes is None:
             raise DatasetError(f"{source}: its labels are no classes, but targets of a regression")
@@ -121,7 +135,10 @@ class RunSettings:
         given: dict[str, Any] = {"hidden_size": self.hidden_size, "activation": self.activation}
         given |= {"weight_init_std": _number(std) if isinstance(std, str) else std}
         built = {name: value for name, value in given.items() if value is not None}
-        x, classes = self.shaped(data.x_train), len(data.classes or ())
+        x = self.shaped(data.x_train)
+        classes = len(data.classes or ()) if self.recipe.length is None else BYTES
+        if self.sampling == "in-order" and "batch_size" in self.recipe.settings:
+            built["batch_size"] = self.batch_size  # the layers carry their states
         net = self.recipe.build(x.shape[1:], classes, built, device=device, dtype=self.dtype, seed=rng)
         if x.dtype.kind != "f":  # uint8 pixels, of which every network makes [0, 1]
             return net
@@ -132,14 +149,15 @@ class RunSettings:
         self, data: Dataset, device: Device, callbacks: Iterable[Callback], communicator: Communicator | None = None
     ) -> Trainer:
         """Return the trainer for a data set, on a device, connected to those of other processes."""
-        rng = device.rng(self.seed)
+        rng, windows = device.rng(self.seed), data.windows if isinstance(data, TextDataset) else None
         return Trainer(
             self.build_network(data, device, rng),
-            self.shaped(data.x_train),
-            data.t_train,
+            self.shaped(data.x_train) if windows is None else windows,
+            data.t_train if windows is None else None,
             None if data.x_test is None else self.shaped(data.x_test),
             data.t_test,
             mini_batch_size=self.batch_size,
+            evaluate_sample_num_per_epoch=None if windows is None else EVALUATED_WINDOWS,
             optimizer=self.build_optimizer(),
             verbose=False,
             steps=self.steps,

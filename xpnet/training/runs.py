@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from xpnet import nets
-from xpnet.datasets import Dataset, load_dataset
+from xpnet.datasets import Dataset, load_dataset, load_text
 from xpnet.device import Device
 from xpnet.nets import evaluation
 from xpnet.tables import format_table
@@ -105,6 +105,22 @@ class Run:
         """
         return nets.load(self.file(MODEL), device)
 
+    def language_model_on(self, device: Device | str) -> nets.LanguageNetwork:
+        """Return the trained network on a device, if it generates texts.
+
+        Raises
+        ------
+        ValueError
+            If it does not, or as for `network_on`.
+        """
+        network = self.network_on(device)
+        if not isinstance(network, nets.LanguageNetwork):
+            raise ValueError(
+                f"{self.folder} is a run of {self.settings.net}, which generates no text; train with --net char-lstm "
+                "or gpt"
+            )
+        return network
+
     @property
     def classes(self) -> tuple[str, ...] | None:
         """Names of the classes by id; None for a regression."""
@@ -135,11 +151,13 @@ class Run:
 
     def dataset(self, source: str | Path | None = None) -> Dataset:
         """Return the run's data set, or another one with its classes, as the network takes it."""
+        if self.settings.recipe.length is not None:
+            return load_text(source or self.settings.source, self.settings.recipe.length)
         sample = self.sample_shape
         given: dict[str, Any] = {"classes": self.classes, "label": self.settings.label_column}
         if len(sample) == 3:
             given |= {"size": sample[1:], "channels": sample[0]}
-        return load_dataset(source or self.settings.data or "mnist", **given)
+        return load_dataset(source or self.settings.source, **given)
 
     def shaped(self, x: np.ndarray, name: str) -> np.ndarray:
         """Return samples in the shape that the network takes.

@@ -5,9 +5,9 @@ from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
-__all__ = ["RandomDraws", "Sampler", "Sampling", "Shuffled", "get_sampler"]
+__all__ = ["InOrder", "RandomDraws", "Sampler", "Sampling", "Shuffled", "get_sampler"]
 
-Sampling = Literal["random", "shuffled"]
+Sampling = Literal["random", "shuffled", "in-order"]
 """Names of samplers."""
 
 
@@ -63,12 +63,15 @@ class RandomDraws:
         N.
     batch_size : int
         B.
+    places : int, optional
+        Number of indices to draw from, by default N. A text has a window at each place, but an epoch is one text.
     """
 
     name = "random"
 
-    def __init__(self, rng: np.random.Generator, samples: int, batch_size: int) -> None:
+    def __init__(self, rng: np.random.Generator, samples: int, batch_size: int, places: int | None = None) -> None:
         self.rng, self.samples, self.batch_size, self.steps = rng, samples, batch_size, 0
+        self.places = samples if places is None else places
         self._before: Mapping[str, Any] = {}
         self._drawn = 0
 
@@ -87,12 +90,12 @@ class RandomDraws:
         self._before = self.rng.bit_generator.state
         self._drawn = min(most, self._epoch_end(self.steps) - self.steps)
         self.steps += self._drawn
-        return self.rng.integers(0, self.samples, (self._drawn, self.batch_size))
+        return self.rng.integers(0, self.places, (self._drawn, self.batch_size))
 
     def put_back(self, number: int) -> None:
         if number:
             self.rng.bit_generator.state = self._before
-            self.rng.integers(0, self.samples, (self._drawn - number, self.batch_size))
+            self.rng.integers(0, self.places, (self._drawn - number, self.batch_size))
             self.steps -= number
 
     def state(self) -> dict[str, Any]:
@@ -166,8 +169,67 @@ class Shuffled:
         self._order = self.rng.permutation(self.samples)
 
 
-def get_sampler(name: Sampling, rng: np.random.Generator, samples: int, batch_size: int) -> Sampler:
-    """Return a sampler by name: ``"random"`` (`RandomDraws`) or ``"shuffled"`` (`Shuffled`).
+class InOrder:
+    """Minibatches in order, without randomness: sample b of a minibatch is followed by sample b of the next one.
+
+    The samples are B streams of N / B samples, rounded down; what is left over is not used. So a recurrent layer can
+    carry its state from one minibatch to the next.
+
+    Parameters
+    ----------
+    samples, batch_size
+        As for `RandomDraws`.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer samples than a minibatch has.
+    """
+
+    name = "in-order"
+
+    def __init__(self, samples: int, batch_size: int) -> None:
+        self.batch_size, self.steps = batch_size, 0
+        self._per_epoch = samples // batch_size
+        if not self._per_epoch:
+            raise ValueError(
+                f"sampling in order needs at least {batch_size:,} samples for a minibatch, got {samples:,}; lower "
+                "mini_batch_size"
+            )
+
+    @property
+    def epoch(self) -> float:
+        return self.steps / self._per_epoch
+
+    @property
+    def at_epoch_end(self) -> bool:
+        return self.steps > 0 and self.steps % self._per_epoch == 0
+
+    def steps_in(self, epochs: int) -> int:
+        return epochs * self._per_epoch
+
+    def draw(self, most: int) -> np.ndarray:
+        place = self.steps % self._per_epoch
+        number = min(most, self._per_epoch - place)
+        self.steps += number
+        return np.arange(place, place + number)[:, None] + np.arange(self.batch_size) * self._per_epoch
+
+    def put_back(self, number: int) -> None:
+        self.steps -= number
+
+    def state(self) -> dict[str, Any]:
+        return {"steps": self.steps}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.steps = state["steps"]
+
+
+def get_sampler(
+    name: Sampling, rng: np.random.Generator, samples: int, batch_size: int, places: int | None = None
+) -> Sampler:
+    """Return a sampler by name: ``"random"`` (`RandomDraws`), ``"shuffled"`` (`Shuffled`), ``"in-order"`` (`InOrder`).
+
+    `places` is for random draws alone.
 
     Raises
     ------
@@ -176,5 +238,6 @@ def get_sampler(name: Sampling, rng: np.random.Generator, samples: int, batch_si
     """
     if name not in get_args(Sampling):
         raise ValueError(f"sampling must be one of {', '.join(map(repr, get_args(Sampling)))}, got {name!r}")
-    sampler = RandomDraws if name == "random" else Shuffled
-    return sampler(rng, samples, batch_size)
+    if name == "random":
+        return RandomDraws(rng, samples, batch_size, places)
+    return Shuffled(rng, samples, batch_size) if name == "shuffled" else InOrder(samples, batch_size)

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
+from xpnet.datasets import Windows
 from xpnet.device import Device, as_array, check_equally_many
 from xpnet.steps import TrainingStep
 from xpnet.training.feed import Feed, HostFeed, MappedFeed
-from xpnet.training.sampling import Sampler
+from xpnet.training.sampling import RandomDraws, Sampler
 from xpnet.typing import Array
 
-__all__ = ["ArraySource", "BatchSource", "Source"]
+__all__ = ["ArraySource", "BatchSource", "Source", "WindowSource"]
 
 
 class Source(Protocol):
@@ -90,20 +91,53 @@ class ArraySource:
     def run(self, step: TrainingStep, losses: Array) -> None:
         indices, before = self.sampler.draw(len(losses)), step.steps
         try:
-            if self.feed is None:
-                x, t, *weight = self.arrays
-                step.run(x, t, self.device.asarray(indices), losses[: len(indices)], *weight)
-            else:
-                for part, (x, t, *weight), places in self.feed.windows(indices):
-                    step.run(x, t, places, losses[part], *weight)
+            self._take(step, indices, losses[: len(indices)])
         finally:
             self.sampler.put_back(len(indices) - (step.steps - before))
+
+    def _take(self, step: TrainingStep, indices: Array, losses: Array) -> None:
+        """Take a step for each minibatch of `indices` (S, B), on the host."""
+        if self.feed is None:
+            x, t, *weight = self.arrays
+            step.run(x, t, self.device.asarray(indices), losses, *weight)
+        else:
+            for part, (x, t, *weight), places in self.feed.windows(indices):
+                step.run(x, t, places, losses[part], *weight)
 
     def state(self) -> dict[str, Any]:
         return self.sampler.state()
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         self.sampler.load_state(state)
+
+
+class WindowSource(ArraySource):
+    """Minibatches of windows that are cut from a sequence of ids.
+
+    Random draws cut it anywhere; all other samplers take the windows side by side.
+
+    Parameters
+    ----------
+    device : Device
+        The network's device.
+    windows : Windows
+        The sequence. It is moved to the device.
+    sampler : Sampler
+        Draws the windows.
+    batch_size : int
+        Windows per minibatch.
+    """
+
+    def __init__(self, device: Device, windows: Windows, sampler: Sampler, batch_size: int) -> None:
+        super().__init__(device, [device.asarray(windows.ids)], sampler, batch_size)
+        self._apart = 1 if isinstance(sampler, RandomDraws) else windows.length
+        self._reach = device.xp.arange(windows.length + 1)
+
+    def _take(self, step: TrainingStep, indices: Array, losses: Array) -> None:
+        starts = self.device.asarray(indices).reshape(-1, 1) * self._apart
+        cut = self.arrays[0][starts + self._reach]
+        x, t = (self.device.xp.ascontiguousarray(part) for part in (cut[:, :-1], cut[:, 1:]))
+        step.run(x, t, self.device.xp.arange(len(x)).reshape(indices.shape), losses)
 
 
 class BatchSource:

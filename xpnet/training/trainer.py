@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.datasets import Windows
 from xpnet.device import Device, as_array, asnumpy, check_equally_many
 from xpnet.kernels import Backend, Precision
 from xpnet.nets import Network, evaluation
@@ -20,7 +21,7 @@ from xpnet.training.history import Evaluation, History
 from xpnet.training.lockstep import locksteps
 from xpnet.training.losses import PendingLosses
 from xpnet.training.sampling import Sampling, get_sampler
-from xpnet.training.sources import ArraySource, BatchSource, Source
+from xpnet.training.sources import ArraySource, BatchSource, Source, WindowSource
 from xpnet.typing import Array, Seed
 
 __all__ = ["Trainer"]
@@ -40,12 +41,13 @@ class Trainer:
     ----------
     network : Network
         The network to train. It is changed in place.
-    x_train : (N, ...), or iterable
+    x_train : (N, ...), Windows, or iterable
         Samples: floats, or pixels as ``uint8`` (`Network.predict`), as an array, table or list
         (`xpnet.device.as_array`). They are moved to the network's device, floats in its dtype. Samples that would take
         more than half of a CUDA device's free memory stay on the host, and are copied a few minibatches at a time.
         Memory-mapped arrays (``numpy.memmap``) are read a few minibatches at a time. Without `t_train`, an iterable of
         minibatches ``(x, t)`` or ``(x, t, sample_weight)``, such as a PyTorch DataLoader.
+        `Windows` of a text are cut anywhere for random draws, else side by side.
     t_train : (N, C), (N,) or (N, 1) integers, optional
         Labels.
     x_test, t_test : arrays, optional
@@ -64,9 +66,10 @@ class Trainer:
         Whether to print a line per epoch.
     steps : int, optional
         Number of steps, in place of `epochs`.
-    sampling : {"random", "shuffled"}, default "random"
+    sampling : {"random", "shuffled", "in-order"}, default "random"
         ``"random"`` draws each minibatch with replacement. ``"shuffled"`` visits each sample once in an epoch, in
-        shuffled order; the last minibatch may be smaller.
+        shuffled order; the last minibatch may be smaller. ``"in-order"`` goes on in each row of a minibatch where the
+        one before ended, for layers that carry a state (`xpnet.training.sampling.InOrder`).
     sample_weight : (N,), optional
         Weights of the training samples in the loss (`TrainingStep.run`).
     validation_data : (x, t), optional
@@ -110,7 +113,7 @@ class Trainer:
     def __init__(
         self,
         network: Network,
-        x_train: Array | Iterable[Any],
+        x_train: Array | Windows | Iterable[Any],
         t_train: Array | None = None,
         x_test: Array | None = None,
         t_test: Array | None = None,
@@ -155,19 +158,15 @@ class Trainer:
         rng = network.device.rng(seed)
         self.max_iter: int | None
         self.iter_per_epoch: int | None
-        if t_train is None:
+        if t_train is None and not isinstance(x_train, Windows):
             self.source = batches = self._batches(x_train, sample_weight)
             self.mini_batch_size = len(batches.first[0])
             self.iter_per_epoch = batches.steps_per_epoch
             self.max_iter = steps or (self.iter_per_epoch and epochs * self.iter_per_epoch)
         else:
-            self.x_train, self.t_train, *weight = self._on_device("train", x_train, t_train, sample_weight)
-            self.sets["train"] = self.x_train, self.t_train
-            sampler = get_sampler(sampling, rng, len(self.x_train), mini_batch_size)
-            arrays, mapped = (self.x_train, self.t_train, *weight), isinstance(x_train, np.memmap)
-            self.source = ArraySource(network.device, arrays, sampler, mini_batch_size, mapped)
-            self.max_iter = steps or sampler.steps_in(epochs)
-            self.iter_per_epoch = max(len(self.x_train) // mini_batch_size, 1)
+            self.source = source = self._drawn(x_train, t_train, sample_weight, sampling, rng)
+            self.max_iter = steps or source.sampler.steps_in(epochs)
+            self.iter_per_epoch = max(len(self.sets["train"][0]) // mini_batch_size, 1)
         if (x_test is None) != (t_test is None):
             raise ValueError("x_test and t_test go together: pass both, or none to train without a test set")
         if x_test is not None:
@@ -369,6 +368,23 @@ class Trainer:
         if self.network.device.holds(x):
             return self._step.evaluate(x, t)
         return evaluation.evaluate(self.network, x, t)
+
+    def _drawn(
+        self, x_train: Any, t_train: Any, sample_weight: Any, sampling: Sampling, rng: np.random.Generator
+    ) -> ArraySource:
+        """Return the source of minibatches of a training set, and keep the set."""
+        windows = x_train if isinstance(x_train, Windows) else None
+        if windows is not None:
+            if t_train is not None or sample_weight is not None:
+                raise ValueError("x_train is Windows, which have their own labels; leave out t_train and sample_weight")
+            x_train, t_train = windows.x, windows.t
+        x, t, *weight = self._on_device("train", x_train, t_train, sample_weight)
+        self.x_train, self.t_train = self.sets["train"] = x, t
+        size, device = self.mini_batch_size, self.network.device
+        sampler = get_sampler(sampling, rng, len(x), size, None if windows is None else windows.starts)
+        if windows is not None:
+            return WindowSource(device, windows, sampler, size)
+        return ArraySource(device, (x, t, *weight), sampler, size, isinstance(x_train, np.memmap))
 
     def _batches(self, x_train: Any, sample_weight: Any) -> BatchSource:
         """Check an iterable of minibatches by its first one."""
