@@ -12,9 +12,9 @@ STAND_IN := build/cuda_stand_in
 train: $(VENV)/.train
 	$(BIN)/xpnet train --plot $(ARGS)
 
-# Run the tests on all cores.  make test ARGS="-k relu"
+# Run the tests on all cores, each process with a BLAS of one thread.  make test ARGS="-k relu"
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 # Run the tests of CUDA devices on CuPy without a GPU (xpnet/testing/cuda_stand_in). The first run compiles each kernel.
 # make test-cuda ARGS="tests/test_cuda_graph.py"

@@ -98,8 +98,7 @@ def network_of(case, dtype):
 
     def inputs(n):
         rng = np.random.default_rng(n)
-        given = [x.astype(dtype) for x in case.inputs(rng, n)]
-        return given or [make(rng, n).astype("int64") for make in case.labels.values()]
+        return [x.astype("int64" if x.dtype.kind in "iu" else dtype) for x in case.inputs(rng, n)]
 
     if isinstance(layer, Unembedding):  # not without the embedding
         net = Sequential([layer.embedding, layer], IdentityWithLoss(), dtype=dtype)

@@ -205,6 +205,7 @@ def test_is_chosen_by_itself_for_large_steps_on_several_threads():
         assert shares(SimpleConvNet(seed=0), 100, threads=1) == 1
         assert shares(SimpleConvNet(seed=0), 2) == 1
         assert shares(TwoLayerNet(784, 50, 10), 100) == 1
+        assert shares(TwoLayerNet(784, 2000, 10), 1000) == 1  # the BLAS divides its products
         assert shares(TwoLayerNet(784, 50, 10), 100, shares=3) == 3
         assert shares(Sequential([Flatten(), Affine.from_sizes(9, 3)]), 10**6) == 1  # samples of any shape
     with threadpoolctl.threadpool_limits(1):

@@ -469,7 +469,7 @@ def test_a_helper_that_fails_is_not_waited_for(rng, monkeypatch):
         take_steps(first, *args)
 
     monkeypatch.setattr(module, "take_steps", failing)
-    with pytest.raises(MemoryError):
+    with threadpoolctl.threadpool_limits(2), pytest.raises(MemoryError):
         compiled(net_of(6, 8, 3), SGD(0.1)).run(*data(rng), rng.integers(0, SAMPLES, (20, 4)))
 
 

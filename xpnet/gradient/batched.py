@@ -8,15 +8,10 @@ passes, and backward is never used.
 
 The weights of one input of ``Affine`` affect one unit each. So 784-50-10 takes 2 x 784 passes through the first layer
 and 78,400 small batches through the second, instead of 78,400 passes through both.
-
-On the host, threads share the batches. Each has a copy of the network.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from functools import partial
 
 import numpy as np
 
@@ -24,7 +19,6 @@ from xpnet.device import asnumpy, get_array_module, is_on_host
 from xpnet.gradient.differentiable import Differentiable
 from xpnet.gradient.numerical import central_differences
 from xpnet.layers import Layer, Residual
-from xpnet.threads import Team, are_available
 from xpnet.typing import Array
 
 __all__ = ["Batched", "NotApplicable"]
@@ -72,7 +66,6 @@ class Batched:
         self.memory = min(memory, CACHE) if is_on_host(x) else memory
         row = net.row
         self.is_row = row is not None
-        self._copies: list[Batched] = []
         self.inputs: dict[Layer, Array] = {}
         self.outputs: dict[Layer, Array] = {}
         self.behind: dict[Layer, list[Layer]] = {}
@@ -88,49 +81,18 @@ class Batched:
             sample independently, or a random coordinate has another difference when it is perturbed alone.
         """
         behind = self._layers_behind(layer, attribute)
-        colouring, xp = self._colouring(layer, attribute), self.net.device.xp
-        table = colouring.steps.shape
-        values, straddles = xp.zeros(table), xp.zeros(table, dtype=bool)
-        chunks = [*_chunks(table, self._copies_at_a_time(layer, behind))]
-        if len(chunks) > 1 and is_on_host(self.x) and are_available():
-            place = [*self.net.modules().values()].index(layer)
-            with Team() as team:
-                chunks = [*_chunks(table, self._copies_at_a_time(layer, behind, team.threads))]
-                workers = [self, *self._twins(min(team.threads, len(chunks)) - 1)]
-                layers = ([*worker.net.modules().values()][place] for worker in workers)
-                team.together(
-                    [
-                        partial(worker.fill, its, attribute, chunks[i :: len(workers)], values, straddles)
-                        for i, (worker, its) in enumerate(zip(workers, layers, strict=True))
-                    ]
-                )
-        else:
-            self.fill(layer, attribute, chunks, values, straddles)
-        found = colouring.in_place_of_parameter(values), colouring.in_place_of_parameter(straddles)
-        self._compare_with_loop(layer, attribute, found[0])
-        return found
-
-    def fill(
-        self, layer: Layer, attribute: str, chunks: list[tuple[range, slice]], values: Array, straddles: Array
-    ) -> None:
-        """Write the differences of some chunks of a parameter's table, and their mask, into tables."""
-        colouring, behind = self._colouring(layer, attribute), self.behind[layer]
-        for rows, columns in chunks:
+        colouring = _Colouring(layer, attribute, self.inputs[layer], self.outputs[layer], self.h)
+        xp, steps = self.net.device.xp, colouring.steps
+        values, straddles = xp.zeros(steps.shape), xp.zeros(steps.shape, dtype=bool)
+        for rows, columns in _chunks(steps.shape, self._copies_at_a_time(layer, behind)):
             changed_rows, copies = colouring.perturbed_copies(rows, columns)
             if len(changed_rows):
                 losses, crossings = self._run(behind, copies)
-                steps = colouring.steps[changed_rows, columns]
-                values[changed_rows, columns] = (losses[:, 0] - losses[:, 1]) / steps
+                values[changed_rows, columns] = (losses[:, 0] - losses[:, 1]) / steps[changed_rows, columns]
                 straddles[changed_rows, columns] = crossings
-
-    def _colouring(self, layer: Layer, attribute: str) -> _Colouring:
-        return _Colouring(layer, attribute, self.inputs[layer], self.outputs[layer], self.h)
-
-    def _twins(self, number: int) -> list[Batched]:
-        """Return differences of copies of the network, one per further thread: each perturbs its own parameters."""
-        while len(self._copies) < number:
-            self._copies.append(Batched(self.net.copy(), self.x, self.t, self.h, self.rounding, self.memory))
-        return self._copies[:number]
+        found = colouring.in_place_of_parameter(values), colouring.in_place_of_parameter(straddles)
+        self._compare_with_loop(layer, attribute, found[0])
+        return found
 
     def _go_through(self, row: list[Layer], x: Array, behind: list[Layer]) -> Array:
         """Run a row of layers, and save each one's input, output and the layers behind it, with `behind` at the end."""
@@ -169,10 +131,10 @@ class Batched:
                 raise NotApplicable(f"{other.name} behind it does not declare to treat samples one by one")
         return self.behind[layer]
 
-    def _copies_at_a_time(self, layer: Layer, behind: list[Layer], threads: int = 1) -> int:
-        """Return how many copies of a layer's output fit into a thread's memory, with the outputs of layers behind."""
+    def _copies_at_a_time(self, layer: Layer, behind: list[Layer]) -> int:
+        """Return how many copies of a layer's output fit into memory, with the outputs of the layers behind."""
         size: int = sum(self.outputs[other].nbytes for other in (layer, *behind)) + self.scores.nbytes
-        return self.memory // max(TEMPORARIES * size * threads, 1)
+        return self.memory // max(TEMPORARIES * size, 1)
 
     def _run(self, behind: list[Layer], copies: Array) -> tuple[Array, Array]:
         """Return the losses of the copies (rows, 2, columns), and a mask (rows, columns) of pairs across a kink."""

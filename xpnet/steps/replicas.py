@@ -15,6 +15,7 @@ from xpnet.blas import blas
 from xpnet.device import get_array_module, is_on_host
 from xpnet.kernels import call
 from xpnet.layers import (
+    Affine,
     BatchNormalization,
     HingeWithLoss,
     HuberWithLoss,
@@ -26,6 +27,7 @@ from xpnet.layers import (
     SigmoidWithLoss,
     SoftmaxWithLoss,
 )
+from xpnet.layers.registry import ACTIVATIONS
 from xpnet.nets import GraphNetwork, Network, evaluation
 from xpnet.nets.assembly import penalty
 from xpnet.optimizers import Optimizer
@@ -50,9 +52,12 @@ ALONE = 2**19
 GAINING = 2**17
 """Number of values in the largest array of a share from which its thread gains, measured on two cores.
 
-LeNet-5 has 3.5e5 at batch 100: its step takes 0.6 of the time, that of DeepConvNet half. 784-50-10, with 8e4, gains
-nothing: the threads start twice in a step.
+LeNet-5 has 3.5e5 at batch 100: its step takes 0.9 of the time, those of SimpleConvNet and DeepConvNet 0.8; beside a
+busy process half and less (`benchmarks/replicas.py`). 784-50-10, with 8e4, loses: the threads start twice in a step.
 """
+
+DIVIDED: tuple[type[Layer], ...] = (Affine, *ACTIVATIONS.values())
+"""Layers whose time is that of products which the BLAS divides between its threads itself, no slower than shares do."""
 
 
 class Replicas:
@@ -101,8 +106,9 @@ class Replicas:
     def best_shares(net: Network, batch_size: int, threads: int | None) -> int:
         """Return the number of shares that is fastest: one per thread, if each is large enough to gain; else 1."""
         threads = blas.threads if threads is None else threads
-        sample = net.input_shape or (net.row[0].input_shape() if net.row else None)
-        if sample is None:
+        row = net.row or []
+        sample = net.input_shape or (row[0].input_shape() if row else None)
+        if sample is None or all(isinstance(layer, DIVIDED) for layer in row):
             return 1
         return max(min(threads, batch_size, batch_size * net.largest(sample) // GAINING), 1)
 
