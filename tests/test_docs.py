@@ -155,6 +155,7 @@ def test_the_stand_ins_example_of_the_testing_page_runs(cuda, counted):
         "docs/parallel.md",
         "docs/sequences.md",
         "docs/testing.md",
+        "docs/threads.md",
     ],
 )
 def test_links_lead_somewhere(document):
