@@ -235,7 +235,7 @@ class TestNormalize:
 
     def test_pixels_are_measured_as_a_network_reads_them(self, device, rng):
         pixels = device.asarray(rng.integers(0, 256, (40, 1, 6, 5), dtype="uint8"))
-        net = Sequential([Normalize.from_data(pixels), Affine.from_sizes(30, 2, rng=0)])
+        net = Sequential([Normalize.from_data(pixels), Affine.from_sizes(30, 2, rng=0)], device=device)
         inputs = asnumpy(net.layers["Normalize1"].forward(pixels.astype("float32") / 255.0))
         assert abs(inputs.mean()) < 1e-5
         assert abs(inputs.std() - 1.0) < 1e-5
