@@ -21,7 +21,7 @@ test: $(VENV)/.dev
 test-cuda: $(VENV)/.dev
 	$(BIN)/python -m xpnet.testing.cuda_stand_in build $(STAND_IN)
 	$(STAND_IN)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,plot,test]'
-	$(STAND_IN)/bin/python -m pytest --device cuda -k cuda -n auto --dist worksteal $(ARGS)
+	OPENBLAS_NUM_THREADS=1 $(STAND_IN)/bin/python -m pytest --device cuda -k cuda -n auto --dist worksteal $(ARGS)
 
 # What CI checks besides the tests.
 lint: $(VENV)/.dev

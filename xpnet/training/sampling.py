@@ -111,7 +111,25 @@ class RandomDraws:
         return next(end for end in map(self.steps_in, range(epoch, step + 3)) if end > step)
 
 
-class Shuffled:
+class _WholeEpochs:
+    """Base of samplers whose epochs have the same number of steps."""
+
+    steps: int
+    _per_epoch: int
+
+    @property
+    def epoch(self) -> float:
+        return self.steps / self._per_epoch
+
+    @property
+    def at_epoch_end(self) -> bool:
+        return self.steps > 0 and self.steps % self._per_epoch == 0
+
+    def steps_in(self, epochs: int) -> int:
+        return epochs * self._per_epoch
+
+
+class Shuffled(_WholeEpochs):
     """Minibatches that visit each sample once in an epoch, in shuffled order. The last one may be smaller.
 
     Parameters
@@ -127,17 +145,6 @@ class Shuffled:
         self._per_epoch = -(-samples // batch_size)
         self._order = np.arange(0)
         self._before = rng.bit_generator.state  # at the start of the epoch
-
-    @property
-    def epoch(self) -> float:
-        return self.steps / self._per_epoch
-
-    @property
-    def at_epoch_end(self) -> bool:
-        return self.steps > 0 and self.steps % self._per_epoch == 0
-
-    def steps_in(self, epochs: int) -> int:
-        return epochs * self._per_epoch
 
     def draw(self, most: int) -> np.ndarray:
         place = self.steps % self._per_epoch
@@ -169,7 +176,7 @@ class Shuffled:
         self._order = self.rng.permutation(self.samples)
 
 
-class InOrder:
+class InOrder(_WholeEpochs):
     """Minibatches in order, without randomness: sample b of a minibatch is followed by sample b of the next one.
 
     The samples are B streams of N / B samples, rounded down; what is left over is not used. So a recurrent layer can
@@ -196,17 +203,6 @@ class InOrder:
                 f"sampling in order needs at least {batch_size:,} samples for a minibatch, got {samples:,}; lower "
                 "mini_batch_size"
             )
-
-    @property
-    def epoch(self) -> float:
-        return self.steps / self._per_epoch
-
-    @property
-    def at_epoch_end(self) -> bool:
-        return self.steps > 0 and self.steps % self._per_epoch == 0
-
-    def steps_in(self, epochs: int) -> int:
-        return epochs * self._per_epoch
 
     def draw(self, most: int) -> np.ndarray:
         place = self.steps % self._per_epoch
