@@ -77,3 +77,18 @@ def browser():
 @pytest.fixture
 def rng():
     return np.random.default_rng(20261123)
+
+
+@pytest.fixture
+def xp(capsys, tmp_path, monkeypatch):
+    """Run a command line; return its exit status, standard output and standard error."""
+    from xpnet.cli import run
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        status = run([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call

@@ -16,23 +16,9 @@ pytest.importorskip("typer", reason="the command line's extra, xpnet[cli], is no
 from test_datasets import idx
 
 import xpnet
-from xpnet.cli import run
 from xpnet.training import run_settings
 
 COMMAND = [sys.executable, "-m", "xpnet"]
-
-
-@pytest.fixture
-def xp(capsys, tmp_path, monkeypatch):
-    """Run a command line; return its exit status, standard output and standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        status = run([str(a) for a in arguments])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
 
 
 def device_argument(device):

@@ -31,18 +31,6 @@ def digits():
     return load_mnist(normalize=False, flatten=False)[1]
 
 
-@pytest.fixture
-def xp(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        status = run([str(a) for a in arguments])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
-
-
 def predictions(xp, *arguments):
     status, out, err = xp("predict", *arguments, "--json")
     assert (status, err) == (0, "")
