@@ -40,9 +40,9 @@ bench: $(VENV)/.bench
 	$(BIN)/python scripts/benchmark_report.py benchmarks/results/cpu.json \
 		--fill README.md --picture docs/images/benchmarks.svg
 
-# API reference, as HTML in build/docs.
-docs: $(VENV)/.dev
-	$(BIN)/pdoc --docformat numpy --output-directory build/docs xpnet '!xpnet.__main__'
+# The site, in build/docs: every program on it runs, and a warning is an error.
+docs: $(VENV)/.docs
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m sphinx -b html -W --keep-going docs build/docs $(ARGS)
 
 # What needs an NVIDIA GPU, all of it or by parts.  make gpu-check ARGS="facts benchmarks"
 gpu-check:
@@ -53,6 +53,11 @@ PEERS ?= torch jax scikit-learn
 
 $(VENV)/.bench: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,numba,bench]' $(PEERS)
+	touch $@
+
+# Apart from .dev, so that the tests don't wait for Sphinx.
+$(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,plot,sklearn,docs]'
 	touch $@
 
 clean:
@@ -66,5 +71,5 @@ $(VENV)/.train: pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,plot,numba,images,data,test,browser,bench,lint,docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,plot,numba,images,data,test,browser,bench,lint]'
 	touch $@ $(VENV)/.train

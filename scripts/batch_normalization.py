@@ -1,4 +1,9 @@
-"""Train with and without batch normalisation, from initial weights of several sizes (section 6.3.2)."""
+"""
+Batch normalisation
+===================
+
+Trains with and without it, from initial weights of several sizes (section 6.3.2).
+"""
 
 import argparse
 
@@ -9,7 +14,7 @@ from xpnet.datasets import load_mnist
 from xpnet.nets import MultiLayerNetExtend
 from xpnet.training import Trainer
 
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--epochs", type=int, default=20)
 parser.add_argument("--out", default="batch_normalization.png")
 arguments = parser.parse_args()

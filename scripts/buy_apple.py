@@ -1,4 +1,9 @@
-"""Two apples at 100 each with 10% tax, forward and backward (section 5.4.1)."""
+"""
+Two apples with tax
+===================
+
+Two apples at 100 each with 10% tax, forward and backward (section 5.4.1).
+"""
 
 from xpnet.layers import MulLayer
 

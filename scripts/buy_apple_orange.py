@@ -1,4 +1,9 @@
-"""Two apples and three oranges with 10% tax, forward and backward (section 5.4.2)."""
+"""
+Apples and oranges with tax
+===========================
+
+Two apples and three oranges with 10% tax, forward and backward (section 5.4.2).
+"""
 
 from xpnet.layers import AddLayer, MulLayer
 

@@ -1,4 +1,9 @@
-"""Compare update rules on MNIST: the loss of one network under each (section 6.1.8)."""
+"""
+Update rules
+============
+
+The loss of one network on MNIST under each rule (section 6.1.8).
+"""
 
 import argparse
 
@@ -8,7 +13,7 @@ from xpnet.datasets import load_mnist
 from xpnet.nets import MultiLayerNet
 from xpnet.optimizers import AdaGrad, Adam, AdamW, Lion, Momentum, Nesterov, RMSprop
 
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--steps", type=int, default=2000)
 parser.add_argument("--out", default="optimizers.png")
 arguments = parser.parse_args()

@@ -1,4 +1,9 @@
-"""Compare initial weights: what they make of a deep network's activations, and of its training (section 6.2)."""
+"""
+Initial weights
+===============
+
+What they make of a deep network's activations, and of its training (section 6.2).
+"""
 
 import argparse
 
@@ -8,7 +13,7 @@ from xpnet.datasets import load_mnist
 from xpnet.nets import MultiLayerNet
 from xpnet.optimizers import SGD
 
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--steps", type=int, default=2000)
 parser.add_argument("--out", default="weight_init.png")
 arguments = parser.parse_args()

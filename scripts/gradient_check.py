@@ -1,4 +1,9 @@
-"""Backpropagation against numerical gradients on the first three images of MNIST (section 5.7.3)."""
+"""
+Gradient check
+==============
+
+Backpropagation against numerical gradients on the first three images of MNIST (section 5.7.3).
+"""
 
 import argparse
 
@@ -6,7 +11,7 @@ from xpnet import Device, asnumpy
 from xpnet.datasets import load_mnist
 from xpnet.nets import TwoLayerNet
 
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--device", default="cpu", type=Device, help="cpu, cuda, cuda:N or auto")
 device = parser.parse_args().device
 

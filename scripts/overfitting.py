@@ -1,4 +1,9 @@
-"""Overfit on 300 images; then hold weights small, or switch units off (sections 6.4.1 to 6.4.3)."""
+"""
+Overfitting and its remedies
+============================
+
+Overfits on 300 images; then holds weights small, or switches units off (sections 6.4.1 to 6.4.3).
+"""
 
 import argparse
 
@@ -8,7 +13,7 @@ from xpnet.datasets import load_mnist
 from xpnet.nets import MultiLayerNetExtend
 from xpnet.training import Trainer
 
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--epochs", type=int, default=201)
 parser.add_argument("--out", default="overfitting.png")
 arguments = parser.parse_args()

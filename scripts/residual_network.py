@@ -1,4 +1,9 @@
-"""A residual network on MNIST: written as a computation, checked, trained and drawn (section 5.7 and beyond)."""
+"""
+A residual network
+==================
+
+Written as a computation, checked, trained on MNIST and drawn (section 5.7 and beyond).
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,9 @@
-"""Train SimpleConvNet on MNIST, and draw its filters before and after (sections 7.5 and 7.6.1)."""
+"""
+Filters of a convolutional network
+==================================
+
+Trains SimpleConvNet on MNIST, and draws its filters before and after (sections 7.5 and 7.6.1).
+"""
 
 import argparse
 
@@ -9,7 +14,7 @@ from xpnet.datasets import load_mnist
 from xpnet.nets import SimpleConvNet
 from xpnet.training import Trainer
 
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--device", default="cpu")
 parser.add_argument("--steps", type=int, default=3000)
 parser.add_argument("--out", default="filters.png")

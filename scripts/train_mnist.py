@@ -1,4 +1,9 @@
-"""The training loop of section 5.7.4, written out."""
+"""
+A training loop, written out
+============================
+
+The loop of section 5.7.4, on MNIST.
+"""
 
 import argparse
 
@@ -8,7 +13,7 @@ from xpnet import Device
 from xpnet.datasets import load_mnist
 from xpnet.nets import TwoLayerNet
 
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--device", default="cpu", type=Device, help="cpu, cuda, cuda:N or auto")
 parser.add_argument("--iters", default=10_000, type=int, help="number of steps")
 args = parser.parse_args()

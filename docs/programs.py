@@ -1,0 +1,41 @@
+"""How the site runs its programs: their arguments, and the pages of computational graphs that they write."""
+
+from pathlib import Path
+from typing import Any
+
+__all__ = ["arguments_of", "embed_graph_pages"]
+
+# Fewer steps than by default, so that the site is built in a minute or two. Each page shows its program's arguments.
+ARGUMENTS = {
+    "batch_normalization": ["--epochs", "8"],
+    "compare_optimizers": ["--steps", "1000"],
+    "compare_weight_init": ["--steps", "1000"],
+    "overfitting": ["--epochs", "60"],
+    "train_convnet": ["--steps", "600"],
+    "train_mnist": ["--iters", "3000"],
+}
+PICTURES = ("batch_normalization", "compare_optimizers", "compare_weight_init", "overfitting", "train_convnet")
+
+FRAME = """
+.. raw:: html
+
+    <iframe class="graph-page" src="../_static/graphs/{name}.html" title="Graph: {title}" loading="lazy"></iframe>
+"""
+
+
+def arguments_of(gallery_conf: dict[str, Any], script_vars: dict[str, Any]) -> list[str]:
+    """Return the command-line arguments of a program; pictures go to the generated folder."""
+    name = Path(script_vars["src_file"]).stem
+    picture = ["--out", str(Path(script_vars["target_file"]).with_suffix(".png"))] if name in PICTURES else []
+    return ARGUMENTS.get(name, []) + picture
+
+
+def embed_graph_pages(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
+    """Return a frame for each page that the block wrote: an image scraper of sphinx-gallery."""
+    folder = Path(gallery_conf["src_dir"], "_static", "graphs")
+    folder.mkdir(parents=True, exist_ok=True)
+    frames = []
+    for page in sorted(Path(block_vars["src_file"]).parent.glob("*.html")):
+        page.rename(folder / page.name)
+        frames.append(FRAME.format(name=page.stem, title=page.stem.replace("_", " ")))
+    return "".join(frames)
