@@ -7,12 +7,11 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-
 sys.path.insert(0, str(Path(__file__).parent))
 
 project = "xpnet"
 author = "The xpnet maintainers"
-copyright = "The xpnet maintainers, MIT licence"
+project_copyright = "The xpnet maintainers, MIT licence"
 release = version = installed_version("xpnet")
 
 extensions = [
@@ -75,7 +74,9 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 
-def skip_inherited_of_scikit_learn(app: Any, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
+def skip_inherited_of_scikit_learn(
+    app: Any, what: str, name: str, member: Any, skip: bool, options: Any
+) -> bool | None:
     """Leave out what the estimators have from scikit-learn: its own documentation describes that."""
     return True if (getattr(member, "__module__", None) or "").startswith("sklearn") else None
 
