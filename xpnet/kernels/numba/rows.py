@@ -348,11 +348,12 @@ def _gradient(perceptron, samples, index, labels, weights, size, grads, buffer):
 def _add_weight_decay(perceptron, start, stop, grads):
     """Add the gradient of the penalty for a range of parameters, and return the penalty of that range."""
     layers, _, params, strength = perceptron
-    scale, total = params.dtype.type(strength), 0.0
+    total = 0.0
     for inputs, outputs, W, _, _ in layers:
-        for i in range(max(W, start), min(W + inputs * outputs, stop)):
-            grads[i] += params[i] * scale
-            total += params[i] * params[i]
+        part = slice(max(W, start), max(start, min(W + inputs * outputs, stop)))
+        weights = params[part]
+        _add_scaled(grads[part], weights, strength)
+        total += np.dot(weights, weights)
     return 0.5 * strength * total
 
 
