@@ -7,16 +7,11 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import typer
 
+from xpnet.cli.completion import complete_data, complete_run
 from xpnet.cli.options import DeviceOption, RunArgument, device_of
 from xpnet.console import Output
-from xpnet.datasets import read_samples
-from xpnet.datasets.images import write_images
-from xpnet.interop.onnx import export as export_onnx
-from xpnet.report import write_report
-from xpnet.training.runs import Run, compare_runs, find_runs, list_runs
 
 __all__ = ["evaluate", "export", "predict", "report", "runs"]
 
@@ -52,6 +47,12 @@ def predict(
 
     Pictures are made grey or RGB, resized, and inverted as the run's data are.
     """
+    import numpy as np
+
+    from xpnet.datasets import read_samples
+    from xpnet.datasets.images import write_images
+    from xpnet.training.runs import Run
+
     trained, console = Run.read(run), Output()
     net = trained.network_on(device_of(device, console))
     if net.is_language_model:
@@ -94,11 +95,14 @@ def evaluate(
             metavar="SOURCE",
             help="Data set, as for train; by default the run's own.",
             show_default=False,
+            autocompletion=complete_data,
         ),
     ] = None,
     device: DeviceOption = "cpu",
 ) -> int:
     """Evaluate the network of a run on a data set: on its test set, or without one on all samples."""
+    from xpnet.training.runs import Run
+
     trained, console = Run.read(run), Output()
     net = trained.network_on(device_of(device, console))
     dataset = trained.dataset(data)
@@ -119,6 +123,9 @@ def export(
 
     The file takes any number of samples as x, pixels divided by 255, and gives scores and probabilities.
     """
+    from xpnet.interop.onnx import export as export_onnx
+    from xpnet.training.runs import Run
+
     trained, console = Run.read(run), Output()
     net = trained.network
     if net.is_language_model:
@@ -135,6 +142,8 @@ def report(run: RunArgument) -> int:
 
     The page, report.html, needs only a browser. Matplotlib draws it, and scikit-learn computes precision and recall.
     """
+    from xpnet.report import write_report
+
     console = Output()
     console.print(f"{write_report(run)} written")
     return 0
@@ -143,11 +152,18 @@ def report(run: RunArgument) -> int:
 def runs(
     folders: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[RUN...]", help="Runs to compare; by default all are listed.", show_default=False),
+        typer.Argument(
+            metavar="[RUN...]",
+            help="Runs to compare; by default all are listed.",
+            show_default=False,
+            autocompletion=complete_run,
+        ),
     ] = None,
     root: Annotated[Path, typer.Option("--in", metavar="DIR", help="Parent of the runs' folders.")] = Path("runs"),
 ) -> int:
     """List the runs in a folder, or compare some: which settings and results differ."""
+    from xpnet.training.runs import Run, compare_runs, find_runs, list_runs
+
     console = Output()
     if folders:
         console.print(compare_runs([Run.read(folder) for folder in folders]))

@@ -22,9 +22,9 @@ from xpnet.nets import Sequential
 from xpnet.optimizers import Optimizer, get_optimizer, get_schedule
 from xpnet.parallel import Communicator
 from xpnet.training.callbacks import Callback
-from xpnet.training.recipes import RECIPES, NetName, Recipe
-from xpnet.training.sampling import Sampling
+from xpnet.training.recipes import RECIPES, Recipe
 from xpnet.training.trainer import Trainer
+from xpnet.typing import NetName, Sampling
 
 __all__ = ["RunSettings"]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -22,7 +24,7 @@ from xpnet.training.history import History
 from xpnet.training.run_folder import HISTORY, MODEL, RESULT
 from xpnet.training.run_settings import RunSettings
 
-__all__ = ["Run", "compare_runs", "find_runs", "list_runs"]
+__all__ = ["Run", "compare_runs", "find_run_folders", "find_runs", "last_run", "list_runs"]
 
 DAMAGE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 """Errors of reading what is not the expected JSON."""
@@ -190,10 +192,30 @@ class Run:
         return file
 
 
+def find_run_folders(root: str | Path) -> list[Path]:
+    """Return the folders of all runs in a folder, the oldest first."""
+    return sorted(path.parent for path in Path(root).glob("*/settings.json"))
+
+
 def find_runs(root: str | Path) -> list[Run]:
-    """Return all runs in a folder, the oldest first."""
-    folders = sorted(path.parent for path in Path(root).glob("*/settings.json"))
-    return [Run.read(folder) for folder in folders]
+    """Return all runs in a folder, the oldest first. A warning names each one that is damaged, and is left out."""
+    found = []
+    for folder in find_run_folders(root):
+        try:
+            found.append(Run.read(folder))
+        except (ValueError, OSError) as error:
+            warnings.warn(f"left out: {error}", stacklevel=2)
+    return found
+
+
+def last_run(root: str | Path) -> Run | None:
+    """Return the newest run in a folder that has a network and can be read, if any."""
+    for folder in reversed(find_run_folders(root)):
+        with contextlib.suppress(ValueError, OSError):
+            run = Run.read(folder)
+            run.file(MODEL)
+            return run
+    return None
 
 
 def list_runs(runs: Iterable[Run]) -> str:

@@ -20,9 +20,9 @@ from xpnet.training.callbacks import Callback, PrintProgress, as_callback
 from xpnet.training.history import Evaluation, History
 from xpnet.training.lockstep import locksteps
 from xpnet.training.losses import PendingLosses
-from xpnet.training.sampling import Sampling, get_sampler
+from xpnet.training.sampling import get_sampler
 from xpnet.training.sources import ArraySource, BatchSource, Source, WindowSource
-from xpnet.typing import Array, Seed
+from xpnet.typing import Array, Sampling, Seed
 
 __all__ = ["Trainer"]
 
