@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["complete_data", "complete_device", "complete_run", "complete_std"]
+__all__ = ["RUNS", "complete_data", "complete_device", "complete_run", "complete_std"]
+
+RUNS = Path("runs")
+"""Parent of the runs' folders by default."""
 
 
 def complete_run(incomplete: str) -> list[str]:
-    """Return the runs in the folder that was begun, and those in ``runs``, whose path begins with `incomplete`."""
+    """Return the runs in the folder that was begun, and those in `RUNS`, whose path begins with `incomplete`."""
     from xpnet.training.runs import find_run_folders
 
-    roots = dict.fromkeys((Path(f"{incomplete}x").parent, Path("runs")))
+    roots = dict.fromkeys((Path(f"{incomplete}x").parent, RUNS))
     return [path for root in roots for path in map(str, find_run_folders(root)) if path.startswith(incomplete)]
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from xpnet.cli.completion import complete_data, complete_run
+from xpnet.cli.completion import RUNS, complete_data, complete_run
 from xpnet.cli.options import DeviceOption, RunArgument, device_of
 from xpnet.console import Output
 
@@ -53,6 +53,8 @@ def predict(
     from xpnet.datasets.images import write_images
     from xpnet.training.runs import Run
 
+    if picture is not None and picture.suffix.lower() != ".png":
+        raise ValueError(f"--picture must end in .png, got {str(picture)!r}")
     trained, console = Run.read(run), Output()
     net = trained.network_on(device_of(device, console))
     if net.is_language_model:
@@ -108,7 +110,7 @@ def evaluate(
     dataset = trained.dataset(data)
     part = "training" if dataset.x_test is None else "test"
     x, t = (dataset.x_train, dataset.t_train) if dataset.x_test is None else (dataset.x_test, dataset.t_test)
-    source = data or trained.settings.source
+    source = trained.settings.source if data is None else data
     metrics = net.evaluate(trained.shaped(x, source), t)
     shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
     console.print(f"{shown} on the {len(x):,} {part} samples of {source}")
@@ -159,7 +161,7 @@ def runs(
             autocompletion=complete_run,
         ),
     ] = None,
-    root: Annotated[Path, typer.Option("--in", metavar="DIR", help="Parent of the runs' folders.")] = Path("runs"),
+    root: Annotated[Path, typer.Option("--in", metavar="DIR", help="Parent of the runs' folders.")] = RUNS,
 ) -> int:
     """List the runs in a folder, or compare some: which settings and results differ."""
     from xpnet.training.runs import Run, compare_runs, find_runs, list_runs
@@ -168,6 +170,8 @@ def runs(
     if folders:
         console.print(compare_runs([Run.read(folder) for folder in folders]))
         return 0
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"--in must be a folder of runs, got {str(root)!r}")
     found = find_runs(root)
     console.print(list_runs(found) if found else f"no runs in {root}; xpnet train starts one")
     return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from xpnet.cli.completion import complete_run
+from xpnet.cli.completion import RUNS, complete_run
 from xpnet.cli.options import (
     ActivationOption,
     DataOption,
@@ -93,7 +93,7 @@ def train(
         str | None,
         typer.Option(metavar="COLUMN", help="Name or number of the column of labels, for a .csv file."),
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Parent of the run's folder.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Parent of the run's folder.")] = RUNS,
     plot: Annotated[bool, typer.Option("--plot", help="Also draw the learning curves.")] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Also show the time of each part of a step.")] = False,
     resume: Annotated[

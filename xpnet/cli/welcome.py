@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from pathlib import Path
 
 import xpnet
+from xpnet.cli.completion import RUNS
 
 __all__ = ["welcome"]
-
-ROOT = Path("runs")
-"""Where ``xpnet train`` puts runs by default."""
 
 FIRST = {
     "xpnet train": "trains a network on MNIST, in seconds",
@@ -48,11 +45,11 @@ def _first(columns: int) -> list[str]:
 
 def _last_run(columns: int) -> list[str]:
     """Return the lines about the last run that has a network, if there is one."""
-    if not ROOT.is_dir():
+    if not RUNS.is_dir():
         return []  # before the import, which takes longer than all the rest
     from xpnet.training.runs import last_run
 
-    run = last_run(ROOT)
+    run = last_run(RUNS)
     if run is None:
         return []
     accuracy = run.result.get("test_accuracy")

@@ -61,10 +61,7 @@ class Run:
             If it is no folder of a run, or its files are damaged.
         """
         folder = Path(folder)
-        try:
-            settings, file = RunSettings.load(folder), folder / RESULT
-        except (FileNotFoundError, NotADirectoryError):
-            raise ValueError(f"{folder} is no folder of a run (xpnet train): it has no settings") from None
+        settings, file = RunSettings.load(folder), folder / RESULT
         return Run(folder, settings, _read_result(file) if file.exists() else {})
 
     @property
@@ -154,12 +151,12 @@ class Run:
     def dataset(self, source: str | Path | None = None) -> Dataset:
         """Return the run's data set, or another one with its classes, as the network takes it."""
         if self.settings.recipe.length is not None:
-            return load_text(source or self.settings.source, self.settings.recipe.length)
+            return load_text(self.settings.source if source is None else source, self.settings.recipe.length)
         sample = self.sample_shape
         given: dict[str, Any] = {"classes": self.classes, "label": self.settings.label_column}
         if len(sample) == 3:
             given |= {"size": sample[1:], "channels": sample[0]}
-        return load_dataset(source or self.settings.source, **given)
+        return load_dataset(self.settings.source if source is None else source, **given)
 
     def shaped(self, x: np.ndarray, name: str) -> np.ndarray:
         """Return samples in the shape that the network takes.
@@ -167,12 +164,17 @@ class Run:
         Raises
         ------
         ValueError
-            If they have another number of values. `name` is their name in the message.
+            If they have another number of values, or a value is not finite. `name` is their name in the message.
         """
         sample = self.sample_shape
         if math.prod(x.shape[1:]) != math.prod(sample):
             raise ValueError(
                 f"{name} has samples of the shape {x.shape[1:]}, the network of {self.folder} takes {sample}"
+            )
+        most = np.finfo(self.settings.dtype).max
+        if x.dtype.kind == "f" and not (abs(x) <= most).all():
+            raise ValueError(
+                f"{name} has values that are not finite in {self.settings.dtype}, such as NaN; leave them out"
             )
         return self.settings.shaped(x.reshape(len(x), *sample))
 

@@ -416,6 +416,6 @@ class Trainer:
 
     def _check_fit(self, x: Array, t: Array) -> None:
         """Check that the network takes these samples, and its loss these labels."""
-        with self.network.device.activate():
+        with self.network.device.activate(), np.errstate(over="ignore", invalid="ignore"):  # `train` reports the loss
             scores = self.network.predict(self.network.device.asarray(x[:1]))
             self.network.last_layer.check_labels(t, (len(x), *scores.shape[1:]))
