@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from xpnet import Device
+from xpnet.datasets import load_mnist
 from xpnet.testing.cuda_stand_in import counting, counts
 
 os.environ.setdefault("CUDA_STAND_IN_DEVICES", "2")  # before CuPy is imported
@@ -92,3 +93,17 @@ def xp(capsys, tmp_path, monkeypatch):
         return status, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture
+def data(tmp_path):
+    """The first images of MNIST, so that measuring accuracies takes no time."""
+    from test_datasets import idx
+
+    folder = tmp_path / "data"
+    folder.mkdir()
+    train, test = load_mnist(normalize=False, flatten=False)
+    for part, (x, t) in {"train": train, "t10k": test}.items():
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(idx(x[:200, 0]))
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx(t[:200].astype("uint8")))
+    return folder

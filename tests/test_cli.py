@@ -13,8 +13,6 @@ import pytest
 
 pytest.importorskip("typer", reason="the command line's extra, xpnet[cli], is not installed")
 
-from test_datasets import idx
-
 import xpnet
 from xpnet.training import run_settings
 
@@ -23,18 +21,6 @@ COMMAND = [sys.executable, "-m", "xpnet"]
 
 def device_argument(device):
     return "cuda" if device.name != "cpu" else "cpu"
-
-
-@pytest.fixture
-def data(tmp_path):
-    """The first images of MNIST, so that measuring accuracies takes no time."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    train, test = xpnet.datasets.load_mnist(normalize=False, flatten=False)
-    for part, (x, t) in {"train": train, "t10k": test}.items():
-        (folder / f"{part}-images-idx3-ubyte").write_bytes(idx(x[:200, 0]))
-        (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx(t[:200].astype("uint8")))
-    return folder
 
 
 def test_train_learns_mnist_and_leaves_a_run_folder(xp, tmp_path, device):
@@ -363,14 +349,6 @@ def test_an_unexpected_error_is_one_line_with_its_place(xp, monkeypatch):
     status, _, err = xp("train")
     assert status == 1
     assert re.fullmatch(r"xpnet: error: unexpected ZeroDivisionError at \S+:\d+: a bug; please report this\n", err)
-
-
-@pytest.mark.parametrize("arguments", [(), ("--help",)])
-def test_help_lists_the_commands(xp, arguments):
-    status, out, err = xp(*arguments)
-    assert (status, err) == (0, "")
-    names = ["train", "predict", "evaluate", "report", "export", "runs", "gradcheck", "graph", "info"]
-    assert [name for name in names if re.search(rf"^  {name} ", out, re.M)] == names
 
 
 def test_version(xp):

@@ -158,6 +158,8 @@ def test_runs_are_listed_and_compared(xp, trained, tmp_path):
 def test_what_goes_wrong_is_one_line(xp, trained, tmp_path):
     (tmp_path / "empty.png").write_bytes(b"")
     np.save(tmp_path / "small.npy", np.zeros((2, 5)))
+    np.save(tmp_path / "nan.npy", np.full((2, 784), np.nan))
+    np.save(tmp_path / "large.npy", np.full((2, 784), 1e300))
     cases = {
         ("predict", "nowhere", "a.png"): "nowhere",
         ("predict", trained, "a.png"): "a.png",
@@ -165,6 +167,13 @@ def test_what_goes_wrong_is_one_line(xp, trained, tmp_path):
         ("predict", trained, "small.npy"): "small.npy has samples of the shape (5,), the network of",
         ("evaluate", trained, "--data", "nowhere"): "nowhere: no such file or folder",
         ("runs", "nowhere"): "nowhere",
+        ("runs", "--in", "empty.png"): "--in must be a folder of runs, got 'empty.png'",
+        ("train", "--resume", "nowhere"): "nowhere is no folder of a run (xpnet train): it has no settings",
+        ("predict", trained, "nan.npy", "--json"): "nan.npy has values that are not finite in float32",
+        ("predict", trained, "large.npy"): "large.npy has values that are not finite in float32",
+        ("predict", trained, "small.npy", "--picture", "x.txt"): "--picture must end in .png, got 'x.txt'",
+        ("evaluate", trained, "--data", ""): "no data set",
+        ("train", "--data", ""): "no data set",
     }
     for arguments, message in cases.items():
         status, out, err = xp(*arguments)
@@ -209,3 +218,19 @@ def test_a_folder_of_pictures_from_training_to_prediction(xp, tmp_path):
     (folder,) = (tmp_path / "runs").iterdir()
     found = predictions(xp, folder, "shades/test/dim/0.png", "shades/test/bright/0.png")
     assert [entry["label"] for entry in found] == ["dim", "bright"]
+
+
+def test_a_damaged_run_hides_no_other(xp, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "runs" / "a")
+    shutil.copytree(trained, tmp_path / "runs" / "b")
+    (tmp_path / "runs" / "a" / "run.json").write_text("[")
+    with pytest.warns(UserWarning, match="left out: runs/a/run.json is damaged"):
+        status, out, _ = xp("runs")
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines() if "two-layer" in line] == ["b"]
+
+
+def test_weights_that_overflow_are_one_error_without_warnings(xp):
+    status, _, err = xp("train", "--steps", 5, "--weight-init-std", 1e30)
+    assert status == 1
+    assert err.startswith("xpnet: error: training diverged")

@@ -1,5 +1,7 @@
 """Initial weights, drawn on the host, so that a seed gives the same network on every device."""
 
+from __future__ import annotations
+
 import importlib
 import math
 from typing import Any

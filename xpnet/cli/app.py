@@ -11,18 +11,17 @@ import typer
 
 import xpnet
 from xpnet.cli.checks import gradcheck, graph, info
+from xpnet.cli.examples import EXAMPLES, as_text
 from xpnet.cli.results import evaluate, export, predict, report, runs
 from xpnet.cli.text import generate
 from xpnet.cli.train import train
-from xpnet.console import escape_characters, fail, lost_output, plain_warnings
+from xpnet.cli.welcome import welcome
+from xpnet.console import Output, escape_characters, fail, lost_output, plain_warnings
 from xpnet.interrupts import Ended
 
 __all__ = ["app", "run"]
 
-app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
-)
+app = typer.Typer(rich_markup_mode=None)
 
 INTERRUPTED = 130
 """Exit status that Typer returns for a KeyboardInterrupt (Ctrl-C)."""
@@ -34,17 +33,20 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def main(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Neural networks on NumPy or CuPy: train, check and time them by one flag."""
+    if context.invoked_subcommand is None:
+        Output().print(welcome())
 
 
 for command in (train, generate, predict, evaluate, report, export, runs, gradcheck, graph, info):
-    app.command()(command)
+    app.command(epilog=as_text(EXAMPLES[command.__name__]))(command)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -59,12 +61,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:  # noqa: PLR0911 - one per kind of error
     try:
-        status = int(app(arguments or ["--help"], prog_name="xpnet", standalone_mode=False) or 0)
+        status = int(app(arguments, prog_name="xpnet", standalone_mode=False) or 0)
         return fail("interrupted", status) if status == INTERRUPTED else status
     except Ended as ended:
         return fail(str(ended), 128 + ended.number)
-    except SystemExit:  # Typer's, if the reader of the output is gone, as in `xpnet info | head -1`
-        return 1
+    except SystemExit as end:  # Typer's: completions end so, and what has no reader, as in `xpnet info | head -1`
+        return int(end.code or 0)
     except typer.TyperException as error:  # a usage error, or a value that an option does not take
         return fail(error.format_message(), 2)
     except typer.Abort:

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import typer
 
 import xpnet
-from xpnet import environment
 from xpnet.cli.options import (
     ActivationOption,
     DataOption,
@@ -21,11 +20,7 @@ from xpnet.cli.options import (
 )
 from xpnet.console import Output
 from xpnet.device import Device
-from xpnet.examples import build as build_example
 from xpnet.files import written_atomically
-from xpnet.gradient import gradient_check
-from xpnet.graph.labels import number_text
-from xpnet.training.run_settings import RunSettings
 
 __all__ = ["gradcheck", "graph", "info"]
 
@@ -50,6 +45,9 @@ def gradcheck(
     The numerical gradients are central differences in float64, at every parameter or, for large networks, along
     random directions. The exit status is 1 if any gradient is wrong.
     """
+    from xpnet.gradient import gradient_check
+    from xpnet.training.run_settings import RunSettings
+
     console = Output()
     chosen = device_of(device, console)
     settings = RunSettings.of(
@@ -83,11 +81,14 @@ def graph(
     The page steps through both passes, shows every node's local rule, and recomputes both passes when an input is
     edited.
     """
+    from xpnet.examples import build
+    from xpnet.graph.labels import number_text
+
     out = out or Path(f"{example}.html")
     if out.suffix not in (".svg", ".html"):
         raise ValueError(f"--out must end in .svg, for a picture, or .html, for a page, got {str(out)!r}")
     console = Output()
-    drawn = build_example(example, device_of(device, console))
+    drawn = build(example, device_of(device, console))
     text = drawn.to_svg() if out.suffix == ".svg" else drawn.to_html()
     with written_atomically(out) as file:
         file.write(text.encode("utf-8"))
@@ -101,6 +102,8 @@ def info(device: DeviceOption = "auto") -> int:
 
     The output includes NumPy's BLAS, its threads, and the purpose of each extra.
     """
+    from xpnet import environment
+
     console = Output()
     chosen = Device(device)
     facts = environment.describe()

@@ -7,14 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
+from xpnet.cli.completion import complete_data, complete_device, complete_run, complete_std
 from xpnet.console import Output
 from xpnet.device import Device
 from xpnet.layers.registry import ACTIVATIONS
 from xpnet.optimizers import OPTIMIZERS
-from xpnet.training.recipes import NetName
+from xpnet.typing import NetName
 
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", show_default=False)]
-DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N, or auto: cuda if available, else cpu.")]
+RunArgument = Annotated[
+    Path,
+    typer.Argument(metavar="RUN", help="Folder of the run.", show_default=False, autocompletion=complete_run),
+]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device", help="cpu, cuda, cuda:N, or auto: cuda if available, else cpu.", autocompletion=complete_device
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the initial weights and the minibatches.")]
 DtypeOption = Annotated[
     Literal["float32", "float64"], typer.Option("--dtype", help="Dtype of parameters and computation.")
@@ -44,6 +53,7 @@ StdOption = Annotated[
         "--weight-init-std",
         metavar="STD",
         help="Standard deviation, or he (relu), xavier (sigmoid) ...; by default 0.01 for two-layer, else he.",
+        autocompletion=complete_std,
     ),
 ]
 DataOption = Annotated[
@@ -53,6 +63,7 @@ DataOption = Annotated[
         metavar="SOURCE",
         help="Data set: mnist (the default), fashion-mnist, kmnist, a folder of IDX files or of pictures (a subfolder "
         "per class), or an .npz or .csv file. For char-lstm and gpt: any file, read as bytes, or alice (the default).",
+        autocompletion=complete_data,
     ),
 ]
 

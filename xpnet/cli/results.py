@@ -7,16 +7,11 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import typer
 
+from xpnet.cli.completion import RUNS, complete_data, complete_run
 from xpnet.cli.options import DeviceOption, RunArgument, device_of
 from xpnet.console import Output
-from xpnet.datasets import read_samples
-from xpnet.datasets.images import write_images
-from xpnet.interop.onnx import export as export_onnx
-from xpnet.report import write_report
-from xpnet.training.runs import Run, compare_runs, find_runs, list_runs
 
 __all__ = ["evaluate", "export", "predict", "report", "runs"]
 
@@ -52,6 +47,14 @@ def predict(
 
     Pictures are made grey or RGB, resized, and inverted as the run's data are.
     """
+    import numpy as np
+
+    from xpnet.datasets import read_samples
+    from xpnet.datasets.images import write_images
+    from xpnet.training.runs import Run
+
+    if picture is not None and picture.suffix.lower() != ".png":
+        raise ValueError(f"--picture must end in .png, got {str(picture)!r}")
     trained, console = Run.read(run), Output()
     net = trained.network_on(device_of(device, console))
     if net.is_language_model:
@@ -94,17 +97,20 @@ def evaluate(
             metavar="SOURCE",
             help="Data set, as for train; by default the run's own.",
             show_default=False,
+            autocompletion=complete_data,
         ),
     ] = None,
     device: DeviceOption = "cpu",
 ) -> int:
     """Evaluate the network of a run on a data set: on its test set, or without one on all samples."""
+    from xpnet.training.runs import Run
+
     trained, console = Run.read(run), Output()
     net = trained.network_on(device_of(device, console))
     dataset = trained.dataset(data)
     part = "training" if dataset.x_test is None else "test"
     x, t = (dataset.x_train, dataset.t_train) if dataset.x_test is None else (dataset.x_test, dataset.t_test)
-    source = data or trained.settings.source
+    source = trained.settings.source if data is None else data
     metrics = net.evaluate(trained.shaped(x, source), t)
     shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
     console.print(f"{shown} on the {len(x):,} {part} samples of {source}")
@@ -119,6 +125,9 @@ def export(
 
     The file takes any number of samples as x, pixels divided by 255, and gives scores and probabilities.
     """
+    from xpnet.interop.onnx import export as export_onnx
+    from xpnet.training.runs import Run
+
     trained, console = Run.read(run), Output()
     net = trained.network
     if net.is_language_model:
@@ -135,6 +144,8 @@ def report(run: RunArgument) -> int:
 
     The page, report.html, needs only a browser. Matplotlib draws it, and scikit-learn computes precision and recall.
     """
+    from xpnet.report import write_report
+
     console = Output()
     console.print(f"{write_report(run)} written")
     return 0
@@ -143,15 +154,24 @@ def report(run: RunArgument) -> int:
 def runs(
     folders: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[RUN...]", help="Runs to compare; by default all are listed.", show_default=False),
+        typer.Argument(
+            metavar="[RUN...]",
+            help="Runs to compare; by default all are listed.",
+            show_default=False,
+            autocompletion=complete_run,
+        ),
     ] = None,
-    root: Annotated[Path, typer.Option("--in", metavar="DIR", help="Parent of the runs' folders.")] = Path("runs"),
+    root: Annotated[Path, typer.Option("--in", metavar="DIR", help="Parent of the runs' folders.")] = RUNS,
 ) -> int:
     """List the runs in a folder, or compare some: which settings and results differ."""
+    from xpnet.training.runs import Run, compare_runs, find_runs, list_runs
+
     console = Output()
     if folders:
         console.print(compare_runs([Run.read(folder) for folder in folders]))
         return 0
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"--in must be a folder of runs, got {str(root)!r}")
     found = find_runs(root)
     console.print(list_runs(found) if found else f"no runs in {root}; xpnet train starts one")
     return 0

@@ -10,8 +10,6 @@ import typer
 
 from xpnet.cli.options import DeviceOption, RunArgument, device_of
 from xpnet.console import Output
-from xpnet.datasets.text import from_text
-from xpnet.training.runs import Run
 
 __all__ = ["generate"]
 
@@ -34,6 +32,9 @@ def generate(
 
     The bytes are printed as they are drawn. One that is no UTF-8 is printed as a backslash escape.
     """
+    from xpnet.datasets.text import from_text
+    from xpnet.training.runs import Run
+
     trained, console = Run.read(run), Output()
     net = trained.language_model_on(device_of(device, console))
     ids = from_text(prompt)

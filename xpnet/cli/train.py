@@ -1,16 +1,14 @@
-"""``xpnet train``."""
+"""``xpnet train``: its options, and the settings of a run that they are."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.progress import Progress
 
+from xpnet.cli.completion import RUNS, complete_run
 from xpnet.cli.options import (
     ActivationOption,
     DataOption,
@@ -21,23 +19,14 @@ from xpnet.cli.options import (
     OptimizerName,
     SeedOption,
     StdOption,
-    device_of,
 )
-from xpnet.console import Output, fail
-from xpnet.extras import import_extra
-from xpnet.interrupts import Ended, EndingSignals, HeldInterrupts
 from xpnet.kernels import Backend
-from xpnet.parallel import communicator, device_name, ending_all
-from xpnet.progress import ShowProgress, ShowSample, progress_bar, summary
-from xpnet.training import Callback, Checkpoint, Trainer
-from xpnet.training.run_folder import CHECKPOINT, create_run_folder, only_process, save_run, start_run
-from xpnet.training.run_settings import RunSettings
-from xpnet.training.sampling import Sampling
+from xpnet.typing import Sampling
+
+if TYPE_CHECKING:
+    from xpnet.training.run_settings import RunSettings
 
 __all__ = ["train"]
-
-SHARED = (FloatingPointError, typer.Exit)
-"""Errors of a run after which rank 0 saves before any rank ends: all have the first, rank 0 reports the second."""
 
 
 def train(
@@ -104,7 +93,7 @@ def train(
         str | None,
         typer.Option(metavar="COLUMN", help="Name or number of the column of labels, for a .csv file."),
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Parent of the run's folder.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Parent of the run's folder.")] = RUNS,
     plot: Annotated[bool, typer.Option("--plot", help="Also draw the learning curves.")] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Also show the time of each part of a step.")] = False,
     resume: Annotated[
@@ -112,6 +101,7 @@ def train(
         typer.Option(
             metavar="RUN",
             help="Go on with the run in this folder, with its settings, save --device, --threads and --parallel.",
+            autocompletion=complete_run,
         ),
     ] = None,
     checkpoint_seconds: Annotated[
@@ -128,59 +118,22 @@ def train(
     A run that was ended or killed goes on with --resume.
     """
     options = locals()
+
+    from xpnet.cli.training_run import run_training
+    from xpnet.training.run_settings import RunSettings
+
     options = {field.name: options[field.name] for field in fields(RunSettings)}
     settings = RunSettings.of(**options) if resume is None else _settings_of(resume, context, device, threads)
-    if plot:
-        import_extra("matplotlib.figure", "plot")  # an error now, not after the training
-    ranks = communicator(parallel or "local")
-    leads = ranks.rank == 0
-    console = Output()
-    console.quiet = not leads
-    trouble: BaseException | None = None
-    with EndingSignals() as signals, ending_all(ranks), contextlib.ExitStack() as undisturbed:
-        chosen = device_of(device_name(settings.device, ranks), console)
-        settings = replace(settings, device=chosen.name)
-        progress = progress_bar(console)
-        dataset = settings.load_data()
-        trainer = settings.build_trainer(dataset, chosen, _shown(progress, settings), ranks)
-        console.print(_title(trainer, ranks.size))
-        if leads:
-            folder = resume or create_run_folder(out, settings)  # an error now, not after the training
-            undisturbed.enter_context(only_process(folder))
-            if start_run(trainer, Checkpoint(folder / CHECKPOINT, checkpoint_seconds, checkpoint_steps)):
-                console.print(f"going on from step {trainer.current_iter:,}")
-        try:
-            try:
-                with progress:
-                    trainer.train()
-            except Exception as error:  # noqa: BLE001 - whatever it is, what was learned is saved first
-                trouble = error
-            undisturbed.enter_context(HeldInterrupts())
-        except Ended:
-            pass  # raised again when all is saved
-        if leads:
-            files = save_run(folder, trainer, settings.described(), dataset, plot=plot)
-            report = f"{summary(trainer)}\nwritten to {folder}{os.sep}: {', '.join(files)}"
-            try:
-                console.print(report)
-            except OSError as error:
-                fail(f"{error.strerror}: standard output; {report}", 1)
-                trouble = typer.Exit(1)
-        if trouble is not None and not isinstance(trouble, SHARED):
-            raise trouble
-        ranks.gather(None)  # the first process that ends with an error ends all: rank 0 has saved before
-    trouble = signals.ended or trouble
-    if trouble is not None:
-        raise trouble
-    if profile and leads:
-        _print_profile(trainer, settings, console)
-    return 0
-
-
-def _shown(progress: Progress, settings: RunSettings) -> list[Callback]:
-    """Return the callbacks that print: progress and evaluations, and of a language model a sample."""
-    sample = [] if settings.recipe.length is None else [ShowSample(progress.console)]
-    return [ShowProgress(progress, settings.steps), *sample]
+    return run_training(
+        settings,
+        out,
+        resume,
+        plot=plot,
+        profile=profile,
+        parallel=parallel,
+        checkpoint_seconds=checkpoint_seconds,
+        checkpoint_steps=checkpoint_steps,
+    )
 
 
 def _settings_of(run: Path, context: typer.Context, device: str, threads: int | None) -> RunSettings:
@@ -192,28 +145,10 @@ def _settings_of(run: Path, context: typer.Context, device: str, threads: int | 
     if others:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(others))
         raise ValueError(f"--resume takes the settings from {run}; leave out {names}")
+    from xpnet.training.run_settings import RunSettings
+
     settings = RunSettings.load(run)
     changed: dict[str, Any] = {
         name: value for name, value in {"device": device, "threads": threads}.items() if name in given
     }
     return replace(settings, **changed)
-
-
-def _print_profile(trainer: Trainer, settings: RunSettings, console: Output) -> None:
-    from xpnet.training.profile import profile_step
-
-    x, t = trainer.sets["train"]
-    result = profile_step(trainer.network, trainer.optimizer, x, t, settings.batch_size, settings.precision)
-    console.print(f"\n{result}")
-
-
-def _title(trainer: Trainer, processes: int) -> str:
-    """Name a trainer's network, a row of affine layers by its sizes and others by their class, and where it is."""
-    network = trainer.network
-    matrices = [values.shape for values in network.params.values() if values.ndim > 1]
-    name = type(network).__name__
-    if all(len(shape) == 2 for shape in matrices):
-        name = f"{'-'.join(str(n) for n in (*(shape[0] for shape in matrices), matrices[-1][1]))} network"
-    where = f"{network.device}, by Numba" if trainer.backend == "numba" else str(network.device)
-    by = f", {processes} processes" if processes > 1 else ""
-    return f"{name}, {network.params.size:,} parameters, {network.dtype} on {where}{by}"

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Self
 
-import numpy as np
-
 from xpnet import functions
-from xpnet.device import REAL, Device, StoredArray, get_array_module, get_device
+from xpnet.device import REAL, Device, StoredArray, get_array_module
+from xpnet.layers.parameter import Parameter
 from xpnet.typing import Array, DTypeLike
 
 __all__ = ["Formula", "Layer", "Loss", "weight_arguments"]
@@ -33,30 +32,6 @@ class Formula(NamedTuple):
     forward: str
     backward: str
     is_scalar: bool = False
-
-
-class _Parameter:
-    """Descriptor of a parameter: assigning to one that belongs to a network, or to another layer, writes into it.
-
-    It has no ``__get__``: Python reads the attribute from the layer itself, as fast as any other.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __set__(self, layer: Layer, value: Array) -> None:
-        current = vars(layer).get(self.name)
-        if layer.place is None or current is None:
-            vars(layer)[self.name] = value
-        elif value is not current:  # the second half of `layer.W -= step`
-            if np.shape(value) != current.shape:
-                raise ValueError(
-                    f"{layer.name}.{self.name} has shape {current.shape}, cannot be set to an array of shape "
-                    f"{np.shape(value)}: it is a parameter of the network"
-                )
-            device = get_device(current)
-            with device.activate():
-                current[...] = device.asarray(value, current.dtype)
 
 
 class Layer:
@@ -162,7 +137,7 @@ class Layer:
     def __init_subclass__(cls) -> None:
         for name in cls.parameter_names:
             if not hasattr(cls, name):
-                setattr(cls, name, _Parameter(name))
+                setattr(cls, name, Parameter(name))
 
     @property
     def name(self) -> str:

@@ -3,15 +3,13 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from xpnet.device import Device
 from xpnet.nets import GPT, DeepConvNet, LanguageModel, LeNet5, MultiLayerNet, Sequential, SimpleConvNet, TwoLayerNet
-from xpnet.typing import DTypeLike, Seed
+from xpnet.typing import DTypeLike, NetName, Seed
 
-__all__ = ["RECIPES", "NetName", "Recipe"]
-
-NetName = Literal["two-layer", "mlp", "simple-convnet", "deep-convnet", "lenet5", "char-lstm", "gpt"]
+__all__ = ["RECIPES", "Recipe"]
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from xpnet.nets import Sequential
 from xpnet.optimizers import Optimizer, get_optimizer, get_schedule
 from xpnet.parallel import Communicator
 from xpnet.training.callbacks import Callback
-from xpnet.training.recipes import RECIPES, NetName, Recipe
-from xpnet.training.sampling import Sampling
+from xpnet.training.recipes import RECIPES, Recipe
 from xpnet.training.trainer import Trainer
+from xpnet.typing import NetName, Sampling
 
 __all__ = ["RunSettings"]
 
@@ -107,7 +107,9 @@ class RunSettings:
     @property
     def source(self) -> str:
         """Name or path of the data set."""
-        return self.data or ("mnist" if self.recipe.length is None else "alice")
+        if self.data is not None:
+            return self.data
+        return "mnist" if self.recipe.length is None else "alice"
 
     def load_data(self) -> Dataset:
         """Load the data set, by default MNIST, or for a network for texts the text ``"alice"``.
@@ -185,14 +187,14 @@ class RunSettings:
 
         Raises
         ------
-        FileNotFoundError
-            If there are none.
         ValueError
-            If they are damaged.
+            If there are none, or they are damaged.
         """
         file = folder / FILE
         try:
             content = json.loads(file.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            raise ValueError(f"{folder} is no folder of a run (xpnet train): it has no settings") from None
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{file} holds no settings of a run: {error}") from None
         known = {field.name: field.default is MISSING for field in fields(RunSettings)}

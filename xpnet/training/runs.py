@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -22,7 +24,7 @@ from xpnet.training.history import History
 from xpnet.training.run_folder import HISTORY, MODEL, RESULT
 from xpnet.training.run_settings import RunSettings
 
-__all__ = ["Run", "compare_runs", "find_runs", "list_runs"]
+__all__ = ["Run", "compare_runs", "find_run_folders", "find_runs", "last_run", "list_runs"]
 
 DAMAGE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 """Errors of reading what is not the expected JSON."""
@@ -59,10 +61,7 @@ class Run:
             If it is no folder of a run, or its files are damaged.
         """
         folder = Path(folder)
-        try:
-            settings, file = RunSettings.load(folder), folder / RESULT
-        except (FileNotFoundError, NotADirectoryError):
-            raise ValueError(f"{folder} is no folder of a run (xpnet train): it has no settings") from None
+        settings, file = RunSettings.load(folder), folder / RESULT
         return Run(folder, settings, _read_result(file) if file.exists() else {})
 
     @property
@@ -152,12 +151,12 @@ class Run:
     def dataset(self, source: str | Path | None = None) -> Dataset:
         """Return the run's data set, or another one with its classes, as the network takes it."""
         if self.settings.recipe.length is not None:
-            return load_text(source or self.settings.source, self.settings.recipe.length)
+            return load_text(self.settings.source if source is None else source, self.settings.recipe.length)
         sample = self.sample_shape
         given: dict[str, Any] = {"classes": self.classes, "label": self.settings.label_column}
         if len(sample) == 3:
             given |= {"size": sample[1:], "channels": sample[0]}
-        return load_dataset(source or self.settings.source, **given)
+        return load_dataset(self.settings.source if source is None else source, **given)
 
     def shaped(self, x: np.ndarray, name: str) -> np.ndarray:
         """Return samples in the shape that the network takes.
@@ -165,12 +164,17 @@ class Run:
         Raises
         ------
         ValueError
-            If they have another number of values. `name` is their name in the message.
+            If they have another number of values, or a value is not finite. `name` is their name in the message.
         """
         sample = self.sample_shape
         if math.prod(x.shape[1:]) != math.prod(sample):
             raise ValueError(
                 f"{name} has samples of the shape {x.shape[1:]}, the network of {self.folder} takes {sample}"
+            )
+        most = np.finfo(self.settings.dtype).max
+        if x.dtype.kind == "f" and not (abs(x) <= most).all():
+            raise ValueError(
+                f"{name} has values that are not finite in {self.settings.dtype}, such as NaN; leave them out"
             )
         return self.settings.shaped(x.reshape(len(x), *sample))
 
@@ -190,10 +194,30 @@ class Run:
         return file
 
 
+def find_run_folders(root: str | Path) -> list[Path]:
+    """Return the folders of all runs in a folder, the oldest first."""
+    return sorted(path.parent for path in Path(root).glob("*/settings.json"))
+
+
 def find_runs(root: str | Path) -> list[Run]:
-    """Return all runs in a folder, the oldest first."""
-    folders = sorted(path.parent for path in Path(root).glob("*/settings.json"))
-    return [Run.read(folder) for folder in folders]
+    """Return all runs in a folder, the oldest first. A warning names each one that is damaged, and is left out."""
+    found = []
+    for folder in find_run_folders(root):
+        try:
+            found.append(Run.read(folder))
+        except (ValueError, OSError) as error:
+            warnings.warn(f"left out: {error}", stacklevel=2)
+    return found
+
+
+def last_run(root: str | Path) -> Run | None:
+    """Return the newest run in a folder that has a network and can be read, if any."""
+    for folder in reversed(find_run_folders(root)):
+        with contextlib.suppress(ValueError, OSError):
+            run = Run.read(folder)
+            run.file(MODEL)
+            return run
+    return None
 
 
 def list_runs(runs: Iterable[Run]) -> str:

@@ -1,14 +1,13 @@
 """Samplers: which samples a minibatch has."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, get_args
 
 import numpy as np
 
-__all__ = ["InOrder", "RandomDraws", "Sampler", "Sampling", "Shuffled", "get_sampler"]
+from xpnet.typing import Sampling
 
-Sampling = Literal["random", "shuffled", "in-order"]
-"""Names of samplers."""
+__all__ = ["InOrder", "RandomDraws", "Sampler", "Shuffled", "get_sampler"]
 
 
 class Sampler(Protocol):

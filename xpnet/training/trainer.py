@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.datasets import Windows
-from xpnet.device import Device, as_array, asnumpy, check_equally_many
+from xpnet.device import asnumpy
 from xpnet.kernels import Backend, Precision
 from xpnet.nets import Network, evaluation
 from xpnet.optimizers import Optimizer, get_optimizer
@@ -20,9 +20,10 @@ from xpnet.training.callbacks import Callback, PrintProgress, as_callback
 from xpnet.training.history import Evaluation, History
 from xpnet.training.lockstep import locksteps
 from xpnet.training.losses import PendingLosses
-from xpnet.training.sampling import Sampling, get_sampler
-from xpnet.training.sources import ArraySource, BatchSource, Source, WindowSource
-from xpnet.typing import Array, Seed
+from xpnet.training.placing import batches_of, placed
+from xpnet.training.sampling import get_sampler
+from xpnet.training.sources import ArraySource, Source, WindowSource
+from xpnet.typing import Array, Sampling, Seed
 
 __all__ = ["Trainer"]
 
@@ -159,7 +160,7 @@ class Trainer:
         self.max_iter: int | None
         self.iter_per_epoch: int | None
         if t_train is None and not isinstance(x_train, Windows):
-            self.source = batches = self._batches(x_train, sample_weight)
+            self.source = batches = batches_of(network, x_train, sample_weight)
             self.mini_batch_size = len(batches.first[0])
             self.iter_per_epoch = batches.steps_per_epoch
             self.max_iter = steps or (self.iter_per_epoch and epochs * self.iter_per_epoch)
@@ -170,10 +171,10 @@ class Trainer:
         if (x_test is None) != (t_test is None):
             raise ValueError("x_test and t_test go together: pass both, or none to train without a test set")
         if x_test is not None:
-            self.x_test, self.t_test = self._on_device("test", x_test, t_test)
+            self.x_test, self.t_test = placed(network, "test", x_test, t_test)
             self.sets["test"] = self.x_test, self.t_test
         if validation_data is not None:
-            x, t = self._on_device("validation", *validation_data)
+            x, t = placed(network, "validation", *validation_data)
             self.sets["validation"] = x, t
         self.epochs = epochs
         self.current_iter = 0
@@ -378,44 +379,10 @@ class Trainer:
             if t_train is not None or sample_weight is not None:
                 raise ValueError("x_train is Windows, which have their own labels; leave out t_train and sample_weight")
             x_train, t_train = windows.x, windows.t
-        x, t, *weight = self._on_device("train", x_train, t_train, sample_weight)
+        x, t, *weight = placed(self.network, "train", x_train, t_train, sample_weight)
         self.x_train, self.t_train = self.sets["train"] = x, t
         size, device = self.mini_batch_size, self.network.device
         sampler = get_sampler(sampling, rng, len(x), size, None if windows is None else windows.starts)
         if windows is not None:
             return WindowSource(device, windows, sampler, size)
         return ArraySource(device, (x, t, *weight), sampler, size, isinstance(x_train, np.memmap))
-
-    def _batches(self, x_train: Any, sample_weight: Any) -> BatchSource:
-        """Check an iterable of minibatches by its first one."""
-        if hasattr(x_train, "shape") or not isinstance(x_train, Iterable):
-            raise ValueError(
-                f"t_train is missing: x_train is {type(x_train).__name__}, no iterable of minibatches (x, t)"
-            )
-        if sample_weight is not None:
-            raise ValueError("the weights of an iterable's samples are in its minibatches, (x, t, sample_weight)")
-        source = BatchSource(self.network.device, x_train)
-        self._check_fit(*source.first[:2])
-        return source
-
-    def _on_device(self, part: str, x: Array, t: Array, weight: Array | None = None) -> list[Array]:
-        """Check samples, labels and weights once for all steps, and move them to the network's device if they fit."""
-        mapped = isinstance(x, np.memmap)
-        named = {f"x_{part}": x, f"t_{part}": t} | ({} if weight is None else {"sample_weight": weight})
-        x, t, *weights = arrays = [as_array(name, array) for name, array in named.items()]
-        check_equally_many(**dict(zip(named, arrays, strict=True)))
-        if len(x) == 0:
-            raise ValueError(f"x_{part} is empty")
-        device = self.network.device
-        dtype = self.network.dtype if x.dtype.kind == "f" and not mapped else None
-        fits = device.holds(x) or device.has_room_for(x.nbytes)
-        place = device if fits else Device("cpu")
-        x, t, *weights = place.asarray(x, dtype), *(place.asarray(array) for array in (t, *weights))
-        self._check_fit(x, t)
-        return [x, t, *weights]
-
-    def _check_fit(self, x: Array, t: Array) -> None:
-        """Check that the network takes these samples, and its loss these labels."""
-        with self.network.device.activate():
-            scores = self.network.predict(self.network.device.asarray(x[:1]))
-            self.network.last_layer.check_labels(t, (len(x), *scores.shape[1:]))

@@ -6,7 +6,7 @@ results but exponentials and the sum of the losses have NumPy's bits.
 """
 
 from xpnet.kernels.numba.images import add_windows, max_pool, max_pool_gradient
-from xpnet.kernels.numba.rows import (
+from xpnet.kernels.numba.operations import (
     adam_update,
     gather,
     matmul,

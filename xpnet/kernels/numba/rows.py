@@ -1,18 +1,13 @@
-"""Loops over rows and vectors, and the training step of a perceptron.
+"""Compiled loops over rows and vectors, and the training step of a perceptron.
 
 All are in one module: Numba's cache does not notice changes of functions that are called from another module.
 """
 
-from typing import Any
-
 import numpy as np
 
-from xpnet import functions
-from xpnet.kernels.memory import in_memory_order
 from xpnet.kernels.numba.barrier import wait
-from xpnet.kernels.numba.compiling import are_compact, are_one, compiled, inlined
+from xpnet.kernels.numba.compiling import compiled, inlined
 from xpnet.kernels.numba.perceptron import Perceptron, Rule, Samples
-from xpnet.typing import Array
 
 OTHER, DESCENT, MOMENTUM, MOMENTS = range(4)
 """Update rules of `take_steps`. `OTHER` is left to the caller."""
@@ -21,16 +16,8 @@ RELU, SIGMOID, TANH, NONE = range(4)
 """Activations behind an affine layer."""
 
 
-def gather(x: Array, index: Array, out: Array) -> Any:
-    if x.dtype != "uint8" or out.dtype.kind != "f" or x.ndim < 2 or not out.size or not are_compact(x, index, out):
-        return NotImplemented
-    rows = x.reshape(len(x), -1)
-    _gather_blocks(rows, index, out.dtype.type(255), rows.shape[1], out.reshape(-1))
-    return out
-
-
 @compiled
-def _gather_blocks(x, index, divisor, width, out):
+def gather_blocks(x, index, divisor, width, out):
     """Write ``x[index] / divisor`` into `out`, as consecutive blocks of `width` columns."""
     for n in range(len(index)):
         row = x[min(max(index[n], 0), len(x) - 1)]
@@ -42,21 +29,8 @@ def _gather_blocks(x, index, divisor, width, out):
                 there[i] = out.dtype.type(part[i]) / divisor
 
 
-def relu(x: Array, mask: Array | None = None, out: Array | None = None) -> Any:
-    mask = np.empty_like(x, dtype=bool) if mask is None else mask
-    out = np.empty_like(x) if out is None else out
-    vectors = in_memory_order(x, mask, out)
-    if x.dtype.kind != "f" or vectors is None:
-        return NotImplemented
-    if are_one(x, out):
-        _relu_in_place(*vectors[:2])
-    else:
-        _relu(*vectors)
-    return out, mask
-
-
 @inlined
-def _relu(x, mask, out):
+def relu(x, mask, out):
     zero = x.dtype.type(0)
     for i in range(len(x)):
         mask[i] = x[i] > zero
@@ -64,68 +38,38 @@ def _relu(x, mask, out):
 
 
 @compiled
-def _relu_in_place(x, mask):
-    _relu(x, mask, x)
-
-
-def relu_gradient(dout: Array, mask: Array, out: Array | None = None) -> Any:
-    out = np.empty_like(dout) if out is None else out
-    vectors = in_memory_order(dout, mask, out)
-    if vectors is None:
-        return NotImplemented
-    if are_one(dout, out):
-        _relu_gradient_in_place(*vectors[:2])
-    else:
-        _relu_gradient(*vectors)
-    return out
+def relu_in_place(x, mask):
+    relu(x, mask, x)
 
 
 @inlined
-def _relu_gradient(dout, mask, dx):
+def relu_gradient(dout, mask, dx):
     for i in range(len(dout)):
         dx[i] = dout[i] * mask[i]
 
 
 @compiled
-def _relu_gradient_in_place(dout, mask):
-    _relu_gradient(dout, mask, dout)
-
-
-def matmul(a: Array, b: Array, out: Array | None = None, bias: Array | None = None, sums: Array | None = None) -> Any:
-    if bias is not None and out is not None and bias.shape == out.shape[1:] and are_compact(out, bias):
-        _add_to_rows(np.matmul(a, b, out), bias)
-        return out
-    if sums is not None and sums.shape == b.shape[1:] and are_compact(b, sums):
-        _sum_rows(b, sums)
-        return np.matmul(a, b, out)
-    return NotImplemented
+def relu_gradient_in_place(dout, mask):
+    relu_gradient(dout, mask, dout)
 
 
 @compiled
-def _add_to_rows(x, b):
+def add_to_rows(x, b):
     for n in range(len(x)):
         for i in range(len(b)):
             x[n, i] += b[i]
 
 
 @compiled
-def _sum_rows(x, out):
+def sum_rows(x, out):
     out[:] = 0
     for n in range(len(x)):
         for i in range(len(out)):
             out[i] += x[n, i]
 
 
-def softmax_cross_entropy(x: Array, t: Array, out: Array | None = None) -> Any:
-    out = np.empty_like(x) if out is None else out
-    if x.dtype.kind != "f" or x.ndim != 2 or t.ndim != 1 or not x.size or not are_compact(x, t, out):
-        return NotImplemented
-    functions.check_labels(t, x.shape)
-    return x.dtype.type(_softmax_cross_entropy(x, t, out)), out
-
-
 @compiled
-def _softmax_cross_entropy(x, t, y):
+def softmax_cross_entropy(x, t, y):
     loss = 0.0
     for n in range(len(x)):
         largest = x[n].max()
@@ -140,16 +84,8 @@ def _softmax_cross_entropy(x, t, y):
     return loss / len(x)
 
 
-def softmax_cross_entropy_gradient(y: Array, t: Array, scale: Array | float, out: Array | None = None) -> Any:
-    out = np.empty_like(y) if out is None else out
-    if y.ndim != 2 or t.ndim != 1 or not isinstance(scale, float) or not are_compact(y, t, out):
-        return NotImplemented
-    _softmax_cross_entropy_gradient(y, t, y.dtype.type(scale), out)
-    return out
-
-
 @compiled
-def _softmax_cross_entropy_gradient(y, t, scale, dx):
+def softmax_cross_entropy_gradient(y, t, scale, dx):
     for n in range(len(y)):
         for k in range(y.shape[1]):
             dx[n, k] = y[n, k] * scale
@@ -160,7 +96,7 @@ def _softmax_cross_entropy_gradient(y, t, scale, dx):
 def _cross_entropy(x, t, y):
     """Set y to the probabilities of scores, and return the mean loss: of a softmax, or of a sigmoid for one score."""
     if x.shape[1] > 1:
-        return _softmax_cross_entropy(x, t, y)
+        return softmax_cross_entropy(x, t, y)
     loss, one = 0.0, x.dtype.type(1)
     for n in range(len(x)):
         score = x[n, 0]
@@ -173,41 +109,21 @@ def _cross_entropy(x, t, y):
 @compiled
 def _cross_entropy_gradient(y, t, scale, dx):
     if y.shape[1] > 1:
-        _softmax_cross_entropy_gradient(y, t, scale, dx)
+        softmax_cross_entropy_gradient(y, t, scale, dx)
     else:
         for n in range(len(y)):
             dx[n, 0] = (y[n, 0] - y.dtype.type(t[n])) * scale
 
 
-def sgd_update(p: Array, direction: Array, lr: float, scratch: Array) -> Any:
-    return _update(_sgd_update, p, (direction,), lr)
-
-
-def momentum_update(p: Array, g: Array, v: Array, lr: float, kept: float, nesterov: bool, scratch: Array) -> Any:
-    return _update(_momentum_update, p, (g, v), lr, kept, nesterov)
-
-
-def adam_update(
-    p: Array, g: Array, m: Array, v: Array, lr: float, eps: float, betas: tuple[float, float], scratch: Array
-) -> Any:
-    return _update(_adam_update, p, (g, m, v), lr, eps, *betas)
-
-
-def _update(loop: Any, p: Array, others: tuple[Array, ...], *numbers: float) -> Any:
-    if p.dtype.kind != "f" or any(x.dtype != p.dtype for x in others) or not are_compact(p, *others):
-        return NotImplemented
-    return loop(p.reshape(-1), *(x.reshape(-1) for x in others), *numbers)
-
-
 @compiled
-def _sgd_update(p, g, lr):
+def sgd_update(p, g, lr):
     lr = p.dtype.type(lr)
     for i in range(len(p)):
         p[i] -= lr * g[i]
 
 
 @compiled
-def _momentum_update(p, g, v, lr, kept, nesterov):
+def momentum_update(p, g, v, lr, kept, nesterov):
     lr, kept = p.dtype.type(lr), p.dtype.type(kept)
     for i in range(len(p)):
         v[i] = v[i] * kept + g[i]
@@ -215,7 +131,7 @@ def _momentum_update(p, g, v, lr, kept, nesterov):
 
 
 @compiled
-def _adam_update(p, g, m, v, lr, eps, beta1, beta2):
+def adam_update(p, g, m, v, lr, eps, beta1, beta2):
     lr, eps = p.dtype.type(lr), p.dtype.type(eps)
     new1, new2 = p.dtype.type(1 - beta1), p.dtype.type(1 - beta2)
     beta1, beta2 = p.dtype.type(beta1), p.dtype.type(beta2)
@@ -297,7 +213,7 @@ def _scores(perceptron, samples, index, buffer):
     layers, width, params, _ = perceptron
     n, end = len(index), len(index) * layers[0, 0]
     y = buffer[:end]
-    _gather_blocks(samples.rows, index, samples.divisor, width, y)
+    gather_blocks(samples.rows, index, samples.divisor, width, y)
     for number, (inputs, outputs, W, b, activation) in enumerate(layers):
         given, y, end = y, buffer[end : end + n * outputs], end + n * outputs
         weights, scores = params[W : W + inputs * outputs].reshape(inputs, outputs), y.reshape(n, outputs)
@@ -305,7 +221,7 @@ def _scores(perceptron, samples, index, buffer):
             np.dot(given.reshape(n, inputs), weights, scores)
         else:
             _multiply_blocks(given, width, weights, scores)
-        _add_to_rows(scores, params[b : b + outputs])
+        add_to_rows(scores, params[b : b + outputs])
         _activate(activation, y)
     return scores, end
 
@@ -332,7 +248,7 @@ def _gradient(perceptron, samples, index, labels, weights, size, grads, buffer):
         weights = slice(W, W + inputs * outputs)
         start, end = start - n * inputs, start
         x, dW = buffer[start:end], grads[weights].reshape(inputs, outputs)
-        _sum_rows(dout, grads[b : b + outputs])
+        sum_rows(dout, grads[b : b + outputs])
         if number:
             rows, dx = x.reshape(n, inputs), free[: n * inputs]
             np.dot(rows.T, dout, dW)
@@ -389,7 +305,7 @@ def _multiply_by_slope(activation, y, dout):
 
 @compiled
 def _multiply_blocks(x, width, W, out):
-    """Set `out` to ``x @ W``, with x in consecutive blocks of columns (`_gather_blocks`)."""
+    """Set `out` to ``x @ W``, with x in consecutive blocks of columns (`gather_blocks`)."""
     n, part = len(out), np.empty_like(out)
     for first in range(0, len(W), width):
         end = min(first + width, len(W))
@@ -418,11 +334,11 @@ def _apply(rule, step, part, p, g):
     if decoupled:
         _scale(p, decay)
     if rule.kind == DESCENT:
-        _sgd_update(p, g, lr)
+        sgd_update(p, g, lr)
     elif rule.kind == MOMENTUM:
-        _momentum_update(p, g, rule.state[0][part], lr, kept, also > 0)
+        momentum_update(p, g, rule.state[0][part], lr, kept, also > 0)
     else:
-        _adam_update(p, g, rule.state[0][part], rule.state[1][part], lr, eps, kept, also)
+        adam_update(p, g, rule.state[0][part], rule.state[1][part], lr, eps, kept, also)
 
 
 @compiled
