@@ -61,7 +61,7 @@ def program(ranks, case, where=""):
 
 
 @needs_mpi
-@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("ranks", [2, 4])
 def test_ranks_train_as_one_process_does(ranks, tmp_path):
     status, output = program(ranks, "all", tmp_path)
     assert status == 0, output
@@ -248,7 +248,7 @@ def test_steps_of_several_processes_run_on_every_device(device, rng):
     """Two ranks whose samples are the same take the step of one with half of the samples."""
     nets = [Sequential([Affine.from_sizes(6, 3, rng=0)], SoftmaxWithLoss(), device=device) for _ in range(2)]
     x, t = device.asarray(rng.random((8, 6), dtype="float32")), device.asarray(rng.integers(0, 3, 8))
-    ours = compile_step(nets[0], SGD(0.1), 8, communicator=Two()).run(x, t, device.asarray(np.arange(8)[None]))
-    plain = compile_step(nets[1], SGD(0.1), 4).run(x, t, device.asarray(np.arange(4)[None]))
+    ours = compile_step(nets[0], SGD(0.1), 8, "numpy", communicator=Two()).run(x, t, device.asarray(np.arange(8)[None]))
+    plain = compile_step(nets[1], SGD(0.1), 4, "numpy").run(x, t, device.asarray(np.arange(4)[None]))
     np.testing.assert_allclose(asnumpy(ours), asnumpy(plain), rtol=1e-6)
     np.testing.assert_allclose(asnumpy(nets[0].params.flat), asnumpy(nets[1].params.flat), rtol=1e-6)
