@@ -36,6 +36,7 @@ CASES = {
     "ignored labels": (plain, lambda: SoftmaxWithLoss(ignore_index=2), 25, None),
     "dropout": (dropped, SoftmaxWithLoss, 10, None),
     "batch normalisation": (normalized, SoftmaxWithLoss, 10, None),
+    "microbatches": (dropped, SoftmaxWithLoss, 25, "weights"),
     "regression": (plain, IdentityWithLoss, 25, None),
 }
 """Layers, loss, minibatch size and weights by name."""
@@ -65,6 +66,7 @@ def trainer_of(case, ranks, callbacks=(), epochs=3):
         callbacks=callbacks,
         backend="numpy",
         verbose=False,
+        microbatch=4 if case == "microbatches" and ranks is not None else None,
         communicator=ranks,
     )
 

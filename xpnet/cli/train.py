@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -38,6 +39,9 @@ __all__ = ["train"]
 
 SHARED = (FloatingPointError, typer.Exit)
 """Errors of a run after which rank 0 saves before any rank ends: all have the first, rank 0 reports the second."""
+
+FREE = ("device", "threads", "microbatch")
+"""Settings that a run that goes on may change: they change its results to rounding at most."""
 
 
 def train(
@@ -94,6 +98,13 @@ def train(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Largest number of threads on the CPU; by default that of NumPy's BLAS.")
     ] = None,
+    microbatch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Samples that are computed at a time, to save memory: their gradients add up to that of the batch.",
+        ),
+    ] = None,
     parallel: Annotated[
         Literal["mpi", "nccl"] | None,
         typer.Option(help="Share minibatches with the other processes of mpiexec: by MPI, or by NCCL between GPUs."),
@@ -111,7 +122,8 @@ def train(
         Path | None,
         typer.Option(
             metavar="RUN",
-            help="Go on with the run in this folder, with its settings, save --device, --threads and --parallel.",
+            help="Go on with the run in this folder, with its settings, save --device, --threads, --microbatch and "
+            "--parallel.",
         ),
     ] = None,
     checkpoint_seconds: Annotated[
@@ -129,7 +141,8 @@ def train(
     """
     options = locals()
     options = {field.name: options[field.name] for field in fields(RunSettings)}
-    settings = RunSettings.of(**options) if resume is None else _settings_of(resume, context, device, threads)
+    free = {name: options[name] for name in FREE}
+    settings = RunSettings.of(**options) if resume is None else _settings_of(resume, context, free)
     if plot:
         import_extra("matplotlib.figure", "plot")  # an error now, not after the training
     ranks = communicator(parallel or "local")
@@ -183,20 +196,15 @@ def _shown(progress: Progress, settings: RunSettings) -> list[Callback]:
     return [ShowProgress(progress, settings.steps), *sample]
 
 
-def _settings_of(run: Path, context: typer.Context, device: str, threads: int | None) -> RunSettings:
-    """Return the settings of a run that goes on, with the device and the threads that were given, if any."""
+def _settings_of(run: Path, context: typer.Context, free: Mapping[str, Any]) -> RunSettings:
+    """Return the settings of a run that goes on. Those in `free` are changed if they were given."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
-    free = {"device", "threads", "parallel", "plot", "profile", "checkpoint_seconds", "checkpoint_steps"}
-    others = given - free - {"resume"}
+    others = given - free.keys() - {"resume", "parallel", "plot", "profile", "checkpoint_seconds", "checkpoint_steps"}
     if others:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(others))
         raise ValueError(f"--resume takes the settings from {run}; leave out {names}")
-    settings = RunSettings.load(run)
-    changed: dict[str, Any] = {
-        name: value for name, value in {"device": device, "threads": threads}.items() if name in given
-    }
-    return replace(settings, **changed)
+    return replace(RunSettings.load(run), **{name: value for name, value in free.items() if name in given})
 
 
 def _print_profile(trainer: Trainer, settings: RunSettings, console: Output) -> None:
