@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,11 +27,18 @@ MPIEXEC = Path(sys.executable).with_name("mpiexec")
 needs_mpi = pytest.mark.skipif(
     not (find_spec("mpi4py") and MPIEXEC.exists()), reason="the extra xpnet[mpi] is not installed"
 )
+IN_A_TERMINAL = [
+    sys.executable,
+    "-c",
+    "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))",
+]
+"""Runs a command in a terminal of its own, to which this process types."""
+
 SECONDS = 30
 """Largest time of a run of several processes."""
 
 
-def start(ranks, *command):
+def start(ranks, *command, launcher=()):
     """Start processes, more than there are cores if need be."""
     allowed = {
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
@@ -39,8 +47,9 @@ def start(ranks, *command):
         "OMPI_MCA_mpi_yield_when_idle": "1",
     }
     return subprocess.Popen(
-        [MPIEXEC, "-n", str(ranks), sys.executable, *command],
+        [*launcher, MPIEXEC, "-n", str(ranks), sys.executable, *command],
         env=os.environ | allowed,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -113,7 +122,7 @@ def wait_for(condition, process):
 
 @needs_mpi
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the processes of a rank")
-def test_a_killed_run_of_the_command_line_goes_on_with_other_ranks(tmp_path):
+def test_a_run_of_the_command_line_that_was_ended_goes_on_with_other_ranks(tmp_path):
     pytest.importorskip("typer", reason="the extra xpnet[cli] is not installed")
     from test_ends import write_data
 
@@ -140,6 +149,15 @@ def test_a_killed_run_of_the_command_line_goes_on_with_other_ranks(tmp_path):
     assert output.count("going on from step") == 1
     assert output.count("written to") == 1
     assert (run / "run.json").exists()
+    reached = load_checkpoint(file)["current_iter"]
+    third = start(2, *train, "--resume", str(run), launcher=IN_A_TERMINAL)
+    wait_for(lambda: load_checkpoint(file)["current_iter"] > reached, third)
+    third.stdin.write("\x03")
+    third.stdin.flush()
+    status, output = finish(third, 10)
+    assert status != 0, output
+    assert re.search(r"ranks? [01](, 1)? of 2 got SIGTERM: all ranks stop after step", output), output
+    assert f"go on with: xpnet train --parallel mpi --resume {run}" in "".join(output.split("\r\n"))
 
 
 def test_an_unknown_kind_is_refused():

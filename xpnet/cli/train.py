@@ -141,8 +141,7 @@ def train(
     """
     options = locals()
     options = {field.name: options[field.name] for field in fields(RunSettings)}
-    free = {name: options[name] for name in FREE}
-    settings = RunSettings.of(**options) if resume is None else _settings_of(resume, context, free)
+    settings = RunSettings.of(**options) if resume is None else _settings_of(resume, context, options)
     if plot:
         import_extra("matplotlib.figure", "plot")  # an error now, not after the training
     ranks = communicator(parallel or "local")
@@ -162,6 +161,8 @@ def train(
             undisturbed.enter_context(only_process(folder))
             if start_run(trainer, Checkpoint(folder / CHECKPOINT, checkpoint_seconds, checkpoint_steps)):
                 console.print(f"going on from step {trainer.current_iter:,}")
+            if ranks.size > 1:  # now: after Ctrl-C, mpiexec drops what its processes print
+                console.print(f"Ctrl-C ends all ranks; go on with: xpnet train --parallel {parallel} --resume {folder}")
         try:
             try:
                 with progress:
@@ -196,15 +197,15 @@ def _shown(progress: Progress, settings: RunSettings) -> list[Callback]:
     return [ShowProgress(progress, settings.steps), *sample]
 
 
-def _settings_of(run: Path, context: typer.Context, free: Mapping[str, Any]) -> RunSettings:
-    """Return the settings of a run that goes on. Those in `free` are changed if they were given."""
+def _settings_of(run: Path, context: typer.Context, options: Mapping[str, Any]) -> RunSettings:
+    """Return the settings of a run that goes on. Options in `FREE` are changed if they were given."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
-    others = given - free.keys() - {"resume", "parallel", "plot", "profile", "checkpoint_seconds", "checkpoint_steps"}
+    others = given - {*FREE, "resume", "parallel", "plot", "profile", "checkpoint_seconds", "checkpoint_steps"}
     if others:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(others))
         raise ValueError(f"--resume takes the settings from {run}; leave out {names}")
-    return replace(RunSettings.load(run), **{name: value for name, value in free.items() if name in given})
+    return replace(RunSettings.load(run), **{name: options[name] for name in FREE if name in given})
 
 
 def _print_profile(trainer: Trainer, settings: RunSettings, console: Output) -> None:
