@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import parallel_program
 import pytest
-from parallel_program import CASES, results, trainer_of
+from parallel_program import CASES, VECTORS, results, trainer_of
 
-from xpnet import DeviceError, asnumpy
+from xpnet import DeviceError, asnumpy, get_array_module
 from xpnet.layers import Affine, Layer, SoftmaxWithLoss
 from xpnet.nets import Sequential
 from xpnet.optimizers import SGD
-from xpnet.parallel import Local, RankTeam, communicator
+from xpnet.parallel import Local, RankTeam, communicator, sum_in_float16
 from xpnet.steps import compile_step
 from xpnet.training import Trainer
 
@@ -74,6 +74,9 @@ def program(ranks, case, where=""):
 def test_ranks_train_as_one_process_does(ranks, tmp_path):
     status, output = program(ranks, "all", tmp_path)
     assert status == 0, output
+    total = VECTORS[:ranks].sum(axis=0)
+    error = np.load(tmp_path / "float16.npy") - total
+    assert abs(error).max() < 2**-10 * abs(total).max()
     for name in CASES:
         alone = trainer_of(name, None)
         alone.train()
@@ -206,6 +209,53 @@ def test_shares_and_float16_are_refused(rng):
     net = Sequential([Affine.from_sizes(6, 3)], SoftmaxWithLoss())
     with pytest.raises(ValueError, match="shares must be 1 with several processes, got 2"):
         compile_step(net, SGD(0.1), 4, shares=2, communicator=Two())
+
+
+class Pair(Two):
+    """A rank of two whose gradients travel in float16, the other of which sends the same."""
+
+    compression = "float16"
+
+    def exchange(self, blocks):
+        return get_array_module(blocks).stack([blocks[0], blocks[0]])
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_terms_and_sum_of_a_compressed_sum_are_rounded_to_float16_at_any_scale(device, rng, scale):
+    array = device.asarray((rng.standard_normal(8) * scale).astype("float32"))
+    expected = 2.0 * asnumpy(array)[:4]
+    sum_in_float16(Pair(), array)
+    np.testing.assert_allclose(asnumpy(array)[:4], expected, rtol=2**-9, atol=2**-20 * abs(expected).max())
+
+
+def test_a_compressed_sum_keeps_zeros_and_what_is_not_finite(device):
+    for value, expected in ((0.0, 0.0), (np.inf, np.inf), (np.nan, np.nan)):
+        array = device.asarray(np.array([value, 0.0], "float32"))
+        sum_in_float16(Pair(), array)
+        np.testing.assert_array_equal(asnumpy(array)[0], expected)
+
+
+def test_steps_with_compression_are_those_without_to_the_rounding_of_float16(device, rng):
+    x, t = device.asarray(rng.random((8, 6), dtype="float32")), device.asarray(rng.integers(0, 3, 8))
+    moved = []
+    for ranks in (Two(), Pair()):
+        net = Sequential([Affine.from_sizes(6, 3, rng=0)], SoftmaxWithLoss(), device=device)
+        before = asnumpy(net.params.flat).copy()
+        step = compile_step(net, SGD(0.1), 8, "numpy", communicator=ranks)
+        step.run(x, t, device.asarray(np.arange(8)[None]))
+        moved.append(asnumpy(net.params.flat) - before)
+    first = slice(0, 11)  # the block that this rank adds up
+    np.testing.assert_allclose(moved[1][first], moved[0][first], rtol=2**-9, atol=2**-12 * abs(moved[0]).max())
+
+
+def test_compression_is_for_mpi_and_float32():
+    with pytest.raises(ValueError, match="compression must be None with 'local', got 'float16': only 'mpi' compresses"):
+        communicator("local", "float16")
+    with pytest.raises(ValueError, match="compression must be 'float16' or None, got 'bfloat16'"):
+        communicator("mpi", "bfloat16")
+    net = Sequential([Affine.from_sizes(6, 3)], SoftmaxWithLoss(), dtype="float64")
+    with pytest.raises(ValueError, match="compression must be None for a network in float64"):
+        compile_step(net, SGD(0.1), 4, communicator=Pair())
 
 
 class FakeNCCL:

@@ -109,6 +109,9 @@ def train(
         Literal["mpi", "nccl"] | None,
         typer.Option(help="Share minibatches with the other processes of mpiexec: by MPI, or by NCCL between GPUs."),
     ] = None,
+    compression: Annotated[
+        Literal["float16"] | None, typer.Option(help="Gradients travel in float16, with --parallel mpi.")
+    ] = None,
     seed: SeedOption = 0,
     data: DataOption = None,
     label: Annotated[
@@ -144,7 +147,7 @@ def train(
     settings = RunSettings.of(**options) if resume is None else _settings_of(resume, context, options)
     if plot:
         import_extra("matplotlib.figure", "plot")  # an error now, not after the training
-    ranks = communicator(parallel or "local")
+    ranks = communicator(parallel or "local", compression)
     leads = ranks.rank == 0
     console = Output()
     console.quiet = not leads
@@ -201,7 +204,8 @@ def _settings_of(run: Path, context: typer.Context, options: Mapping[str, Any]) 
     """Return the settings of a run that goes on. Options in `FREE` are changed if they were given."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
-    others = given - {*FREE, "resume", "parallel", "plot", "profile", "checkpoint_seconds", "checkpoint_steps"}
+    of_this_process = {"parallel", "compression", "plot", "profile", "checkpoint_seconds", "checkpoint_steps"}
+    others = given - {*FREE, *of_this_process, "resume"}
     if others:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(others))
         raise ValueError(f"--resume takes the settings from {run}; leave out {names}")

@@ -149,6 +149,8 @@ def _compile_ranks(
         raise ValueError("precision must be float32 or tf32 with several processes, got float16")
     if shares not in (None, 1):
         raise ValueError(f"shares must be 1 with several processes, got {shares}: each process computes one share")
+    if communicator.compression is not None and net.dtype != "float32":
+        raise ValueError(f"compression must be None for a network in {net.dtype}, got {communicator.compression!r}")
     gains = net.device.name == "cpu" and any(isinstance(layer, GAINING) for layer in net.modules().values())
     backend = kernels.choose_backend(backend, net.dtype, gains)
     ranks = Ranks(net, optimizer, communicator, microbatch)

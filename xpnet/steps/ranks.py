@@ -10,7 +10,7 @@ from xpnet.blas import blas
 from xpnet.layers import BatchNormalization
 from xpnet.nets import Network, evaluation
 from xpnet.optimizers import Optimizer
-from xpnet.parallel import Communicator, RankTeam
+from xpnet.parallel import Communicator, RankTeam, sum_in_float16
 from xpnet.steps.step import Minibatches
 from xpnet.steps.sums import MeanGradient, obstacle, placed, slices, steps_of
 from xpnet.threads import are_available
@@ -130,9 +130,15 @@ class _TotalGradient(MeanGradient):
         self.communicator.sum(array)
 
     def completed(self, loss: Array | float, amount: Array | float, samples: int) -> Array | float:
-        message = self._message
-        message[:-2] = self.grads.flat
+        vector, message = self.grads.flat, self._message
         message[-2], message[-1] = loss, amount
-        self.sum(message)
-        self.grads.flat[...] = message[:-2]
+        if self.communicator.compression is None:
+            message[:-2] = vector
+            self.sum(message)
+            vector[...] = message[:-2]
+        else:
+            self.sum(message[-2:])
+            if not self.counts:
+                vector.fill(0.0)
+            sum_in_float16(self.communicator, vector)
         return super().completed(message[-2], message[-1], self.samples)
