@@ -16,6 +16,9 @@ TOP = 14
 Values down to 2^-27 of the largest one keep float16's 11 bits, and smaller ones fewer, down to 2^-38.
 """
 
+LEAST = -112
+"""Exponent of the smallest scale: its inverse is still a float32."""
+
 
 def sum_in_float16(ranks: Communicator, array: Array) -> None:
     """Replace a float32 vector, in place, by its sum over the ranks. All ranks get the same bits.
@@ -34,12 +37,17 @@ def sum_in_float16(ranks: Communicator, array: Array) -> None:
 def _packed(blocks: Array) -> Array:
     """Return the rows in float16, with the exponent of each row's scale behind it."""
     xp = get_array_module(blocks)
-    _, exponents = xp.frexp(abs(blocks).max(axis=1, keepdims=True))
-    with np.errstate(over="ignore"):  # infinite values in a row, which stay so
-        scaled = xp.ldexp(blocks, TOP - exponents).astype("float16")
-    return xp.concatenate([scaled, exponents.astype("float16")], axis=1)
+    largest = xp.maximum(blocks.max(axis=1, keepdims=True), -blocks.min(axis=1, keepdims=True))
+    exponents = xp.maximum(xp.frexp(largest)[1], LEAST)
+    packed = xp.empty((len(blocks), blocks.shape[1] + 1), "float16")
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite values and NaN stay so
+        packed[:, :-1] = blocks * xp.ldexp(xp.float32(1.0), TOP - exponents)
+    packed[:, -1:] = exponents
+    return packed
 
 
 def _unpacked(packed: Array) -> Array:
     xp = get_array_module(packed)
-    return xp.ldexp(packed[:, :-1].astype("float32"), packed[:, -1:].astype("int32") - TOP)
+    blocks = packed[:, :-1].astype("float32")
+    blocks *= xp.ldexp(xp.float32(1.0), packed[:, -1:].astype("int32") - TOP)
+    return blocks
