@@ -71,5 +71,5 @@ $(VENV)/.train: pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,plot,numba,images,data,test,browser,bench,lint]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,plot,numba,images,data,mpi,test,browser,bench,lint]'
 	touch $@ $(VENV)/.train

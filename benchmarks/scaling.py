@@ -12,6 +12,10 @@ around the all-reduce; l: latency of a message; w: bandwidth of the all-reduce. 
 with two batch sizes, l and w from all-reduces of 8 bytes and of the gradient between two ranks, o from steps of two
 ranks. Nothing overlaps: the all-reduce follows the backward pass. If there are more ranks than cores, they take turns:
 the computation (f + c b + o) is multiplied by p / cores.
+
+``--share`` measures what share of a step of two ranks the all-reduce is, for networks with much and with little work
+per parameter, and predicts it for slower connections. That share is the most that an overlap with the backward pass
+could save.
 """
 
 from __future__ import annotations
@@ -23,13 +27,14 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from xpnet.nets import MultiLayerNet
+from xpnet.nets import DeepConvNet, MultiLayerNet
 from xpnet.optimizers import SGD
-from xpnet.parallel import communicator
+from xpnet.parallel import communicator, sum_in_float16
 from xpnet.steps import compile_step
 from xpnet.tables import format_table
 
@@ -38,6 +43,15 @@ BATCH = 128
 
 STEPS = 40
 """Steps of a measurement. The fastest of five counts: other programs may run beside."""
+
+NETWORKS = {
+    "784-1024-1024-10, 256 samples": (lambda: MultiLayerNet(784, [1024, 1024], 10, seed=0), (784,), 256),
+    "DeepConvNet, 100 samples": (lambda: DeepConvNet(seed=0), (1, 28, 28), 100),
+}
+"""Networks, shapes of a sample and samples of all ranks together."""
+
+WIRES = {"10 Gbit/s": 1.25e9, "1 Gbit/s": 1.25e8}
+"""Bytes per second between machines."""
 
 ALLOWED = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
@@ -57,6 +71,39 @@ def seconds(run, repeats, ranks):
             run()
         found.append(max(ranks.gather((time.perf_counter() - started) / repeats)))
     return min(found)
+
+
+def shared(kind):
+    """Return the times of steps of this number of ranks, and of their all-reduces, plain and in float16."""
+    ranks, rng = communicator(kind), np.random.default_rng(0)
+    found = {}
+    for name, (build, shape, size) in NETWORKS.items():
+        x, t = rng.random((512, *shape), dtype="float32"), rng.integers(0, 10, 512)
+        net = build()
+        vector = net.params.flat.copy()
+        step = compile_step(net, SGD(0.01), size, "numpy", threads=1, shares=1, communicator=ranks)
+        indices = rng.integers(0, len(x), (6, size))
+        step.run(x, t, indices[:2])
+        found[name] = {
+            "bytes": vector.nbytes,
+            "step": seconds(partial(step.run, x, t, indices), 1, ranks) / len(indices),
+            "allreduce": seconds(partial(ranks.sum, vector), 10, ranks),
+            "float16": seconds(partial(sum_in_float16, ranks, vector), 10, ranks),
+        }
+    return found
+
+
+def print_shares(found):
+    """Print what share of a step the all-reduce is, here and by slower connections."""
+    rows = []
+    for name, figures in found.items():
+        rest = figures["step"] - figures["allreduce"]
+        by_wire = [figures["bytes"] / speed for speed in WIRES.values()]
+        shares = [figures["allreduce"] / figures["step"], *(wire / (rest + wire) for wire in by_wire)]
+        times = (f"{figures[part] * 1e3:,.1f} ms" for part in ("step", "allreduce", "float16"))
+        rows.append([name, *times, *(f"{share:.0%}" for share in shares)])
+    head = ["network", "step", "all-reduce", "in float16", "share", *(f"predicted, {wire}" for wire in WIRES)]
+    print(format_table(head, rows, align="<" + ">" * (len(head) - 1)))
 
 
 def measured(kind):
@@ -103,12 +150,12 @@ class CostModel:
         return computed + 2 * math.ceil(math.log2(ranks)) * self.latency + turns * message
 
 
-def run(ranks):
+def run(ranks, what="scaling"):
     """Measure in this number of processes."""
     mpiexec = Path(sys.executable).with_name("mpiexec")
     environment = os.environ | ALLOWED | {"OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(
-        [mpiexec, "-n", str(ranks), sys.executable, __file__, "--worker"],
+        [mpiexec, "-n", str(ranks), sys.executable, __file__, "--worker", what],
         env=environment,
         capture_output=True,
         text=True,
@@ -126,12 +173,16 @@ def figures_of(rows):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--share", action="store_true", help="measure the share of the all-reduce in a step")
+    parser.add_argument("--worker", choices=["scaling", "share"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        figures = measured("mpi")
+        figures = measured("mpi") if arguments.worker == "scaling" else shared("mpi")
         if communicator("mpi").rank == 0:
             print(json.dumps(figures))
+        return
+    if arguments.share:
+        print_shares(run(2, "share"))
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     one, two = run(1), run(2)

@@ -9,7 +9,7 @@ import numpy as np
 from xpnet.layers import Affine, BatchNormalization, Dropout, IdentityWithLoss, Relu, Residual, SoftmaxWithLoss
 from xpnet.nets import Sequential
 from xpnet.optimizers import Adam, Momentum
-from xpnet.parallel import communicator
+from xpnet.parallel import communicator, sum_in_float16
 from xpnet.training import Trainer
 
 
@@ -36,6 +36,7 @@ CASES = {
     "ignored labels": (plain, lambda: SoftmaxWithLoss(ignore_index=2), 25, None),
     "dropout": (dropped, SoftmaxWithLoss, 10, None),
     "batch normalisation": (normalized, SoftmaxWithLoss, 10, None),
+    "microbatches": (dropped, SoftmaxWithLoss, 25, "weights"),
     "regression": (plain, IdentityWithLoss, 25, None),
 }
 """Layers, loss, minibatch size and weights by name."""
@@ -65,6 +66,7 @@ def trainer_of(case, ranks, callbacks=(), epochs=3):
         callbacks=callbacks,
         backend="numpy",
         verbose=False,
+        microbatch=4 if case == "microbatches" and ranks is not None else None,
         communicator=ranks,
     )
 
@@ -94,9 +96,24 @@ def differ(trainer):
     trainer.network.params.flat[0] += 1.0
 
 
+TERMS = np.random.default_rng(3).standard_normal((4, 1001)) * 10.0 ** np.arange(-20, 20, 10)[:, None]
+VECTORS = TERMS.astype("float32")
+"""Terms of a sum in float16, one for each rank: from 1e-20, far below float16, to 1e10, far above."""
+
+
+def reduce_in_float16(ranks, where):
+    total = VECTORS[ranks.rank].copy()
+    sum_in_float16(ranks, total)
+    same = ranks.gather(total.tobytes())
+    assert len(set(same)) == 1
+    if ranks.rank == 0:
+        np.save(f"{where}/float16.npy", total)
+
+
 def main(kind, case, where):
     ranks = communicator(kind)
     if case == "all":
+        reduce_in_float16(ranks, where)
         for name in CASES:
             trainer = trainer_of(name, ranks)
             trainer.train()

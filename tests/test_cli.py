@@ -62,6 +62,7 @@ def test_train_takes_every_setting(xp, tmp_path):
         "batch_size": 20,
         "sampling": "random",
         "threads": None,
+        "microbatch": None,
         "data": None,
         "device": "cpu",
         "dtype": "float64",

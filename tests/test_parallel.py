@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import parallel_program
 import pytest
-from parallel_program import CASES, results, trainer_of
+from parallel_program import CASES, VECTORS, results, trainer_of
 
-from xpnet import DeviceError, asnumpy
+from xpnet import DeviceError, asnumpy, get_array_module
 from xpnet.layers import Affine, Layer, SoftmaxWithLoss
 from xpnet.nets import Sequential
 from xpnet.optimizers import SGD
-from xpnet.parallel import Local, RankTeam, communicator
+from xpnet.parallel import Local, RankTeam, communicator, sum_in_float16
 from xpnet.steps import compile_step
 from xpnet.training import Trainer
 
@@ -26,11 +27,18 @@ MPIEXEC = Path(sys.executable).with_name("mpiexec")
 needs_mpi = pytest.mark.skipif(
     not (find_spec("mpi4py") and MPIEXEC.exists()), reason="the extra xpnet[mpi] is not installed"
 )
+IN_A_TERMINAL = [
+    sys.executable,
+    "-c",
+    "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))",
+]
+"""Runs a command in a terminal of its own, to which this process types."""
+
 SECONDS = 30
 """Largest time of a run of several processes."""
 
 
-def start(ranks, *command):
+def start(ranks, *command, launcher=()):
     """Start processes, more than there are cores if need be."""
     allowed = {
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
@@ -39,8 +47,9 @@ def start(ranks, *command):
         "OMPI_MCA_mpi_yield_when_idle": "1",
     }
     return subprocess.Popen(
-        [MPIEXEC, "-n", str(ranks), sys.executable, *command],
+        [*launcher, MPIEXEC, "-n", str(ranks), sys.executable, *command],
         env=os.environ | allowed,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -61,10 +70,13 @@ def program(ranks, case, where=""):
 
 
 @needs_mpi
-@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("ranks", [2, 4])
 def test_ranks_train_as_one_process_does(ranks, tmp_path):
     status, output = program(ranks, "all", tmp_path)
     assert status == 0, output
+    total = VECTORS[:ranks].sum(axis=0)
+    error = np.load(tmp_path / "float16.npy") - total
+    assert abs(error).max() < 2**-10 * abs(total).max()
     for name in CASES:
         alone = trainer_of(name, None)
         alone.train()
@@ -113,7 +125,7 @@ def wait_for(condition, process):
 
 @needs_mpi
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the processes of a rank")
-def test_a_killed_run_of_the_command_line_goes_on_with_other_ranks(tmp_path):
+def test_a_run_of_the_command_line_that_was_ended_goes_on_with_other_ranks(tmp_path):
     pytest.importorskip("typer", reason="the extra xpnet[cli] is not installed")
     from test_ends import write_data
 
@@ -140,6 +152,15 @@ def test_a_killed_run_of_the_command_line_goes_on_with_other_ranks(tmp_path):
     assert output.count("going on from step") == 1
     assert output.count("written to") == 1
     assert (run / "run.json").exists()
+    reached = load_checkpoint(file)["current_iter"]
+    third = start(2, *train, "--resume", str(run), launcher=IN_A_TERMINAL)
+    wait_for(lambda: load_checkpoint(file)["current_iter"] > reached, third)
+    third.stdin.write("\x03")
+    third.stdin.flush()
+    status, output = finish(third, 10)
+    assert status != 0, output
+    assert re.search(r"ranks? [01](, 1)? of 2 got SIGTERM: all ranks stop after step", output), output
+    assert f"go on with: xpnet train --parallel mpi --resume {run}" in "".join(output.split("\r\n"))
 
 
 def test_an_unknown_kind_is_refused():
@@ -188,6 +209,53 @@ def test_shares_and_float16_are_refused(rng):
     net = Sequential([Affine.from_sizes(6, 3)], SoftmaxWithLoss())
     with pytest.raises(ValueError, match="shares must be 1 with several processes, got 2"):
         compile_step(net, SGD(0.1), 4, shares=2, communicator=Two())
+
+
+class Pair(Two):
+    """A rank of two whose gradients travel in float16, the other of which sends the same."""
+
+    compression = "float16"
+
+    def exchange(self, blocks):
+        return get_array_module(blocks).stack([blocks[0], blocks[0]])
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_terms_and_sum_of_a_compressed_sum_are_rounded_to_float16_at_any_scale(device, rng, scale):
+    array = device.asarray((rng.standard_normal(8) * scale).astype("float32"))
+    expected = 2.0 * asnumpy(array)[:4]
+    sum_in_float16(Pair(), array)
+    np.testing.assert_allclose(asnumpy(array)[:4], expected, rtol=2**-9, atol=2**-20 * abs(expected).max())
+
+
+def test_a_compressed_sum_keeps_zeros_and_what_is_not_finite(device):
+    for value, expected in ((0.0, 0.0), (np.inf, np.inf), (np.nan, np.nan)):
+        array = device.asarray(np.array([value, 0.0], "float32"))
+        sum_in_float16(Pair(), array)
+        np.testing.assert_array_equal(asnumpy(array)[0], expected)
+
+
+def test_steps_with_compression_are_those_without_to_the_rounding_of_float16(device, rng):
+    x, t = device.asarray(rng.random((8, 6), dtype="float32")), device.asarray(rng.integers(0, 3, 8))
+    moved = []
+    for ranks in (Two(), Pair()):
+        net = Sequential([Affine.from_sizes(6, 3, rng=0)], SoftmaxWithLoss(), device=device)
+        before = asnumpy(net.params.flat).copy()
+        step = compile_step(net, SGD(0.1), 8, "numpy", communicator=ranks)
+        step.run(x, t, device.asarray(np.arange(8)[None]))
+        moved.append(asnumpy(net.params.flat) - before)
+    first = slice(0, 11)  # the block that this rank adds up
+    np.testing.assert_allclose(moved[1][first], moved[0][first], rtol=2**-9, atol=2**-12 * abs(moved[0]).max())
+
+
+def test_compression_is_for_mpi_and_float32():
+    with pytest.raises(ValueError, match="compression must be None with 'local', got 'float16': only 'mpi' compresses"):
+        communicator("local", "float16")
+    with pytest.raises(ValueError, match="compression must be 'float16' or None, got 'bfloat16'"):
+        communicator("mpi", "bfloat16")
+    net = Sequential([Affine.from_sizes(6, 3)], SoftmaxWithLoss(), dtype="float64")
+    with pytest.raises(ValueError, match="compression must be None for a network in float64"):
+        compile_step(net, SGD(0.1), 4, communicator=Pair())
 
 
 class FakeNCCL:
@@ -248,7 +316,7 @@ def test_steps_of_several_processes_run_on_every_device(device, rng):
     """Two ranks whose samples are the same take the step of one with half of the samples."""
     nets = [Sequential([Affine.from_sizes(6, 3, rng=0)], SoftmaxWithLoss(), device=device) for _ in range(2)]
     x, t = device.asarray(rng.random((8, 6), dtype="float32")), device.asarray(rng.integers(0, 3, 8))
-    ours = compile_step(nets[0], SGD(0.1), 8, communicator=Two()).run(x, t, device.asarray(np.arange(8)[None]))
-    plain = compile_step(nets[1], SGD(0.1), 4).run(x, t, device.asarray(np.arange(4)[None]))
+    ours = compile_step(nets[0], SGD(0.1), 8, "numpy", communicator=Two()).run(x, t, device.asarray(np.arange(8)[None]))
+    plain = compile_step(nets[1], SGD(0.1), 4, "numpy").run(x, t, device.asarray(np.arange(4)[None]))
     np.testing.assert_allclose(asnumpy(ours), asnumpy(plain), rtol=1e-6)
     np.testing.assert_allclose(asnumpy(nets[0].params.flat), asnumpy(nets[1].params.flat), rtol=1e-6)

@@ -391,4 +391,6 @@ def test_a_gpu_without_memory_names_the_size_of_the_minibatch(counted, cuda):
     """
     environment = os.environ | {"CUDA_STAND_IN_MEMORY": str(48 * 2**20)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("cuda:0 has no memory for minibatches of 4000 samples; lower mini_batch_size (Out of")
+    assert done.stdout.startswith(
+        "cuda:0 has no memory for minibatches of 4000 samples; lower mini_batch_size, or set microbatch (Out of"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from xpnet.training.run_settings import RunSettings
 
 __all__ = ["train"]
+
+FREE = ("device", "threads", "microbatch")
+"""Settings that a run that goes on may change: they change its results to rounding at most."""
 
 
 def train(
@@ -83,9 +87,19 @@ def train(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Largest number of threads on the CPU; by default that of NumPy's BLAS.")
     ] = None,
+    microbatch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Samples that are computed at a time, to save memory: their gradients add up to that of the batch.",
+        ),
+    ] = None,
     parallel: Annotated[
         Literal["mpi", "nccl"] | None,
         typer.Option(help="Share minibatches with the other processes of mpiexec: by MPI, or by NCCL between GPUs."),
+    ] = None,
+    compression: Annotated[
+        Literal["float16"] | None, typer.Option(help="Gradients travel in float16, with --parallel mpi.")
     ] = None,
     seed: SeedOption = 0,
     data: DataOption = None,
@@ -100,7 +114,8 @@ def train(
         Path | None,
         typer.Option(
             metavar="RUN",
-            help="Go on with the run in this folder, with its settings, save --device, --threads and --parallel.",
+            help="Go on with the run in this folder, with its settings, save --device, --threads, --microbatch and "
+            "--parallel.",
             autocompletion=complete_run,
         ),
     ] = None,
@@ -123,7 +138,7 @@ def train(
     from xpnet.training.run_settings import RunSettings
 
     options = {field.name: options[field.name] for field in fields(RunSettings)}
-    settings = RunSettings.of(**options) if resume is None else _settings_of(resume, context, device, threads)
+    settings = RunSettings.of(**options) if resume is None else _settings_of(resume, context, options)
     return run_training(
         settings,
         out,
@@ -131,24 +146,21 @@ def train(
         plot=plot,
         profile=profile,
         parallel=parallel,
+        compression=compression,
         checkpoint_seconds=checkpoint_seconds,
         checkpoint_steps=checkpoint_steps,
     )
 
 
-def _settings_of(run: Path, context: typer.Context, device: str, threads: int | None) -> RunSettings:
-    """Return the settings of a run that goes on, with the device and the threads that were given, if any."""
+def _settings_of(run: Path, context: typer.Context, options: Mapping[str, Any]) -> RunSettings:
+    """Return the settings of a run that goes on. Options in `FREE` are changed if they were given."""
+    from xpnet.training.run_settings import RunSettings
+
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
-    free = {"device", "threads", "parallel", "plot", "profile", "checkpoint_seconds", "checkpoint_steps"}
-    others = given - free - {"resume"}
+    of_this_process = {"parallel", "compression", "plot", "profile", "checkpoint_seconds", "checkpoint_steps"}
+    others = given - {*FREE, *of_this_process, "resume"}
     if others:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(others))
         raise ValueError(f"--resume takes the settings from {run}; leave out {names}")
-    from xpnet.training.run_settings import RunSettings
-
-    settings = RunSettings.load(run)
-    changed: dict[str, Any] = {
-        name: value for name, value in {"device": device, "threads": threads}.items() if name in given
-    }
-    return replace(settings, **changed)
+    return replace(RunSettings.load(run), **{name: options[name] for name in FREE if name in given})

@@ -35,13 +35,14 @@ def run_training(
     plot: bool,
     profile: bool,
     parallel: Literal["mpi", "nccl"] | None,
+    compression: Literal["float16"] | None,
     checkpoint_seconds: float | None,
     checkpoint_steps: int | None,
 ) -> int:
     """Train with these settings in a new folder of `out`, or go on in `resume`. Return the exit status."""
     if plot:
         import_extra("matplotlib.figure", "plot")  # an error now, not after the training
-    ranks = communicator(parallel or "local")
+    ranks = communicator(parallel or "local", compression)
     leads = ranks.rank == 0
     console = Output()
     console.quiet = not leads
@@ -58,6 +59,8 @@ def run_training(
             undisturbed.enter_context(only_process(folder))
             if start_run(trainer, Checkpoint(folder / CHECKPOINT, checkpoint_seconds, checkpoint_steps)):
                 console.print(f"going on from step {trainer.current_iter:,}")
+            if ranks.size > 1:  # now: after Ctrl-C, mpiexec drops what its processes print
+                console.print(f"Ctrl-C ends all ranks; go on with: xpnet train --parallel {parallel} --resume {folder}")
         try:
             try:
                 with progress:

@@ -268,11 +268,12 @@ class Network(Container):
         precision: kernels.Precision = "float32",
         threads: int | None = None,
         shares: int | None = None,
+        microbatch: int | None = None,
     ) -> TrainingStep:
         """Return a training step that reuses its arrays (`xpnet.steps.compile_step`). `Trainer` runs it."""
         from xpnet.steps import compile_step
 
-        return compile_step(self, optimizer, batch_size, backend, precision, threads, shares)
+        return compile_step(self, optimizer, batch_size, backend, precision, threads, shares, microbatch)
 
     @property
     def row(self) -> list[Layer] | None:

@@ -6,6 +6,7 @@ The training steps are in `xpnet.steps.ranks`; this package knows arrays, and no
 
 from xpnet.parallel.communicator import (
     Communicator,
+    Compression,
     Kind,
     Local,
     RankTeam,
@@ -13,5 +14,16 @@ from xpnet.parallel.communicator import (
     device_name,
     ending_all,
 )
+from xpnet.parallel.float16 import sum_in_float16
 
-__all__ = ["Communicator", "Kind", "Local", "RankTeam", "communicator", "device_name", "ending_all"]
+__all__ = [
+    "Communicator",
+    "Compression",
+    "Kind",
+    "Local",
+    "RankTeam",
+    "communicator",
+    "device_name",
+    "ending_all",
+    "sum_in_float16",
+]

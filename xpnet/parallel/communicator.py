@@ -9,9 +9,11 @@ from typing import Literal, Protocol, TypeAlias, TypeVar
 
 from xpnet.typing import Array
 
-__all__ = ["Communicator", "Kind", "Local", "RankTeam", "communicator", "device_name", "ending_all"]
+__all__ = ["Communicator", "Compression", "Kind", "Local", "RankTeam", "communicator", "device_name", "ending_all"]
 
 Kind: TypeAlias = Literal["local", "mpi", "nccl"]
+
+Compression: TypeAlias = Literal["float16"]
 
 T = TypeVar("T")
 
@@ -29,14 +31,20 @@ class Communicator(Protocol):
         Number of processes.
     local_rank : int
         Number of this process among those on the same machine. It chooses the GPU.
+    compression : "float16" or None
+        Form in which gradients travel, see `communicator`.
     """
 
     rank: int
     size: int
     local_rank: int
+    compression: Compression | None
 
     def sum(self, array: Array) -> None:
         """Replace an array, in place, by its sum over the ranks. All ranks get the same bits."""
+
+    def exchange(self, blocks: Array) -> Array:
+        """Send each rank its row of an array, (size, n); return the rows that the ranks have sent, in their order."""
 
     def broadcast(self, value: T) -> T:
         """Return rank 0's value."""
@@ -54,9 +62,13 @@ class Local:
     rank = 0
     size = 1
     local_rank = 0
+    compression: Compression | None = None
 
     def sum(self, array: Array) -> None:
         pass  # the sum of one array
+
+    def exchange(self, blocks: Array) -> Array:
+        return blocks
 
     def broadcast(self, value: T) -> T:
         return value
@@ -92,7 +104,7 @@ class RankTeam:
         return list(itertools.islice(itertools.chain.from_iterable(rows), len(tasks)))
 
 
-def communicator(kind: Kind) -> Communicator:
+def communicator(kind: Kind, compression: Compression | None = None) -> Communicator:
     """Return the connection of this process to the others.
 
     Parameters
@@ -100,22 +112,29 @@ def communicator(kind: Kind) -> Communicator:
     kind : {"local", "mpi", "nccl"}
         ``"local"`` is one process. ``"mpi"`` connects the processes that ``mpiexec`` started; arrays of a GPU go by the
         host. ``"nccl"`` is for one GPU per process: its arrays go by NCCL, all else by MPI.
+    compression : "float16", optional
+        With ``"mpi"``, gradients of float32 networks travel in float16 (`xpnet.parallel.float16`). This pays on slow
+        networks between machines.
 
     Raises
     ------
     ValueError
-        If there is no such kind.
+        If there is no such kind or compression, or the kind cannot compress.
     ModuleNotFoundError
         If mpi4py or CuPy is not installed.
     DeviceError
         If NCCL is asked for, and CuPy has no CUDA device or cannot load NCCL.
     """
+    if compression not in (None, "float16"):
+        raise ValueError(f"compression must be 'float16' or None, got {compression!r}")
+    if compression is not None and kind != "mpi":
+        raise ValueError(f"compression must be None with {kind!r}, got {compression!r}: only 'mpi' compresses")
     if kind == "local":
         return Local()
     if kind == "mpi":
         from xpnet.parallel.mpi import MPI
 
-        return MPI()
+        return MPI(compression)
     if kind == "nccl":
         from xpnet.parallel.nccl import NCCL
 

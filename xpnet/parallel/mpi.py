@@ -9,8 +9,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from xpnet.device import asnumpy, is_on_host
+from xpnet.device import asnumpy, get_array_module, is_on_host
 from xpnet.extras import import_extra
+from xpnet.parallel.communicator import Compression
 from xpnet.typing import Array
 
 __all__ = ["MPI"]
@@ -29,7 +30,8 @@ class MPI:
     others then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, compression: Compression | None = None) -> None:
+        self.compression = compression
         self._mpi = import_extra("mpi4py.MPI", "mpi")
         self._world = self._mpi.COMM_WORLD
         self.rank, self.size = self._world.rank, self._world.size
@@ -48,6 +50,13 @@ class MPI:
         total = np.ascontiguousarray(asnumpy(array))
         self._world.Allreduce(self._mpi.IN_PLACE, total)
         array.set(total)
+
+    def exchange(self, blocks: Array) -> Array:
+        sent = np.ascontiguousarray(asnumpy(blocks))
+        received = np.empty_like(sent)
+        byte = self._mpi.BYTE
+        self._world.Alltoall([sent.view("uint8"), byte], [received.view("uint8"), byte])
+        return received if is_on_host(blocks) else get_array_module(blocks).asarray(received)
 
     def broadcast(self, value: T) -> T:
         received: T = self._world.bcast(value)

@@ -6,7 +6,7 @@ The two are separate objects. `compile_step` is the one place that puts them tog
   (`mixed.MixedPrecision`).
 - A `Runner` drives steps: one by one (`step.OneByOne`), as a CUDA graph that wraps the first (`cuda_graph.CudaGraph`),
   a perceptron's by two threads in one compiled function (`two_threads.TwoThreads`), by shares of the minibatch on
-  threads (`replicas.Replicas`) or processes (`ranks.Ranks`).
+  threads (`replicas.Replicas`) or processes (`ranks.Ranks`), or one part after the other (`sums.Microbatches`).
 """
 
 from xpnet.steps.compiling import compile_step

@@ -8,10 +8,11 @@ from xpnet.parallel import Communicator
 from xpnet.settings import count
 from xpnet.steps.cuda_graph import CudaGraph
 from xpnet.steps.mixed import MixedPrecision
-from xpnet.steps.protocols import Evaluator, Gradient, Runner
+from xpnet.steps.protocols import Evaluator, Gradient, Runner, Steps
 from xpnet.steps.ranks import Ranks
 from xpnet.steps.replicas import Replicas
 from xpnet.steps.step import FullPrecision, OneByOne, TrainingStep
+from xpnet.steps.sums import MeanGradient, Microbatches
 from xpnet.steps.two_threads import TwoThreads
 
 __all__ = ["compile_step"]
@@ -28,6 +29,7 @@ def compile_step(
     precision: kernels.Precision = "float32",
     threads: int | None = None,
     shares: int | None = None,
+    microbatch: int | None = None,
     communicator: Communicator | None = None,
 ) -> TrainingStep:
     """Return the training steps of a network. ``net.compile(...)`` calls this function without `communicator`.
@@ -53,6 +55,10 @@ def compile_step(
         Number of shares that `Replicas` divides a minibatch into, each with a thread. It fixes the results to the bit,
         on any number of threads, and is kept in `TrainingStep.state`. By default the number of threads, if shares of
         that size are faster, else fewer. With 1 the steps are taken one by one.
+    microbatch : int, optional
+        Largest number of samples that a thread or process computes at a time, to save memory. The gradients of the
+        microbatches add up to that of the minibatch, and one update follows (`Microbatches`). So the results are those
+        of whole minibatches to rounding. Perceptrons then take their steps in NumPy.
     communicator : Communicator, optional
         Connection to other processes, which take the same steps (`xpnet.parallel`). With more than one process, each
         computes the gradient of its slice of the minibatch (`Ranks`), and BLAS has one thread.
@@ -60,8 +66,8 @@ def compile_step(
     Raises
     ------
     ValueError
-        If a setting is out of range or does not suit the network, such as shares of a minibatch for a network with
-        batch normalisation, on threads or processes, or if the optimizer updates another network.
+        If a setting is out of range or does not suit the network, such as shares or microbatches for a network
+        with batch normalisation, or if the optimizer updates another network.
     TypeError
         If the network has a ``loss`` or ``gradient`` of its own, which training steps do not call, or if `precision` is
         float16 and the optimizer has an ``update`` of its own.
@@ -88,17 +94,26 @@ def compile_step(
     optimizer.claim(net.params)
     precision = kernels.check_precision(precision, net.device, net.dtype)
     threads = None if threads is None else count("threads", threads)
+    microbatch = None if microbatch is None else count("microbatch", microbatch)
+    if microbatch is not None and precision == "float16":
+        raise ValueError(f"microbatch must be None with precision float16, got {microbatch}: use float32 or tf32")
     if communicator is not None and communicator.size > 1:
-        return _compile_ranks(net, optimizer, batch_size, backend, precision, shares, communicator)
+        return _compile_ranks(net, optimizer, batch_size, backend, precision, shares, communicator, microbatch)
     on_host, in_half = net.device.name == "cpu", precision == "float16"
-    in_two_threads = shares in (None, 2) and TwoThreads.suits(net, batch_size)
+    in_two_threads = shares in (None, 2) and microbatch is None and TwoThreads.suits(net, batch_size)
     gains = in_two_threads or any(isinstance(layer, GAINING) for layer in net.modules().values())
     backend = kernels.choose_backend(backend, "float16" if in_half else net.dtype, on_host and gains)
 
-    full = FullPrecision(net, optimizer)
-    gradient: Gradient = MixedPrecision(net, optimizer) if in_half else full
-    one_by_one = OneByOne(gradient, optimizer)
-    runners: list[Runner] = [one_by_one]
+    gradient: Gradient
+    steps: Steps
+    if microbatch is None:
+        full = FullPrecision(net, optimizer)
+        gradient = MixedPrecision(net, optimizer) if in_half else full
+        steps = OneByOne(gradient, optimizer)
+    else:
+        gradient = full = mean = MeanGradient(net, optimizer)
+        steps = Microbatches(mean, optimizer, microbatch)
+    runners: list[Runner] = [steps]
     in_two_threads = in_two_threads and backend == "numba"
     suits = not in_half and Replicas.suits(net)
     if shares is None:
@@ -108,7 +123,7 @@ def compile_step(
             f"shares must be 1 for this network, got {shares}: {Replicas.name}, layers must compute each sample by "
             "itself, in float32 or float64 on the CPU, with threadpoolctl installed"
         )
-    replicas = Replicas(net, optimizer, full, shares, threads) if suits else None
+    replicas = Replicas(net, optimizer, full, shares, threads, microbatch) if suits else None
     evaluator: Evaluator = replicas or net
     if in_two_threads:
         two_threads = TwoThreads(net, optimizer, gradient.grads, threads)
@@ -116,7 +131,7 @@ def compile_step(
         evaluator = two_threads
     # An overridden `update` may differ from step to step; a graph repeats one computation.
     if not on_host and type(optimizer).update is Optimizer.update:
-        runners.insert(0, CudaGraph(one_by_one))
+        runners.insert(0, CudaGraph(steps))
     return TrainingStep(net, optimizer, batch_size, gradient, runners, evaluator, backend, precision, replicas)
 
 
@@ -128,14 +143,17 @@ def _compile_ranks(
     precision: kernels.Precision,
     shares: int | None,
     communicator: Communicator,
+    microbatch: int | None,
 ) -> TrainingStep:
     if precision == "float16":
         raise ValueError("precision must be float32 or tf32 with several processes, got float16")
     if shares not in (None, 1):
         raise ValueError(f"shares must be 1 with several processes, got {shares}: each process computes one share")
+    if communicator.compression is not None and net.dtype != "float32":
+        raise ValueError(f"compression must be None for a network in {net.dtype}, got {communicator.compression!r}")
     gains = net.device.name == "cpu" and any(isinstance(layer, GAINING) for layer in net.modules().values())
     backend = kernels.choose_backend(backend, net.dtype, gains)
-    ranks = Ranks(net, optimizer, communicator)
+    ranks = Ranks(net, optimizer, communicator, microbatch)
     return TrainingStep(net, optimizer, batch_size, ranks.gradient, [ranks], ranks, backend, precision)
 
 

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from xpnet.layers import Layer
-from xpnet.steps.step import STEPS_PER_EXECUTION, Minibatches, OneByOne
+from xpnet.steps.protocols import Steps
+from xpnet.steps.step import STEPS_PER_EXECUTION, Minibatches
 from xpnet.typing import Array
 
 __all__ = ["CudaGraph"]
@@ -34,17 +35,17 @@ WARM_UP = 2
 
 
 class CudaGraph:
-    """A runner that captures the steps of another one, and launches them.
+    """A runner that captures the steps of another runner, and launches them.
 
     Parameters
     ----------
-    steps : OneByOne
+    steps : Steps
         The steps to capture, of a network on a CUDA device.
     """
 
     name = "as a CUDA graph"
 
-    def __init__(self, steps: OneByOne) -> None:
+    def __init__(self, steps: Steps) -> None:
         self.steps, self.optimizer, self.device = steps, steps.optimizer, steps.gradient.net.device
         cuda = self.device.xp.cuda
         with self.device.activate():
@@ -109,7 +110,7 @@ class CudaGraph:
                 return None
         return self.graphs[batches.indices.shape]
 
-    def __reduce__(self) -> tuple[type[CudaGraph], tuple[OneByOne]]:
+    def __reduce__(self) -> tuple[type[CudaGraph], tuple[Steps]]:
         # Streams, pools and graphs have no copies: the copy captures its own.
         return CudaGraph, (self.steps,)
 
@@ -129,7 +130,7 @@ class CudaGraph:
 class _Graph:
     """Captured steps, with their input and output arrays."""
 
-    def __init__(self, steps: OneByOne, stream: Any, batches: Minibatches, coefficients: Array) -> None:
+    def __init__(self, steps: Steps, stream: Any, batches: Minibatches, coefficients: Array) -> None:
         xp = steps.gradient.net.device.xp
         self.indices, self.coefficients = batches.indices.copy(), coefficients.copy()
         self.losses = xp.zeros(len(batches), coefficients.dtype)

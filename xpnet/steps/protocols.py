@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from xpnet.nets import Network
+from xpnet.optimizers import Optimizer
 from xpnet.parameters import ParameterVector
 from xpnet.typing import Array
 
 if TYPE_CHECKING:
     from xpnet.steps.step import Minibatches
 
-__all__ = ["Evaluator", "Gradient", "Runner", "SharingRunner"]
+__all__ = ["Evaluator", "Gradient", "Runner", "SharingRunner", "Steps"]
 
 
 class Gradient(Protocol):
@@ -80,6 +81,25 @@ class Runner(Protocol):
         int
             Number of steps taken. The next runner in the list takes the others.
         """
+
+
+class Steps(Runner, Protocol):
+    """A runner whose steps can be captured in a CUDA graph."""
+
+    optimizer: Optimizer
+
+    @property
+    def gradient(self) -> Gradient:
+        """Computation of a minibatch's gradient."""
+
+    def take(
+        self,
+        batches: Minibatches,
+        losses: Array,
+        coefficients: Array | None = None,
+        on_taken: Callable[[int], None] = ...,
+    ) -> None:
+        """Take a step for each minibatch, with the given coefficients (`Gradient.update`)."""
 
 
 class SharingRunner(Runner, Protocol):

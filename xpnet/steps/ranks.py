@@ -9,11 +9,10 @@ from dataclasses import replace
 from xpnet.blas import blas
 from xpnet.layers import BatchNormalization
 from xpnet.nets import Network, evaluation
-from xpnet.nets.assembly import penalty
 from xpnet.optimizers import Optimizer
-from xpnet.parallel import Communicator, RankTeam
-from xpnet.steps.replicas import SumGradient, obstacle, slices
-from xpnet.steps.step import Minibatches, OneByOne
+from xpnet.parallel import Communicator, RankTeam, sum_in_float16
+from xpnet.steps.step import Minibatches
+from xpnet.steps.sums import MeanGradient, obstacle, placed, slices, steps_of
 from xpnet.threads import are_available
 from xpnet.typing import Array
 
@@ -34,19 +33,25 @@ class Ranks:
         The update rule.
     communicator : Communicator
         Connection to the other ranks.
+    microbatch : int, optional
+        Largest number of samples that a rank computes at a time (`Microbatches`).
 
     Raises
     ------
     ValueError
-        If a layer or the loss mixes samples. Batch normalisation does, and sums over the ranks itself.
+        If a layer or the loss mixes samples. Batch normalisation does, and sums over the ranks itself, but not over
+        microbatches.
     """
 
     name = "by ranks"
 
-    def __init__(self, net: Network, optimizer: Optimizer, communicator: Communicator) -> None:
+    def __init__(
+        self, net: Network, optimizer: Optimizer, communicator: Communicator, microbatch: int | None = None
+    ) -> None:
         self.net, self.communicator = net, communicator
         self.gradient = _TotalGradient(net, optimizer, communicator)
-        self._steps = OneByOne(self.gradient, optimizer)
+        self._steps = steps_of(self.gradient, optimizer, microbatch)
+        self._connected = microbatch is None
         self._check()
 
     def run(self, batches: Minibatches, losses: Array, on_taken: Callable[[int], None]) -> int:
@@ -56,18 +61,17 @@ class Ranks:
         self.gradient.samples, self.gradient.counts = size, part.start < part.stop
         if not self.gradient.counts:  # computes the first sample for nothing, as the counters of dropout count steps
             part = slice(0, 1)
-        layers = list(self.net.modules().values())
-        placed = [layer for layer in layers if layer.first_sample is not None]
-        normalizing = [layer for layer in layers if isinstance(layer, BatchNormalization)]
+        dropping = placed(self.net)
+        normalizing = [layer for layer in self.net.modules().values() if isinstance(layer, BatchNormalization)]
         try:
             for normalization in normalizing:
                 normalization.across = self.gradient.sum
-            for layer in placed:
+            for layer in dropping:
                 layer.first_sample = part.start
             with self._alone():
                 return self._steps.run(replace(batches, indices=batches.indices[:, part]), losses, on_taken)
         finally:
-            for layer in placed:
+            for layer in dropping:
                 layer.first_sample = 0
             for normalization in normalizing:
                 normalization.across = None
@@ -87,7 +91,7 @@ class Ranks:
             return evaluation.evaluate(self.net, *self.net.as_pairs(x, t), RankTeam(self.communicator))
 
     def _check(self) -> None:
-        if (reason := obstacle(self.net, connected=True)) is not None:
+        if (reason := obstacle(self.net, connected=self._connected)) is not None:
             raise ValueError(
                 f"{self.communicator.size} processes cannot share the minibatches of this network: {reason}"
             )
@@ -99,7 +103,7 @@ class Ranks:
             yield
 
 
-class _TotalGradient(SumGradient):
+class _TotalGradient(MeanGradient):
     """The gradient of a minibatch of which this rank has a slice.
 
     Attributes
@@ -125,17 +129,16 @@ class _TotalGradient(SumGradient):
             array.fill(0.0)
         self.communicator.sum(array)
 
-    def compute(self, x: Array, t: Array, sample_weight: Array | None = None) -> Array:
-        xp, message = self.net.device.xp, self._message
-        loss = super().compute(x, t, sample_weight)
-        message[:-2] = self.grads.flat
-        message[-2], message[-1] = loss, self.amount
-        self.sum(message)
-        amount = message[-1:]
-        divisor = xp.where(amount == 0.0, 1.0, amount).astype(message.dtype)
-        xp.divide(message[:-2], divisor, out=self.grads.flat)
-        mean = xp.where(amount == 0.0, float("nan"), message[-2:-1] / divisor)[0]
-        if strength := self.net.weight_decay_of(self.samples):
-            mean = mean + penalty(self.net.params, strength)
-        self.net.add_weight_decay(self.grads, self.samples)
-        return mean
+    def completed(self, loss: Array | float, amount: Array | float, samples: int) -> Array | float:
+        vector, message = self.grads.flat, self._message
+        message[-2], message[-1] = loss, amount
+        if self.communicator.compression is None:
+            message[:-2] = vector
+            self.sum(message)
+            vector[...] = message[:-2]
+        else:
+            self.sum(message[-2:])
+            if not self.counts:
+                vector.fill(0.0)
+            sum_in_float16(self.communicator, vector)
+        return super().completed(message[-2], message[-1], self.samples)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import signal
 import sys
@@ -78,16 +79,27 @@ class Lockstep(Callback):
         if signalled:
             number = numbers[signalled[0]]
             if self.communicator.rank == 0:
-                name, size, step = signal.Signals(number).name, self.communicator.size, trainer.current_iter
-                print(
-                    f"xpnet: rank {signalled[0]} of {size} got {name}: all ranks stop after step {step}",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                _tell(_ended(signalled, self.communicator.size, signal.Signals(number), trainer.current_iter), number)
             if self._held.number is None:
                 signal.raise_signal(number)
         self._held.release()
         return float(max(times))
+
+
+def _ended(ranks: list[int], size: int, found: signal.Signals, step: int) -> str:
+    got = f"rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))} of {size} got {found.name}"
+    return f"xpnet: {got}: all ranks stop after step {step}"
+
+
+def _tell(text: str, number: int) -> None:
+    """Print a text to standard error, and to the terminal if a launcher may have closed that of its processes.
+
+    After Ctrl-C, Open MPI's mpiexec sends SIGTERM to the ranks, and drops what they print from then on.
+    """
+    print(text, file=sys.stderr, flush=True)
+    if number == signal.SIGTERM:
+        with contextlib.suppress(OSError), open("/dev/tty", "w") as terminal:  # none in a batch job
+            print(text, file=terminal)
 
 
 def locksteps(communicator: Communicator | None, has_arrays: bool) -> list[Lockstep]:

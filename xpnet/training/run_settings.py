@@ -55,6 +55,7 @@ class RunSettings:
     backend: Backend | None = None
     precision: Precision = "float32"
     threads: int | None = None
+    microbatch: int | None = None
     seed: int = 0
     data: str | None = None
     label: str | None = None
@@ -169,6 +170,7 @@ class RunSettings:
             backend=self.backend,
             precision=self.precision,
             threads=self.threads,
+            microbatch=self.microbatch,
             communicator=communicator,
         )
 

@@ -87,6 +87,8 @@ class Trainer:
         Largest number of threads on the CPU; by default that of the BLAS.
     shares : int, optional
         Number of shares of a minibatch, which fixes the results to the bit (`xpnet.steps.compile_step`).
+    microbatch : int, optional
+        Largest number of samples that are computed at a time, to save memory (`xpnet.steps.compile_step`).
     communicator : Communicator, optional
         Connection to other processes with a trainer of the same data and settings (`xpnet.parallel.communicator`). They
         share each minibatch, and `train` gives them all rank 0's state. Rank 0 alone prints.
@@ -135,6 +137,7 @@ class Trainer:
         precision: Precision = "float32",
         threads: int | None = None,
         shares: int | None = None,
+        microbatch: int | None = None,
         communicator: Communicator | None = None,
     ) -> None:
         for name, value in {
@@ -184,8 +187,8 @@ class Trainer:
         printing = PrintProgress() if communicator is None or communicator.rank == 0 else Callback()
         self.callbacks = [*([printing] if verbose else []), *map(as_callback, callbacks)]
         self.stop_training = False
-        size = self.mini_batch_size
-        self._step = compile_step(network, self.optimizer, size, backend, precision, threads, shares, communicator)
+        size, rule = self.mini_batch_size, self.optimizer
+        self._step = compile_step(network, rule, size, backend, precision, threads, shares, microbatch, communicator)
         self._seconds = 0.0
 
     @property
@@ -344,7 +347,7 @@ class Trainer:
         except MemoryError as error:
             raise MemoryError(
                 f"{self.network.device} has no memory for minibatches of {self.mini_batch_size} samples; lower "
-                f"mini_batch_size ({error})"
+                f"mini_batch_size, or set microbatch ({error})"
             ) from error
 
     def _evaluation_is_due(self) -> bool:
