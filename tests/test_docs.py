@@ -147,6 +147,8 @@ def test_the_stand_ins_example_of_the_testing_page_runs(cuda, counted):
     [
         "README.md",
         "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
         "docs/architecture.md",
         "docs/dependencies.md",
         "docs/interchange.md",
