@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 STAND_IN := build/cuda_stand_in
 
-.PHONY: train test test-cuda lint format bench docs gpu-check clean
+.PHONY: train test test-cuda lint format bench docs gpu-check release-check clean
 
 # Train the book's network on MNIST.  make train ARGS="--device cuda --steps 20000"
 train: $(VENV)/.train
@@ -47,6 +47,15 @@ docs: $(VENV)/.docs
 # What needs an NVIDIA GPU, all of it or by parts.  make gpu-check ARGS="facts benchmarks"
 gpu-check:
 	PYTHON=$(BIN)/python scripts/gpu_check.sh $(ARGS)
+
+# Build the sdist and the wheel, and install and try them in fresh environments (about 5 minutes).
+# make release-check ARGS=--lowest: with the oldest dependencies.  PYENV_VERSION=3.12.1:3.13.0 adds pyenv's Pythons
+release-check: $(VENV)/.release
+	$(BIN)/python scripts/release_check.py $(ARGS)
+
+$(VENV)/.release: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[release]'
+	touch $@
 
 # The libraries that xpnet is compared with. PyTorch's CPU build will do; installed beforehand, it is kept.
 PEERS ?= torch jax scikit-learn

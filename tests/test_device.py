@@ -191,6 +191,12 @@ def test_importing_xpnet_loads_numpy_and_nothing_else_from_outside():
     assert output.strip() == "['numpy', 'xpnet']"
 
 
+def test_importing_xpnet_loads_few_modules_beyond_those_of_numpy():
+    program = "import sys, numpy; before = set(sys.modules); import xpnet; print(*sorted(set(sys.modules) - before))"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert len(loaded) <= 10, loaded  # 7 with Python 3.11 and NumPy 2.4
+
+
 def test_submodules_are_attributes_of_the_package():
     assert xpnet.layers.Relu.__name__ == "Relu"
     assert "training" in dir(xpnet)

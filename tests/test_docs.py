@@ -147,6 +147,8 @@ def test_the_stand_ins_example_of_the_testing_page_runs(cuda, counted):
     [
         "README.md",
         "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
         "docs/architecture.md",
         "docs/dependencies.md",
         "docs/interchange.md",
@@ -185,6 +187,20 @@ def test_every_update_rule_has_its_row_and_the_row_is_right():
     for call, _, remembered, _ in rows:
         rule = eval(call.strip("`"), {cls.__name__: cls for cls in OPTIMIZERS.values()} | {"m": 0.9})
         assert re.findall(r"`(\w+)`", remembered) == list(rule.state_names), call
+
+
+def test_every_promise_of_security_has_its_test():
+    promised = re.findall(r"`(test_\w+\.py)`: ((?:`test_\w+`(?:, )?)+)", (ROOT / "SECURITY.md").read_text())
+    assert len(promised) >= 9
+    for file, names in promised:
+        tests = (ROOT / "tests" / file).read_text(encoding="utf-8")
+        assert [name for name in re.findall(r"`(\w+)`", names) if f"def {name}(" not in tests] == []
+
+
+def test_the_citation_and_the_changelog_have_the_version():
+    assert f"\nversion: {xpnet.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    versions = re.findall(r"^## \[(\S+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert versions[0] == xpnet.__version__
 
 
 def test_every_dependency_is_justified():

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import tracemalloc
 import warnings
 
@@ -13,7 +14,7 @@ from test_datasets import idx
 
 from xpnet.datasets import DatasetError, load_dataset, load_mnist, read_image, read_samples
 from xpnet.layers import Affine, Normalize
-from xpnet.nets import Sequential
+from xpnet.nets import Sequential, TwoLayerNet
 
 IMAGES = np.arange(12 * 4 * 5, dtype="uint8").reshape(12, 4, 5)
 LABELS = np.array([3, 1, 7] * 4, "uint8")
@@ -101,6 +102,16 @@ class TestIdxFolders:
         refused(tmp_path / "notes.txt", "no data set by its name; expected .npz")
 
 
+class Hostile:
+    """An object whose pickle makes a folder when it is loaded."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
 class TestArrays:
     @pytest.mark.parametrize("names", [("x", "t"), ("x", "y"), ("x_train", "t_train"), ("x_train", "y_train")])
     def test_npz_files_are_read(self, tmp_path, rng, names):
@@ -155,6 +166,18 @@ class TestArrays:
         np.save(tmp_path / "x.npy", np.array(["a"]))
         refused(tmp_path / "x.npy", r"expected samples of numbers, \(N, ...\), got <U1", read_samples)
         refused(tmp_path / "none.npy", "No such file", read_samples)
+
+    def test_pickled_objects_are_refused_and_do_not_run(self, tmp_path):
+        hostile = np.empty(2, object)
+        hostile[:] = Hostile(tmp_path / "was here")
+        np.savez(tmp_path / "data.npz", x=np.ones((2, 2)), t=hostile)
+        refused(tmp_path / "data.npz", "a damaged .npz file: .*its header object")
+        np.save(tmp_path / "x.npy", hostile)
+        refused(tmp_path / "x.npy", "a damaged .npy file: Object arrays cannot be loaded", read_samples)
+        np.savez(tmp_path / "params.npz", W1=hostile)
+        with pytest.raises(ValueError, match=r"is not a complete \.npz file of parameters"):
+            TwoLayerNet(2, 2, 2, seed=0).load_params(tmp_path / "params.npz")
+        assert not (tmp_path / "was here").exists()
 
     def test_samples_of_npy_and_idx_files_are_read(self, tmp_path):
         np.save(tmp_path / "x.npy", IMAGES)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from xpnet.nets import (
 )
 from xpnet.optimizers import Adam
 from xpnet.tensors import read_tensors, write_tensors
+from xpnet.training import Trainer, load_checkpoint, save_checkpoint
 
 
 def graph_network(**options):
@@ -175,6 +177,19 @@ def test_a_file_imports_nothing_by_itself(tmp_path):
     found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "needs the layer evil.Layer" in found.stdout
     assert found.stdout.endswith("False\n")
+
+
+def test_models_and_checkpoints_are_written_and_read_without_pickle(tmp_path, monkeypatch):
+    net = MultiLayerNetExtend(12, [7], 3, use_batchnorm=True, seed=1)
+    x, t = samples(net)
+    trainer = Trainer(net, x, t, steps=2, mini_batch_size=3, optimizer="adam", seed=0)
+    trainer.train()
+    for name in ("dump", "dumps", "load", "loads", "Pickler", "Unpickler"):
+        monkeypatch.setattr(pickle, name, None)
+    net.save(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(xpnet.load(tmp_path / "model.safetensors").params.flat, net.params.flat)
+    save_checkpoint(tmp_path / "checkpoint.safetensors", trainer.state())
+    trainer.load_state(load_checkpoint(tmp_path / "checkpoint.safetensors"))
 
 
 def test_what_a_file_cannot_hold_is_refused_and_nothing_is_written(tmp_path):

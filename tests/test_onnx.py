@@ -286,6 +286,8 @@ def test_a_model_says_what_it_is(tmp_path):
     model = onnx.load(tmp_path / "m.onnx")
     onnx.checker.check_model(model, full_check=True)
     assert (model.opset_import[0].version, model.ir_version) == (OPSET, IR_VERSION) == (18, 8)
+    assert {node.domain for node in model.graph.node} == {""}  # ONNX's own operators
+    assert not model.functions
     assert (model.producer_name, model.producer_version) == ("xpnet", xpnet.__version__)
     properties = {entry.key: entry.value for entry in model.metadata_props}
     assert properties["xpnet"] == xpnet.__version__

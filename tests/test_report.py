@@ -215,6 +215,16 @@ def test_class_names_and_settings_may_be_any_text(trained):
     assert "$x_1$" in report.text_of("Confusion matrix")
 
 
+def test_the_page_loads_nothing_from_elsewhere(trained):
+    text = write_report(trained("simple-convnet")).read_text("utf-8")
+    assert set(re.findall(r"https?://[^\s\"'<)]+", text)) <= {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }
+    assert not re.search(r"url\((?!#)|@import|<script", text)
+    assert all(source.startswith("data:") for source in re.findall(r"""(?:src|href)=["']([^"'#]+)""", text))
+
+
 def test_a_confusion_matrix_of_many_classes_is_left_out_by_name(trained):
     run = Run.read(trained("two-layer"))
     names = tuple(f"class {i}" for i in range(51))

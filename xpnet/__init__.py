@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from xpnet import datasets, functions, gradient, initializers, layers, nets, optimizers, training
     from xpnet.nets import load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"  # the one place of the version: the build reads it here
 
 __all__ = [
     "Device",
