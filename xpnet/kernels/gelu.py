@@ -24,7 +24,7 @@ For float32: a weighted least-squares fit on [0, 13.3], beyond which the functio
 small values keep their precision, and no value takes an error function.
 """
 
-RUN = 2**12
+RUN = 2**14
 """Elements that are computed at a time on the host: the temporaries then stay in the cache."""
 
 

@@ -190,9 +190,13 @@ class MultiHeadAttention(Layer):
         return (rotate(q, first), rotate(k, first), v) if self.rotary else (q, k, v)
 
     def _products(self, q: Array, k: Array, v: Array, hidden: Hidden) -> tuple[Array, Array]:
-        if self.block_size is None and k.shape[1]:
+        if self._fits(k.shape[1]):
             return dot_product.attend(q, k, v, hidden)
         return dot_product.attend_in_blocks(q, k, v, hidden, self.block_size or 1)
+
+    def _fits(self, keys: int) -> bool:
+        """Whether all scores are in memory at once: those of one block are, and need not be computed again."""
+        return keys > 0 and (self.block_size is None or keys <= self.block_size)
 
     def _output(self, o: Array) -> Array:
         return kernels.matmul(_rows(o), self.Wo, bias=self.bo).reshape(o.shape)
@@ -206,7 +210,7 @@ class MultiHeadAttention(Layer):
         self.dbo = rows.sum(axis=0)
         self.dWo = kernels.matmul(_rows(self.o).T, rows, self.out.get("dWo"))
         do = self._split(kernels.matmul(rows, self.Wo.T), T)
-        if self.block_size is None and S:
+        if self._fits(S):
             dq, dk, dv = dot_product.attend_gradient(do, q, k, v, self.weights)
         else:
             o, hidden = self._split(_rows(self.o), T), Hidden(self.padding, self.causal)

@@ -64,21 +64,24 @@ def attend(q: Array, k: Array, v: Array, hidden: Hidden) -> tuple[Array, Array]:
         Keys that get no weight.
     """
     xp = get_array_module(q=q, k=k)
-    scores = hidden.hide(kernels.matmul(q, _transposed(k)) * _scale(q), 0, 0)
-    e = xp.exp(scores - _finite(scores.max(axis=-1, keepdims=True)))
-    P = e / _not_zero(e.sum(axis=-1, keepdims=True))
+    scores = hidden.hide(kernels.matmul(q * _scale(q), _transposed(k)), 0, 0)
+    scores -= _finite(scores.max(axis=-1, keepdims=True))
+    P = xp.exp(scores, out=scores)
+    P /= _not_zero(P.sum(axis=-1, keepdims=True))
     return kernels.matmul(P, v), P
 
 
 def attend_gradient(do: Array, q: Array, k: Array, v: Array, P: Array) -> tuple[Array, Array, Array]:
     """Return dq, dk and dv of `attend`, given do = dL/do.
 
-    dv = P^T do, dP = do v^T, and through the softmax dS = P (dP - sum_s P dP); dq = dS k / sqrt(d), dk = dS^T q /
+    dv = P^T do, dP = do v^T, and through the softmax dS = P dP - P sum_s P dP; dq = dS k / sqrt(d), dk = dS^T q /
     sqrt(d).
     """
-    dP = kernels.matmul(do, _transposed(v))
-    dS = P * (dP - (P * dP).sum(axis=-1, keepdims=True)) * _scale(q)
-    return kernels.matmul(dS, k), kernels.matmul(_transposed(dS), q), kernels.matmul(_transposed(P), do)
+    dS = kernels.matmul(do, _transposed(v))
+    dS *= P
+    dS -= P * dS.sum(axis=-1, keepdims=True)
+    scale = _scale(q)
+    return kernels.matmul(dS, k * scale), kernels.matmul(_transposed(dS), q * scale), kernels.matmul(_transposed(P), do)
 
 
 def attend_in_blocks(q: Array, k: Array, v: Array, hidden: Hidden, size: int) -> tuple[Array, Array]:
