@@ -16,6 +16,7 @@ from xpnet.datasets import read_samples
 from xpnet.datasets.images import write_images
 from xpnet.interop.onnx import export as export_onnx
 from xpnet.report import write_report
+from xpnet.training.run_folder import MODEL
 from xpnet.training.runs import Run, compare_runs, find_runs, list_runs
 
 __all__ = ["evaluate", "export", "predict", "report", "runs"]
@@ -122,7 +123,10 @@ def export(
     trained, console = Run.read(run), Output()
     net = trained.network
     if net.is_language_model:
-        raise ValueError(f"{run} is a run of a language model, and a language model is not exported")
+        raise ValueError(
+            f"{run} is a run of a language model, and a language model is not exported; xpnet generate continues "
+            f"texts, and xpnet.load({str(trained.file(MODEL))!r}) reads the network in Python"
+        )
     sample = math.prod(trained.sample_shape)
     shape = (sample,) if trained.settings.recipe.flat else trained.sample_shape
     export_onnx(net, onnx, input_shape=shape, class_names=trained.classes)
