@@ -8,7 +8,7 @@ from xpnet import functions, initializers, kernels
 from xpnet.device import as_array, get_array_module
 from xpnet.layers import dot_product
 from xpnet.layers.base import Layer
-from xpnet.layers.dot_product import Hidden
+from xpnet.layers.dot_product import Hidden, Remembered
 from xpnet.layers.positions import rotate
 from xpnet.settings import count, generator
 from xpnet.typing import Array, DTypeLike, Seed
@@ -128,14 +128,14 @@ class MultiHeadAttention(Layer):
         dx, dmemory = self._gradients(dout)
         return dx + dmemory
 
-    def advance(self, x: Array, state: tuple[Array, Array] | None = None) -> tuple[Array, tuple[Array, Array]]:
+    def advance(self, x: Array, state: Remembered | None = None) -> tuple[Array, Remembered]:
         """Return the output for a piece of sequences, and all keys and values so far; saves nothing for backward.
 
         Parameters
         ----------
         x : (N, T, D)
             The piece.
-        state : tuple of array, optional
+        state : Remembered, optional
             The state behind the piece before; by default, `x` is the beginning.
 
         Raises
@@ -145,15 +145,15 @@ class MultiHeadAttention(Layer):
         """
         if not self.causal:
             raise TypeError(f"{self.name} is not causal: earlier outputs would depend on later pieces")
-        xp = get_array_module(x=x, W=self.W)
+        get_array_module(x=x, W=self.W)
         x = functions.as_floating(x)
         self.output_shape(x.shape[1:])
-        first = 0 if state is None else state[0].shape[1]
+        first = 0 if state is None else state.length
         q, k, v = self._heads(x, x, first)
-        if state is not None:
-            k, v = (xp.concatenate(pair, axis=1) for pair in zip(state, (k, v), strict=True))
+        state = Remembered.extended(state, k, v)
+        k, v = (array[:, : state.length] for array in (state.k, state.v))
         o, _ = self._products(q, k, v, Hidden(None, True, first))
-        return self._output(self._merged(o, x.shape[1])), (k, v)
+        return self._output(self._merged(o, x.shape[1])), state
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(shape) != 2 or shape[1] != len(self.W):

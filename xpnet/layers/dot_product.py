@@ -8,7 +8,7 @@ from xpnet import kernels
 from xpnet.device import get_array_module
 from xpnet.typing import Array
 
-__all__ = ["Hidden", "attend", "attend_gradient", "attend_in_blocks", "attend_in_blocks_gradient"]
+__all__ = ["Hidden", "Remembered", "attend", "attend_gradient", "attend_in_blocks", "attend_in_blocks_gradient"]
 
 
 class Hidden(NamedTuple):
@@ -47,6 +47,41 @@ class Hidden(NamedTuple):
     def first_query(self, key: int) -> int:
         """Return the first query that sees a key, padding aside."""
         return max(key - self.first, 0) if self.causal else 0
+
+
+class Remembered(NamedTuple):
+    """Keys and values of the positions so far, in arrays with room for more.
+
+    Attributes
+    ----------
+    k, v : (B, L, d)
+        The arrays, with room for L positions. Behind the last of them may be those of a longer continuation.
+    length : int
+        Number of positions so far.
+    filled : list of one int
+        Number of positions in use, in all states with these arrays.
+    """
+
+    k: Array
+    v: Array
+    length: int
+    filled: list[int]
+
+    @classmethod
+    def extended(cls, before: "Remembered | None", k: Array, v: Array) -> "Remembered":
+        """Return the state `before`, or none, and further keys and values (B, T, d)."""
+        xp, first = get_array_module(k=k, v=v), 0 if before is None else before.length
+        length = first + k.shape[1]
+        if before is not None and before.filled == [first] and length <= before.k.shape[1]:
+            after = before._replace(length=length)
+        else:  # no room, or another continuation of these positions is there
+            shape = (k.shape[0], 2 * length, k.shape[2])
+            after = cls(xp.empty(shape, k.dtype), xp.empty(shape, v.dtype), length, [0])
+            if before is not None:
+                after.k[:, :first], after.v[:, :first] = before.k[:, :first], before.v[:, :first]
+        after.k[:, first:length], after.v[:, first:length] = k, v
+        after.filled[0] = length
+        return after
 
 
 def attend(q: Array, k: Array, v: Array, hidden: Hidden) -> tuple[Array, Array]:
