@@ -54,6 +54,7 @@ class MultiHeadAttention(Layer):
     parameter_names = ("W", "b", "Wo", "bo")
     saved = ("x", "memory", "q", "k", "v", "o", "weights", "padding")
     samplewise = True
+    takes_padding = True
     reach = {"Wo": {1: -1}, "bo": {0: -1}}  # noqa: RUF012
 
     def __init__(
