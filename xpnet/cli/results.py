@@ -16,7 +16,6 @@ from xpnet.datasets import read_samples
 from xpnet.datasets.images import write_images
 from xpnet.interop.onnx import export as export_onnx
 from xpnet.report import write_report
-from xpnet.training.run_folder import MODEL
 from xpnet.training.runs import Run, compare_runs, find_runs, list_runs
 
 __all__ = ["evaluate", "export", "predict", "report", "runs"]
@@ -118,17 +117,15 @@ def export(
 ) -> int:
     """Write the network of a run as an ONNX file, for ONNX Runtime and others.
 
-    The file takes any number of samples as x, pixels divided by 255, and gives scores and probabilities.
+    The file takes any number of samples as x, pixels divided by 255 or the bytes of texts, and gives scores and
+    probabilities.
     """
     trained, console = Run.read(run), Output()
     net = trained.network
-    if net.is_language_model:
-        raise ValueError(
-            f"{run} is a run of a language model, and a language model is not exported; xpnet generate continues "
-            f"texts, and xpnet.load({str(trained.file(MODEL))!r}) reads the network in Python"
-        )
-    sample = math.prod(trained.sample_shape)
-    shape = (sample,) if trained.settings.recipe.flat else trained.sample_shape
+    shape: tuple[int | str, ...] = ("T",)  # a language model reads any number of ids
+    if not net.is_language_model:
+        sample = trained.sample_shape
+        shape = (math.prod(sample),) if trained.settings.recipe.flat else sample
     export_onnx(net, onnx, input_shape=shape, class_names=trained.classes)
     console.print(f"{onnx} written: input x (N, {', '.join(map(str, shape))}), outputs scores and probabilities")
     return 0
