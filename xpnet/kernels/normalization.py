@@ -79,13 +79,10 @@ def normalize_features_gradient(
     xp = get_array_module(dout)
     products = dout * xn
     dgamma, dbeta = products.sum(axis=0), dout.sum(axis=0)
-    share = 1.0 / max(dout.shape[1], 1)
-    slope = xp.matmul(products, gamma[:, None]) * share
-    mean = xp.matmul(dout, gamma[:, None]) * share
-    xp.multiply(xn, slope, out=products)
-    products += mean
     dx = xp.multiply(dout, gamma, out=dx)
-    dx -= products
+    mean, slope = dx.mean(axis=1, keepdims=True), xp.multiply(dx, xn, out=products).mean(axis=1, keepdims=True)
+    dx -= mean
+    dx -= xp.multiply(xn, slope, out=products)
     dx *= inverse
     return dx, dgamma, dbeta
 
