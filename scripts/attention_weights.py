@@ -8,6 +8,7 @@ Row: the byte that looks back. Column: the byte that it looks at. Needs xpnet[cl
 
 import argparse
 
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from xpnet.datasets.text import from_text, to_text
@@ -25,14 +26,16 @@ attention = net.layers[f"TransformerBlock{arguments.block}"].parts["Residual1"].
 attention.block_size = None  # all weights in memory at once
 ids = from_text(arguments.sentence)[: net.context]
 net.predict(ids[None])
-tokens = [to_text(ids[i : i + 1]) for i in range(len(ids))]
+tokens = [to_text(ids[i : i + 1]).replace(" ", "\N{OPEN BOX}") for i in range(len(ids))]
 
 heads = attention.weights
 figure = Figure(figsize=(4.5 * len(heads), 4.5), layout="constrained")
-for number, (axes, weights) in enumerate(zip(figure.subplots(1, len(heads), squeeze=False)[0], heads, strict=True), 1):
-    axes.imshow(weights, cmap="Blues", vmin=0, vmax=1)
+rows = figure.subplots(1, len(heads), squeeze=False)
+for number, (axes, weights) in enumerate(zip(rows[0], heads, strict=True), 1):
+    picture = axes.imshow(weights, cmap="Blues", norm=PowerNorm(0.5, 0, 1))  # small weights are seen, too
     axes.set(title=f"head {number}", xticks=range(len(tokens)), yticks=range(len(tokens)))
     axes.set_xticklabels(tokens, fontsize=7)
     axes.set_yticklabels(tokens, fontsize=7)
+figure.colorbar(picture, ax=rows, label="weight")
 figure.savefig(arguments.out, bbox_inches="tight")
 print(f"{arguments.out} written: block {arguments.block}, {len(heads)} heads")

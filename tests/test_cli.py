@@ -126,9 +126,10 @@ def test_a_language_model_is_trained_evaluated_and_generates(xp, tmp_path, net):
         1,
         f"xpnet: error: {folder} is a run of a language model, which has no classes; see xpnet generate\n",
     )
-    status, _, err = xp("export", folder, "--onnx", "net.onnx")
-    assert status == 1
-    assert "a language model is not exported" in err
+    if importlib.util.find_spec("onnx") is not None:
+        file = tmp_path / "net.onnx"
+        status, out, _ = xp("export", folder, "--onnx", file)
+        assert (status, out) == (0, f"{file} written: input x (N, T), outputs scores and probabilities\n")
     assert xp("train", "--resume", folder)[0] == 0
 
 

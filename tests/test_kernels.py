@@ -1,6 +1,7 @@
 """Backends compute what the kernels' definitions say."""
 
 import importlib.util
+import math
 import os
 import pickle
 import subprocess
@@ -266,6 +267,33 @@ def run_program(program, **environment):
     environment = {**os.environ, "PYTHONWARNINGS": "default", **environment}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
     return done.stdout, done.stderr
+
+
+@needs_numba
+class TestNumbaForSequences:
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_gelu_and_its_slope(self, dtype):
+        x = np.concatenate([np.random.default_rng(0).standard_normal(70_000) * 4, [0.0, 1e4, -1e4, np.inf, -np.inf]])
+        for a, b in zip(*both(lambda: kernels.gelu(x.astype(dtype))), strict=True):
+            np.testing.assert_allclose(b, a, rtol=2e-6, atol=5e-7)
+        y, _ = kernels.gelu(x.astype(dtype))
+        finite = np.isfinite(x)
+        expected = [v * math.erfc(-v / math.sqrt(2)) / 2 for v in x[finite]]
+        np.testing.assert_allclose(y[finite], expected, rtol=1e-6, atol=1e-6 if dtype == "float32" else 1e-14)
+
+    @given(SHAPES, FLOATS, st.integers(0, 9))
+    def test_rows_are_normalized_and_their_gradients(self, shape, dtype, seed):
+        rng = np.random.default_rng(seed)
+        x, dout = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+        gamma, beta = (rng.standard_normal(shape[1]).astype(dtype) for _ in range(2))
+
+        def run():
+            y, xn, inverse = kernels.normalize_features(x, gamma, beta, 1e-2)
+            return y, xn, inverse, *kernels.normalize_features_gradient(dout, xn, inverse, gamma)
+
+        for a, b in zip(*both(run), strict=True):
+            assert a.dtype == b.dtype == dtype
+            np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-4 if dtype == "float32" else 1e-12)
 
 
 @needs_numba

@@ -45,6 +45,7 @@ from xpnet.layers import (
     MulLayer,
     MultiHeadAttention,
     Normalize,
+    PaddedMean,
     PoissonWithLoss,
     Pooling,
     PositionalEncoding,
@@ -259,6 +260,14 @@ CASES = {
     "embedding": Case(
         lambda rng, dtype: Embedding(rng.standard_normal((5, 3)).astype(dtype)),
         lambda rng, n: [rng.integers(0, 5, n)],
+    ),
+    "padded mean": Case(
+        lambda rng, dtype: PaddedMean(
+            Embedding(rng.standard_normal((4, 3)).astype(dtype)),
+            Bidirectional(*(RNN.from_sizes(3, 2, rng=rng, dtype=dtype) for _ in range(2))),
+            padding_id=0,
+        ),
+        lambda rng, n: [np.sort(rng.integers(0, 4, (n, 3)))[:, ::-1].copy()],
     ),
     "embedding of sequences": Case(
         lambda rng, dtype: Embedding(rng.standard_normal((3, 4)).astype(dtype)),

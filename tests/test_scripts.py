@@ -81,6 +81,18 @@ def test_experiments_draw_their_picture(tmp_path, name, arguments, picture, line
     assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
 
 
+def test_attention_weights_are_drawn_for_each_head(tmp_path):
+    pytest.importorskip("matplotlib", reason="Matplotlib is not installed")
+    pytest.importorskip("typer", reason="the extra xpnet[cli] is not installed")
+    train = ["train", "--net", "gpt", "--hidden-size", "8", "--batch-size", "2", "--steps", "2"]
+    subprocess.run([sys.executable, "-m", "xpnet", *train], check=True, capture_output=True, cwd=tmp_path)
+    (folder,) = (tmp_path / "runs").iterdir()
+    (line,) = run("attention_weights.py", folder, "the sea", "--block", "2", folder=tmp_path)
+    assert line == ["attention_weights.svg", "written:", "block", "2,", "4", "heads"]
+    picture = (tmp_path / "attention_weights.svg").read_text()
+    assert all(f"head {number}" in picture for number in (1, 2, 3, 4))
+
+
 def test_a_script_asked_for_a_missing_device_says_what_is_missing():
     command = [sys.executable, SCRIPTS / "train_mnist.py", "--device", "gpu"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -9,7 +9,17 @@ import pytest
 import xpnet
 from xpnet import asnumpy
 from xpnet.gradient import gradient_check
-from xpnet.layers import Embedding, Unembedding
+from xpnet.layers import (
+    GRU,
+    LSTM,
+    Affine,
+    Bidirectional,
+    Embedding,
+    MultiHeadAttention,
+    PaddedMean,
+    TransformerBlock,
+    Unembedding,
+)
 from xpnet.nets import GPT, LanguageModel, SequenceClassifier, Sequential
 from xpnet.optimizers import SGD, Adam
 
@@ -121,6 +131,19 @@ def test_a_gpt_generates_beyond_its_positions(device, rng):
         np.testing.assert_array_equal(found[:, stop], asnumpy(net.predict(read)[:, -1].argmax(axis=-1)))
 
 
+def test_two_continuations_of_one_beginning_do_not_disturb_each_other(device, rng):
+    layer = MultiHeadAttention.from_sizes(4, 2, causal=True, rng=0, dtype="float64")
+    layer.to(device)
+    x = [device.asarray(rng.standard_normal((2, T, 4))) for T in (3, 2, 2, 1)]
+    _, state = layer.advance(x[0])
+    first, after = layer.advance(x[1], state)
+    second, _ = layer.advance(x[2], state)
+    third, _ = layer.advance(x[3], after)
+    for pieces, found in (((0, 1), first), ((0, 2), second), ((0, 1, 3), third)):
+        whole = layer.forward(device.xp.concatenate([x[i] for i in pieces], axis=1))
+        np.testing.assert_allclose(asnumpy(found), asnumpy(whole[:, -found.shape[1] :]), rtol=1e-12)
+
+
 def test_perplexity_is_the_exponential_of_the_loss(device, rng, model):
     x, t = ids(device, rng)
     metrics = model(device=device).evaluate(x, t)
@@ -216,3 +239,46 @@ def test_a_recurrent_network_learns_the_parity_of_each_prefix():
     for _ in range(8):
         step.run(x[:2000], t[:2000], device.asarray(rng.permutation(2000).reshape(-1, 50)))
     assert net.accuracy(x[2000:], t[2000:]) > 0.99
+
+
+LAYERS = {
+    "lstm": lambda rng: [LSTM.from_sizes(4, 4, rng=rng, dtype="float64")],
+    "bidirectional": lambda rng: [
+        Bidirectional(*(GRU.from_sizes(width, 2, rng=rng, dtype="float64") for _ in range(2))) for width in (4, 4)
+    ],
+    "attention": lambda rng: [
+        TransformerBlock.from_sizes(4, 2, rotary=True, rng=rng, dtype="float64", block_size=size) for size in (2, 256)
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_padded_minibatch_is_its_sequences_one_by_one(device, rng, kind):
+    made = np.random.default_rng(0)
+    layers = [Embedding.from_sizes(6, 4, rng=made, dtype="float64"), *LAYERS[kind](made)]
+    output = Affine.from_sizes(4, 3, std="lecun", rng=made, dtype="float64")
+    net = Sequential([PaddedMean(*layers, padding_id=5), output], device=device, dtype="float64")
+    x, t, lengths = rng.integers(0, 5, (4, 7)), device.asarray(rng.integers(0, 3, 4)), (7, 3, 1, 5)
+    for row, length in zip(x, lengths, strict=True):
+        row[length:] = 5
+    x = device.asarray(x)
+    alone = [(x[n : n + 1, :length], t[n : n + 1]) for n, length in enumerate(lengths)]
+    expected = np.concatenate([asnumpy(net.predict(part)) for part, _ in alone])
+    np.testing.assert_allclose(asnumpy(net.predict(x)), expected, rtol=1e-10, atol=1e-12)
+    grads = np.mean([asnumpy(net.gradient(*one).flat) for one in alone], axis=0)
+    np.testing.assert_allclose(asnumpy(net.gradient(x, t).flat), grads, rtol=1e-10, atol=1e-12)
+
+
+def test_a_classifier_of_padded_sequences(device, rng, tmp_path):
+    pytest.importorskip("safetensors", reason="the extra xpnet[cli] is not installed")
+    net = SequenceClassifier(6, 4, 3, bidirectional=True, padding_id=0, device=device, dtype="float64", seed=0)
+    x = device.asarray(np.array([[1, 2, 3, 4], [5, 1, 0, 0], [0, 0, 0, 0]]))
+    t = device.asarray(np.array([0, 1, 2]))
+    assert gradient_check(net, x, t).ok
+    np.testing.assert_allclose(asnumpy(net.predict(x[1:2, :2])), asnumpy(net.predict(x))[1:2], rtol=1e-12)
+    net.save(tmp_path / "model.safetensors")
+    found = xpnet.load(tmp_path / "model.safetensors", device)
+    np.testing.assert_array_equal(asnumpy(found.predict(x)), asnumpy(net.predict(x)))
+    if device.name == "cpu":
+        with pytest.raises(ValueError, match=r"expected padding \(0\) only behind the last id of a sequence"):
+            net.predict(np.array([[0, 1]]))

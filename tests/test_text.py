@@ -7,6 +7,8 @@ from xpnet.device import asnumpy
 from xpnet.nets import LanguageModel
 from xpnet.optimizers import SGD
 from xpnet.training import Trainer
+from xpnet.training.sampling import get_sampler
+from xpnet.training.sources import WindowSource
 
 
 def test_the_default_text_is_in_the_package():
@@ -90,6 +92,16 @@ def test_windows_have_their_own_labels(device):
     net = LanguageModel(32, 2, device=device)
     with pytest.raises(ValueError, match="x_train is Windows, which have their own labels; leave out t_train"):
         Trainer(net, Windows(np.arange(25), 4), np.zeros(6, int))
+
+
+def test_windows_are_always_cut_into_the_arrays_that_a_graph_has_captured(cuda, counted):
+    windows, rng = Windows(np.arange(90, dtype="uint8") % 17, 4), np.random.default_rng(0)
+    source = WindowSource(cuda, windows, get_sampler("random", rng, len(windows), 3, windows.starts), 3)
+    step = LanguageModel(17, 4, device=cuda, seed=0).compile(SGD(), 3)
+    with counted() as work:
+        for _ in range(6):
+            source.run(step, cuda.xp.zeros(1, "float32"))
+    assert work["graph_launches"] == 4  # behind two steps to warm up
 
 
 @pytest.mark.parametrize("sampling", ["random", "shuffled", "in-order"])

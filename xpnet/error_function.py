@@ -5,7 +5,7 @@ import numpy as np
 from xpnet.device import as_array, get_array_module, is_on_host
 from xpnet.typing import Array
 
-__all__ = ["erf"]
+__all__ = ["erf", "polynomial"]
 
 # Numerators and denominators of Cody's approximations, from the highest power down.
 _ERF = (
@@ -55,12 +55,12 @@ def _erf(single: Array) -> Array:
     xp = get_array_module(single)
     z = xp.minimum(abs(single), 6.0)
     squared = z * z
-    near = single * (_polynomial(_ERF[0], squared) / _polynomial(_ERF[1], squared))
-    far = 1.0 - xp.exp(-squared) * (_polynomial(_ERFC[0], z) / _polynomial(_ERFC[1], z))
+    near = single * (polynomial(_ERF[0], squared) / polynomial(_ERF[1], squared))
+    far = 1.0 - xp.exp(-squared) * (polynomial(_ERFC[0], z) / polynomial(_ERFC[1], z))
     return xp.where(z <= 0.46875, near, xp.copysign(far, single))
 
 
-def _polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
+def polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
     """Evaluate a polynomial by Horner's rule, from the coefficient of the highest power down."""
     y = coefficients[0] * x
     for c in coefficients[1:-1]:

@@ -123,17 +123,18 @@ def export(
 ) -> int:
     """Write the network of a run as an ONNX file, for ONNX Runtime and others.
 
-    The file takes any number of samples as x, pixels divided by 255, and gives scores and probabilities.
+    The file takes any number of samples as x, pixels divided by 255 or the bytes of texts, and gives scores and
+    probabilities.
     """
     from xpnet.interop.onnx import export as export_onnx
     from xpnet.training.runs import Run
 
     trained, console = Run.read(run), Output()
     net = trained.network
-    if net.is_language_model:
-        raise ValueError(f"{run} is a run of a language model, and a language model is not exported")
-    sample = math.prod(trained.sample_shape)
-    shape = (sample,) if trained.settings.recipe.flat else trained.sample_shape
+    shape: tuple[int | str, ...] = ("T",)  # a language model reads any number of ids
+    if not net.is_language_model:
+        sample = trained.sample_shape
+        shape = (math.prod(sample),) if trained.settings.recipe.flat else sample
     export_onnx(net, onnx, input_shape=shape, class_names=trained.classes)
     console.print(f"{onnx} written: input x (N, {', '.join(map(str, shape))}), outputs scores and probabilities")
     return 0

@@ -9,6 +9,7 @@ NotImplemented for arguments that it does not support; the definition then compu
 """
 
 from xpnet.kernels.choice import Backend, Precision, check_precision, choose_backend
+from xpnet.kernels.gelu import FLAT, gelu
 from xpnet.kernels.hashing import advance, dropout, random_mask
 from xpnet.kernels.images import (
     add_windows,
@@ -21,7 +22,13 @@ from xpnet.kernels.images import (
     max_pool_relu_gradient,
 )
 from xpnet.kernels.memory import in_memory_order, scratch_size, slabs
-from xpnet.kernels.normalization import as_row, normalize_batch, normalize_batch_gradient
+from xpnet.kernels.normalization import (
+    as_row,
+    normalize_batch,
+    normalize_batch_gradient,
+    normalize_features,
+    normalize_features_gradient,
+)
 from xpnet.kernels.operations import (
     Call,
     Observer,
@@ -47,6 +54,7 @@ from xpnet.kernels.operations import (
 from xpnet.kernels.scaling import adapt_scale, find_overflow
 
 __all__ = [
+    "FLAT",
     "Backend",
     "Call",
     "Observer",
@@ -66,6 +74,7 @@ __all__ = [
     "filter_gradients",
     "find_overflow",
     "gather",
+    "gelu",
     "in_memory_order",
     "matmul",
     "max_pool",
@@ -75,6 +84,8 @@ __all__ = [
     "momentum_update",
     "normalize_batch",
     "normalize_batch_gradient",
+    "normalize_features",
+    "normalize_features_gradient",
     "observing",
     "precision",
     "random_mask",

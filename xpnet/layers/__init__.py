@@ -24,6 +24,7 @@ from xpnet.layers.loss import (
     SoftmaxWithLoss,
 )
 from xpnet.layers.normalization import BatchNormalization, LayerNorm
+from xpnet.layers.padded import PaddedMean
 from xpnet.layers.pooling import AveragePooling, GlobalAveragePooling, Pooling
 from xpnet.layers.positions import LearntPositionalEncoding, PositionalEncoding
 from xpnet.layers.preprocessing import Normalize
@@ -64,6 +65,7 @@ __all__ = [
     "MulLayer",
     "MultiHeadAttention",
     "Normalize",
+    "PaddedMean",
     "PoissonWithLoss",
     "Pooling",
     "PositionalEncoding",

@@ -183,42 +183,8 @@ class Softplus(Layer):
         return xp.negative(xp.multiply(dout, minus_slope, out=dx), out=dx)
 
 
-class _Gated(Layer):
-    """A unit that scales its input by a gate in [0, 1], y = x g(x).
-
-    dx = dout * (g + x g'(x)).
-
-    A subclass defines ``_gate(x)`` for g and ``_slope(x, gate)`` for g'. For ``abs(x) > FLAT``, g is 0 or 1 to the
-    last bit of a float64. x is clipped there, because infinity times 0 is NaN.
-    """
-
-    saved = ("x", "gate")
-    samplewise = True
-    FLAT: ClassVar[float]
-
-    def forward(self, x: Array, train: bool = True) -> Array:
-        xp = get_array_module(x)
-        x = xp.maximum(functions.as_floating(x), -self.FLAT)
-        clipped = xp.minimum(x, self.FLAT, out=self.out.get("x"))
-        gate = self._gate(clipped)
-        self.x, self.gate = clipped, gate
-        return xp.multiply(x, gate, out=self.out.get("y"))
-
-    def backward(self, dout: Array) -> Array:
-        xp, dx = get_array_module(dout=dout, x=self.x), self.out.get("dx")
-        self._expect_dout(dout, self.x.shape)
-        slope = xp.multiply(self.x, self._slope(self.x, self.gate), out=dx)
-        return xp.multiply(dout, xp.add(slope, self.gate, out=dx), out=dx)
-
-    def _gate(self, x: Array) -> Array:
-        raise NotImplementedError
-
-    def _slope(self, x: Array, gate: Array) -> Array:
-        raise NotImplementedError
-
-
 @activation("silu", gain=2.0)
-class Silu(_Gated):
+class Silu(Layer):
     """Sigmoid linear unit, also called swish, y = x g with g = 1 / (1 + exp(-x)) (Elfwing et al., 2017).
 
     dx = dout * (g + x g (1 - g)).
@@ -230,17 +196,29 @@ class Silu(_Gated):
         is_scalar=True,
     )
 
-    FLAT = 800.0
+    FLAT: ClassVar[float] = 800.0
+    """For larger abs(x), g is 0 or 1 to the last bit of a float64. x is clipped: infinity times 0 is NaN."""
 
-    def _gate(self, x: Array) -> Array:
-        return functions.sigmoid(x, out=self.out.get("gate"))
+    saved = ("x", "gate")
+    samplewise = True
 
-    def _slope(self, x: Array, gate: Array) -> Array:
-        return gate * (1.0 - gate)
+    def forward(self, x: Array, train: bool = True) -> Array:
+        xp = get_array_module(x)
+        x = xp.maximum(functions.as_floating(x), -self.FLAT)
+        clipped = xp.minimum(x, self.FLAT, out=self.out.get("x"))
+        gate = functions.sigmoid(clipped, out=self.out.get("gate"))
+        self.x, self.gate = clipped, gate
+        return xp.multiply(x, gate, out=self.out.get("y"))
+
+    def backward(self, dout: Array) -> Array:
+        xp, dx = get_array_module(dout=dout, x=self.x), self.out.get("dx")
+        self._expect_dout(dout, self.x.shape)
+        slope = xp.multiply(self.x, self.gate * (1.0 - self.gate), out=dx)
+        return xp.multiply(dout, xp.add(slope, self.gate, out=dx), out=dx)
 
 
 @activation("gelu", gain=2.0)
-class Gelu(_Gated):
+class Gelu(Layer):
     """Gaussian error linear unit, y = x g, with g the normal distribution function (Hendrycks and Gimpel, 2016).
 
     g = (1 + erf(x / sqrt 2)) / 2 and g' = exp(-x^2 / 2) / sqrt(2 pi), or by the paper's approximation
@@ -254,22 +232,34 @@ class Gelu(_Gated):
 
     formula = Formula("x \xd7 g, with g the normal distribution function", "dout \xd7 (g + x \xd7 its density)")
 
-    FLAT = 40.0
+    saved = ("slope",)
+    samplewise = True
 
     def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
         self.approximate = choice("approximate", approximate, ("none", "tanh"))
 
-    def _gate(self, x: Array) -> Array:
-        if self.approximate == "none":
-            return 0.5 * (1.0 + functions.erf(x * math.sqrt(0.5)))
-        u = x * (math.sqrt(2 / math.pi) * (1.0 + 0.044715 * x * x))
-        return 0.5 * (1.0 + get_array_module(x).tanh(u))
+    def forward(self, x: Array, train: bool = True) -> Array:
+        x = functions.as_floating(x)
+        approximated = kernels.gelu if self.approximate == "none" else _gelu_by_tanh
+        y, slope = approximated(x, self.out.get("y"), self.out.get("slope"))
+        self.slope = slope
+        return y
 
-    def _slope(self, x: Array, gate: Array) -> Array:
-        if self.approximate == "none":
-            return get_array_module(x).exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
-        du = math.sqrt(2 / math.pi) * (1.0 + 3 * 0.044715 * x * x)
-        return 2.0 * gate * (1.0 - gate) * du
+    def backward(self, dout: Array) -> Array:
+        xp = get_array_module(dout=dout, slope=self.slope)
+        self._expect_dout(dout, self.slope.shape)
+        return xp.multiply(dout, self.slope, out=self.out.get("dx"))
+
+
+def _gelu_by_tanh(x: Array, y: Array | None, slope: Array | None) -> tuple[Array, Array]:
+    """Return the approximation x g and its slope g + x g'."""
+    xp = get_array_module(x)
+    x = xp.maximum(x, -kernels.FLAT)
+    clipped = xp.minimum(x, kernels.FLAT)
+    squares = clipped * clipped
+    gate = 0.5 * (1.0 + xp.tanh(clipped * (math.sqrt(2 / math.pi) * (1.0 + 0.044715 * squares))))
+    du = math.sqrt(2 / math.pi) * (1.0 + 3 * 0.044715 * squares)
+    return xp.multiply(x, gate, out=y), xp.add(gate, clipped * (2.0 * gate * (1.0 - gate) * du), out=slope)
 
 
 class Softmax(Layer):

@@ -8,7 +8,7 @@ from xpnet import functions, initializers, kernels
 from xpnet.device import as_array, get_array_module
 from xpnet.layers import dot_product
 from xpnet.layers.base import Layer
-from xpnet.layers.dot_product import Hidden
+from xpnet.layers.dot_product import Hidden, Remembered
 from xpnet.layers.positions import rotate
 from xpnet.settings import count, generator
 from xpnet.typing import Array, DTypeLike, Seed
@@ -54,6 +54,7 @@ class MultiHeadAttention(Layer):
     parameter_names = ("W", "b", "Wo", "bo")
     saved = ("x", "memory", "q", "k", "v", "o", "weights", "padding")
     samplewise = True
+    takes_padding = True
     reach = {"Wo": {1: -1}, "bo": {0: -1}}  # noqa: RUF012
 
     def __init__(
@@ -128,14 +129,14 @@ class MultiHeadAttention(Layer):
         dx, dmemory = self._gradients(dout)
         return dx + dmemory
 
-    def advance(self, x: Array, state: tuple[Array, Array] | None = None) -> tuple[Array, tuple[Array, Array]]:
+    def advance(self, x: Array, state: Remembered | None = None) -> tuple[Array, Remembered]:
         """Return the output for a piece of sequences, and all keys and values so far; saves nothing for backward.
 
         Parameters
         ----------
         x : (N, T, D)
             The piece.
-        state : tuple of array, optional
+        state : Remembered, optional
             The state behind the piece before; by default, `x` is the beginning.
 
         Raises
@@ -145,15 +146,15 @@ class MultiHeadAttention(Layer):
         """
         if not self.causal:
             raise TypeError(f"{self.name} is not causal: earlier outputs would depend on later pieces")
-        xp = get_array_module(x=x, W=self.W)
+        get_array_module(x=x, W=self.W)
         x = functions.as_floating(x)
         self.output_shape(x.shape[1:])
-        first = 0 if state is None else state[0].shape[1]
+        first = 0 if state is None else state.length
         q, k, v = self._heads(x, x, first)
-        if state is not None:
-            k, v = (xp.concatenate(pair, axis=1) for pair in zip(state, (k, v), strict=True))
+        state = Remembered.extended(state, k, v)
+        k, v = (array[:, : state.length] for array in (state.k, state.v))
         o, _ = self._products(q, k, v, Hidden(None, True, first))
-        return self._output(self._merged(o, x.shape[1])), (k, v)
+        return self._output(self._merged(o, x.shape[1])), state
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(shape) != 2 or shape[1] != len(self.W):
@@ -190,9 +191,13 @@ class MultiHeadAttention(Layer):
         return (rotate(q, first), rotate(k, first), v) if self.rotary else (q, k, v)
 
     def _products(self, q: Array, k: Array, v: Array, hidden: Hidden) -> tuple[Array, Array]:
-        if self.block_size is None and k.shape[1]:
+        if self._fits(k.shape[1]):
             return dot_product.attend(q, k, v, hidden)
         return dot_product.attend_in_blocks(q, k, v, hidden, self.block_size or 1)
+
+    def _fits(self, keys: int) -> bool:
+        """Whether all scores are in memory at once: those of one block are, and need not be computed again."""
+        return keys > 0 and (self.block_size is None or keys <= self.block_size)
 
     def _output(self, o: Array) -> Array:
         return kernels.matmul(_rows(o), self.Wo, bias=self.bo).reshape(o.shape)
@@ -206,7 +211,7 @@ class MultiHeadAttention(Layer):
         self.dbo = rows.sum(axis=0)
         self.dWo = kernels.matmul(_rows(self.o).T, rows, self.out.get("dWo"))
         do = self._split(kernels.matmul(rows, self.Wo.T), T)
-        if self.block_size is None and S:
+        if self._fits(S):
             dq, dk, dv = dot_product.attend_gradient(do, q, k, v, self.weights)
         else:
             o, hidden = self._split(_rows(self.o), T), Hidden(self.padding, self.causal)

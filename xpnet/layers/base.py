@@ -62,6 +62,8 @@ class Layer:
         saved with the parameters, but not learnt.
     takes_ids : bool
         Whether the input are ids (integers), as for an embedding. A network does not convert them to its dtype.
+    takes_padding : bool
+        Whether ``forward(x, train, padding)`` takes an array (N, T), True where a position of x (N, T, D) is padding.
     formula : Formula or None
         Formulas of both passes for graph pages; without it, they print the docstring.
     parts : mapping of str to Layer
@@ -115,6 +117,7 @@ class Layer:
     saved: ClassVar[tuple[str, ...]] = ()
     buffer_names: ClassVar[tuple[str, ...]] = ()
     takes_ids: ClassVar[bool] = False
+    takes_padding: ClassVar[bool] = False
     formula: ClassVar[Formula | None] = None
     parts: Mapping[str, Layer] = MappingProxyType({})
     tied: Mapping[str, Layer] = MappingProxyType({})

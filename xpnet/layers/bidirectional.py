@@ -13,7 +13,8 @@ class Bidirectional(Layer):
     """Two recurrent layers in opposite directions (Schuster and Paliwal, 1997).
 
     y = (f(x), g(x reversed) reversed), side by side at each step. Each layer has its part of dout, and dx is the sum of
-    their gradients.
+    their gradients. ``forward(x, padding=p)`` takes p (N, T), True behind the end of a sequence: it is reversed up to
+    its end.
 
     Parameters
     ----------
@@ -22,8 +23,9 @@ class Bidirectional(Layer):
         layer from then on.
     """
 
-    saved = ("split", "y_shape")
+    saved = ("split", "y_shape", "order")
     samplewise = True
+    takes_padding = True
 
     def __init__(self, ahead: Layer, back: Layer) -> None:
         parts = name_by_class((ahead, back))
@@ -40,22 +42,23 @@ class Bidirectional(Layer):
         """The layer that reads from the end."""
         return list(self.parts.values())[1]
 
-    def forward(self, x: Array, train: bool = True) -> Array:
+    def forward(self, x: Array, train: bool = True, padding: Array | None = None) -> Array:
         x = as_array("x", x)
-        xp = get_array_module(x)
+        xp = get_array_module(x=x, padding=x if padding is None else padding)
         self.output_shape(x.shape[1:])
+        order = None if padding is None else _reversed_order(as_array("padding", padding))
         first = call(self.ahead, "forward", x, train)
-        second = call(self.back, "forward", x[:, ::-1], train)
+        second = call(self.back, "forward", _reversed(x, order), train)
         self.split = first.shape[-1]
-        y = xp.concatenate([first, second[:, ::-1]], axis=-1)
-        self.y_shape = y.shape
+        y = xp.concatenate([first, _reversed(second, order)], axis=-1)
+        self.y_shape, self.order = y.shape, order
         return y
 
     def backward(self, dout: Array) -> Array:
         self._expect_dout(dout, self.y_shape)
         first = call(self.ahead, "backward", dout[..., : self.split])
-        second = call(self.back, "backward", dout[:, ::-1, self.split :])
-        return first + second[:, ::-1]
+        second = call(self.back, "backward", _reversed(dout[..., self.split :], self.order))
+        return first + _reversed(second, self.order)
 
     def input_shape(self) -> tuple[int, ...] | None:
         return self.ahead.input_shape()
@@ -63,3 +66,15 @@ class Bidirectional(Layer):
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         (T, first), (_, second) = (layer.output_shape(shape) for layer in (self.ahead, self.back))
         return T, first + second
+
+
+def _reversed_order(padding: Array) -> Array:
+    """Return the steps (N, T) of sequences from the last one to the first; padding stays in its place."""
+    xp = get_array_module(padding)
+    steps = xp.arange(padding.shape[1])
+    return xp.where(padding, steps, (~padding).sum(axis=1, keepdims=True) - 1 - steps)
+
+
+def _reversed(x: Array, order: Array | None) -> Array:
+    """Return sequences (N, T, D) in the order of `_reversed_order`, or all steps reversed."""
+    return x[:, ::-1] if order is None else x[get_array_module(x).arange(len(x))[:, None], order]

@@ -8,7 +8,7 @@ from xpnet import kernels
 from xpnet.device import get_array_module
 from xpnet.typing import Array
 
-__all__ = ["Hidden", "attend", "attend_gradient", "attend_in_blocks", "attend_in_blocks_gradient"]
+__all__ = ["Hidden", "Remembered", "attend", "attend_gradient", "attend_in_blocks", "attend_in_blocks_gradient"]
 
 
 class Hidden(NamedTuple):
@@ -49,6 +49,41 @@ class Hidden(NamedTuple):
         return max(key - self.first, 0) if self.causal else 0
 
 
+class Remembered(NamedTuple):
+    """Keys and values of the positions so far, in arrays with room for more.
+
+    Attributes
+    ----------
+    k, v : (B, L, d)
+        The arrays, with room for L positions. Behind the last of them may be those of a longer continuation.
+    length : int
+        Number of positions so far.
+    filled : list of one int
+        Number of positions in use, in all states with these arrays.
+    """
+
+    k: Array
+    v: Array
+    length: int
+    filled: list[int]
+
+    @classmethod
+    def extended(cls, before: "Remembered | None", k: Array, v: Array) -> "Remembered":
+        """Return the state `before`, or none, and further keys and values (B, T, d)."""
+        xp, first = get_array_module(k=k, v=v), 0 if before is None else before.length
+        length = first + k.shape[1]
+        if before is not None and before.filled == [first] and length <= before.k.shape[1]:
+            after = before._replace(length=length)
+        else:  # no room, or another continuation of these positions is there
+            shape = (k.shape[0], 2 * length, k.shape[2])
+            after = cls(xp.empty(shape, k.dtype), xp.empty(shape, v.dtype), length, [0])
+            if before is not None:
+                after.k[:, :first], after.v[:, :first] = before.k[:, :first], before.v[:, :first]
+        after.k[:, first:length], after.v[:, first:length] = k, v
+        after.filled[0] = length
+        return after
+
+
 def attend(q: Array, k: Array, v: Array, hidden: Hidden) -> tuple[Array, Array]:
     """Return attention's output o = P v and the weights P = softmax(q k^T / sqrt(d)) (Vaswani et al., 2017).
 
@@ -64,21 +99,24 @@ def attend(q: Array, k: Array, v: Array, hidden: Hidden) -> tuple[Array, Array]:
         Keys that get no weight.
     """
     xp = get_array_module(q=q, k=k)
-    scores = hidden.hide(kernels.matmul(q, _transposed(k)) * _scale(q), 0, 0)
-    e = xp.exp(scores - _finite(scores.max(axis=-1, keepdims=True)))
-    P = e / _not_zero(e.sum(axis=-1, keepdims=True))
+    scores = hidden.hide(kernels.matmul(q * _scale(q), _transposed(k)), 0, 0)
+    scores -= _finite(scores.max(axis=-1, keepdims=True))
+    P = xp.exp(scores, out=scores)
+    P /= _not_zero(P.sum(axis=-1, keepdims=True))
     return kernels.matmul(P, v), P
 
 
 def attend_gradient(do: Array, q: Array, k: Array, v: Array, P: Array) -> tuple[Array, Array, Array]:
     """Return dq, dk and dv of `attend`, given do = dL/do.
 
-    dv = P^T do, dP = do v^T, and through the softmax dS = P (dP - sum_s P dP); dq = dS k / sqrt(d), dk = dS^T q /
+    dv = P^T do, dP = do v^T, and through the softmax dS = P dP - P sum_s P dP; dq = dS k / sqrt(d), dk = dS^T q /
     sqrt(d).
     """
-    dP = kernels.matmul(do, _transposed(v))
-    dS = P * (dP - (P * dP).sum(axis=-1, keepdims=True)) * _scale(q)
-    return kernels.matmul(dS, k), kernels.matmul(_transposed(dS), q), kernels.matmul(_transposed(P), do)
+    dS = kernels.matmul(do, _transposed(v))
+    dS *= P
+    dS -= P * dS.sum(axis=-1, keepdims=True)
+    scale = _scale(q)
+    return kernels.matmul(dS, k * scale), kernels.matmul(_transposed(dS), q * scale), kernels.matmul(_transposed(P), do)
 
 
 def attend_in_blocks(q: Array, k: Array, v: Array, hidden: Hidden, size: int) -> tuple[Array, Array]:

@@ -183,24 +183,28 @@ class LayerNorm(Layer):
         self.eps = not_negative("eps", eps)
 
     def forward(self, x: Array, train: bool = True) -> Array:
-        xp = get_array_module(x=x, gamma=self.gamma)
+        get_array_module(x=x, gamma=self.gamma)
         x = functions.as_floating(x)
         self.output_shape(x.shape[1:])
-        axes = self._axes()
-        centred = x - x.mean(axis=axes, keepdims=True)
-        inverse = 1.0 / xp.sqrt(xp.square(centred).mean(axis=axes, keepdims=True) + self.eps)
-        xn = centred * inverse
-        self.xn, self.inverse = xn, inverse
-        return xn * self.gamma + self.beta
+        y, xn = (None if array is None else self._rows(array) for array in map(self.out.get, ("y", "xn")))
+        flat = self.gamma.reshape(-1), self.beta.reshape(-1)
+        y, xn, inverse = kernels.normalize_features(self._rows(x), *flat, self.eps, y, xn)
+        self.xn, self.inverse = xn.reshape(x.shape), inverse
+        return y.reshape(x.shape)
 
     def backward(self, dout: Array) -> Array:
         get_array_module(dout=dout, xn=self.xn)
         self._expect_dout(dout, self.xn.shape)
-        others, axes = tuple(range(dout.ndim - self.gamma.ndim)), self._axes()
-        self.dgamma, self.dbeta = (dout * self.xn).sum(axis=others), dout.sum(axis=others)
-        g = dout * self.gamma
-        mean, slope = g.mean(axis=axes, keepdims=True), (g * self.xn).mean(axis=axes, keepdims=True)
-        return (g - mean - self.xn * slope) * self.inverse
+        dx = self.out.get("dx")
+        dx, dgamma, dbeta = kernels.normalize_features_gradient(
+            self._rows(dout),
+            self._rows(self.xn),
+            self.inverse,
+            self.gamma.reshape(-1),
+            None if dx is None else self._rows(dx),
+        )
+        self.dgamma, self.dbeta = dgamma.reshape(self.gamma.shape), dbeta.reshape(self.gamma.shape)
+        return dx.reshape(dout.shape)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if shape[max(len(shape) - self.gamma.ndim, 0) :] != self.gamma.shape:
@@ -209,5 +213,6 @@ class LayerNorm(Layer):
             raise ValueError(f"{self.name} expected x of shape (N, ..., {features}), got ({got})")
         return shape
 
-    def _axes(self) -> tuple[int, ...]:
-        return tuple(range(-self.gamma.ndim, 0))
+    def _rows(self, x: Array) -> Array:
+        """Return the samples' features as rows."""
+        return x.reshape(math.prod(x.shape[: x.ndim - self.gamma.ndim]), self.gamma.size)

@@ -241,32 +241,47 @@ class LSTM(Recurrent):
         T, N, H = len(a), a.shape[1], len(self.Wh)
         h, c = (xp.empty((T + 1, N, H), a.dtype) for _ in range(2))
         h[0], c[0] = state[0], state[1]
+        # With sigmoid(x) = (1 + tanh(x / 2)) / 2, one tanh computes all gates of a step.
+        half = _by_gate(a, H, (0.5, 0.5, 1.0, 0.5))
+        rest = _by_gate(a, H, (0.5, 0.5, 0.0, 0.5))
+        a *= half
+        Wh, product, new = self.Wh * half, xp.empty((N, 4 * H), a.dtype), xp.empty((N, H), a.dtype)
         for t in range(T):
-            a[t] += kernels.matmul(h[t], self.Wh)
-            a[t, :, : 2 * H] = functions.sigmoid(a[t, :, : 2 * H])
-            a[t, :, 2 * H : 3 * H] = xp.tanh(a[t, :, 2 * H : 3 * H])
-            a[t, :, 3 * H :] = functions.sigmoid(a[t, :, 3 * H :])
-            i, f, g, o = _split(a[t], H)
-            c[t + 1] = f * c[t] + i * g
-            h[t + 1] = o * xp.tanh(c[t + 1])
+            gates = a[t]
+            gates += kernels.matmul(h[t], Wh, product)
+            xp.tanh(gates, out=gates)
+            gates *= half
+            gates += rest
+            i, f, g, o = _split(gates, H)
+            xp.multiply(f, c[t], out=c[t + 1])
+            c[t + 1] += xp.multiply(i, g, out=new)
+            xp.multiply(o, xp.tanh(c[t + 1], out=new), out=h[t + 1])
         return h, xp.stack([h[-1], c[-1]]), {"c": c, "gated": a}
 
     def _backward_steps(self, dout: Array) -> tuple[Array, Array]:
         xp = get_array_module(dout)
-        c, da, H = self.c, xp.empty(self.gated.shape, dout.dtype), len(self.Wh)
-        dh, dc = 0.0, 0.0
-        for t in reversed(range(len(da))):
-            i, f, g, o = _split(self.gated[t], H)
-            di, df, dg, do = _split(da[t], H)
-            tanh_c = xp.tanh(c[t + 1])
-            dh = dout[t] + dh
-            dc = dc + dh * o * (1.0 - tanh_c * tanh_c)
-            di[...] = dc * g * i * (1.0 - i)
-            df[...] = dc * c[t] * f * (1.0 - f)
-            dg[...] = dc * i * (1.0 - g * g)
-            do[...] = dh * tanh_c * o * (1.0 - o)
-            dc = dc * f
-            dh = kernels.matmul(da[t], self.Wh.T)
+        (T, N, _), H = self.gated.shape, len(self.Wh)
+        i, f, g, o = _split(self.gated, H)
+        tanh_c = xp.tanh(self.c[1:])
+        # What the gradients of all gates are multiplied by, dc_t for i, f and g and dh_t for o, for all steps at once.
+        da = xp.empty((T, N, 4 * H), dout.dtype)
+        xp.multiply(self.gated, self.gated, out=da)
+        slopes = _split(da, H)
+        for slope, gate in zip(slopes, (i, f, 1.0, o), strict=True):
+            xp.subtract(gate, slope, out=slope)
+        for slope, factor in zip(slopes, (g, self.c[:-1], i, tanh_c), strict=True):
+            slope *= factor
+        through_h = o * (1.0 - tanh_c * tanh_c)
+        dh, dc, part = (xp.zeros((N, H), dout.dtype) for _ in range(3))
+        WhT = xp.ascontiguousarray(self.Wh.T)
+        for t in reversed(range(T)):
+            dh += dout[t]
+            dc += xp.multiply(dh, through_h[t], out=part)
+            by_gate = da[t].reshape(N, 4, H)
+            by_gate[:, :3] *= dc[:, None]
+            by_gate[:, 3] *= dh
+            dc *= f[t]
+            kernels.matmul(da[t], WhT, dh)
         return da, da
 
 
@@ -339,6 +354,15 @@ class GRU(Recurrent):
 def _split(gates: Array, H: int) -> tuple[Array, ...]:
     """Return views of the gates that lie side by side."""
     return tuple(gates[..., start : start + H] for start in range(0, gates.shape[-1], H))
+
+
+def _by_gate(a: Array, H: int, numbers: tuple[float, ...]) -> Array:
+    """Return a row (G H,) like those of a (T, N, G H), with a number for each gate."""
+    xp = get_array_module(a)
+    row = xp.empty(len(numbers) * H, a.dtype)
+    for part, number in zip(_split(row, H), numbers, strict=True):
+        part[...] = number
+    return row
 
 
 def _shape(argument: str, array: Any, layer: str, form: str, axes: int) -> tuple[int, ...]:

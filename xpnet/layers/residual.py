@@ -39,9 +39,9 @@ class Residual(Row):
 
     saved = ("y_shape",)
 
-    def forward(self, x: Array, train: bool = True) -> Array:
+    def forward(self, x: Array, train: bool = True, padding: Array | None = None) -> Array:
         x = as_array("x", x)
-        y = super().forward(x, train)
+        y = super().forward(x, train, padding)
         self._expect_same_shape(x.shape, y.shape)
         return get_array_module(y=y, x=x).add(y, x, out=self.out.get("y"))
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from xpnet.device import as_array, get_array_module
 from xpnet.kernels import call
@@ -22,7 +22,8 @@ class Row(Layer):
         The layers. They belong to the block from then on. Their names in ``parts`` are class and running number.
     """
 
-    saved = ("y_shape",)
+    saved: ClassVar[tuple[str, ...]] = ("y_shape",)
+    takes_padding = True
 
     def __init__(self, *layers: Layer) -> None:
         kind = type(self).__name__
@@ -35,10 +36,10 @@ class Row(Layer):
                 raise ValueError(f"{name} takes {layer.inputs} inputs; a layer of a {kind} gets one")
         self.__setstate__({"parts": parts, "samplewise": all(layer.samplewise for layer in layers)})
 
-    def forward(self, x: Array, train: bool = True) -> Array:
+    def forward(self, x: Array, train: bool = True, padding: Array | None = None) -> Array:
         y = as_array("x", x)
         for layer in self.parts.values():
-            y = call(layer, "forward", y, train)
+            y = call(layer, "forward", y, train, *([padding] if layer.takes_padding else []))
         self.y_shape = y.shape
         return y
 

@@ -23,6 +23,7 @@ from xpnet.layers import (
     LearntPositionalEncoding,
     Loss,
     MeanLayer,
+    PaddedMean,
     TransformerBlock,
     Unembedding,
 )
@@ -41,7 +42,7 @@ CELLS: dict[str, type[Recurrent]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
 class SequenceClassifier(Sequential):
     """Embedding, recurrent layers, mean over the steps, affine layer: one label for a sequence of ids.
 
-    x is (N, T) ids and t (N,) class ids.
+    x is (N, T) ids and t (N,) class ids. With a `padding_id`, sequences of a minibatch may have different lengths.
 
     Parameters
     ----------
@@ -59,6 +60,8 @@ class SequenceClassifier(Sequential):
         Whether each of them reads in both directions.
     dropout : float in [0, 1), default 0.0
         Probability of `Dropout` in front of each layer behind the embedding.
+    padding_id : int, optional
+        One of the ids, which fills up short sequences behind their end (`PaddedMean`).
     loss, device, dtype
         As in `Sequential` and `Network`.
     seed : int or numpy.random.Generator, optional
@@ -75,6 +78,7 @@ class SequenceClassifier(Sequential):
         num_layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        padding_id: int | None = None,
         loss: Loss | None = None,
         device: Device | str = "cpu",
         dtype: DTypeLike = "float32",
@@ -90,7 +94,8 @@ class SequenceClassifier(Sequential):
             layers.append(Bidirectional(one, *other) if other else one)
             width = size * (1 + len(other))
         output = Affine.from_sizes(width, count("classes", classes), std="lecun", rng=rng, dtype=dtype)
-        super().__init__([*layers, MeanLayer(1), *_dropout(dropout, rng), output], loss, device=device)
+        layers = [*layers, MeanLayer(1)] if padding_id is None else [PaddedMean(*layers, padding_id=padding_id)]
+        super().__init__([*layers, *_dropout(dropout, rng), output], loss, device=device)
 
 
 class LanguageNetwork(Sequential):

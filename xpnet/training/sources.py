@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from xpnet.datasets import Windows
 from xpnet.device import Device, as_array, check_equally_many
-from xpnet.steps import TrainingStep
+from xpnet.steps import STEPS_PER_EXECUTION, TrainingStep
 from xpnet.training.feed import Feed, HostFeed, MappedFeed
 from xpnet.training.sampling import RandomDraws, Sampler
 from xpnet.typing import Array
@@ -131,13 +131,18 @@ class WindowSource(ArraySource):
     def __init__(self, device: Device, windows: Windows, sampler: Sampler, batch_size: int) -> None:
         super().__init__(device, [device.asarray(windows.ids)], sampler, batch_size)
         self._apart = 1 if isinstance(sampler, RandomDraws) else windows.length
-        self._reach = device.xp.arange(windows.length + 1)
+        self._reach = device.xp.arange(windows.length)
+        # Always the same arrays: a CUDA graph reads what it has captured.
+        shape, dtype = (STEPS_PER_EXECUTION * batch_size, windows.length), windows.ids.dtype
+        self._x, self._t = (device.xp.zeros(shape, dtype) for _ in range(2))
 
     def _take(self, step: TrainingStep, indices: Array, losses: Array) -> None:
-        starts = self.device.asarray(indices).reshape(-1, 1) * self._apart
-        cut = self.arrays[0][starts + self._reach]
-        x, t = (self.device.xp.ascontiguousarray(part) for part in (cut[:, :-1], cut[:, 1:]))
-        step.run(x, t, self.device.xp.arange(len(x)).reshape(indices.shape), losses)
+        xp, ids = self.device.xp, self.arrays[0]
+        for start in range(0, len(indices), STEPS_PER_EXECUTION):
+            part = slice(start, start + STEPS_PER_EXECUTION)
+            places = self.device.asarray(indices[part]).reshape(-1, 1) * self._apart + self._reach
+            self._x[: len(places)], self._t[: len(places)] = ids[places], ids[places + 1]
+            step.run(self._x, self._t, xp.arange(len(places)).reshape(indices[part].shape), losses[part])
 
 
 class BatchSource:

@@ -17,15 +17,19 @@ from xpnet.kernels.numba.operations import (
     softmax_cross_entropy,
     softmax_cross_entropy_gradient,
 )
+from xpnet.kernels.numba.sequences import gelu, normalize_features, normalize_features_gradient
 
 __all__ = [
     "adam_update",
     "add_windows",
     "gather",
+    "gelu",
     "matmul",
     "max_pool",
     "max_pool_gradient",
     "momentum_update",
+    "normalize_features",
+    "normalize_features_gradient",
     "relu",
     "relu_gradient",
     "sgd_update",
