@@ -12,18 +12,18 @@ argument::
     net = TwoLayerNet(784, 50, 10, device="cuda", seed=0)
     Trainer(net, x_train, t_train, x_test, t_test, epochs=16, optimizer_param={"lr": 0.1}, seed=0).train()
 
-Importing xpnet imports only NumPy. Functions that need CuPy or another optional package import it.
+Each name is imported when it is first used. The names below need only NumPy. Functions that need CuPy or another
+optional package import it.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from xpnet.device import Device, DeviceError, asnumpy, get_array_module, get_device, map_location
-from xpnet.parameters import ParameterVector
-
 if TYPE_CHECKING:
     from xpnet import datasets, functions, gradient, initializers, layers, nets, optimizers, training
+    from xpnet.device import Device, DeviceError, asnumpy, get_array_module, get_device, map_location
     from xpnet.nets import load
+    from xpnet.parameters import ParameterVector
 
 __version__ = "0.2.0"  # the one place of the version: the build reads it here
 
@@ -46,14 +46,21 @@ __all__ = [
     "training",
 ]
 
+_HOMES = {
+    **dict.fromkeys(("Device", "DeviceError", "asnumpy", "get_array_module", "get_device", "map_location"), "device"),
+    "ParameterVector": "parameters",
+    "load": "nets",
+}
+"""Modules of the names that are no modules themselves."""
+
 
 def __getattr__(name: str) -> Any:
-    # Imports at first use: `import xpnet` stays fast, and `xpnet.layers` works after it.
-    if name == "load":
-        return importlib.import_module("xpnet.nets").load
-    if name in __all__:
-        return importlib.import_module(f"xpnet.{name}")
-    raise AttributeError(f"module 'xpnet' has no attribute {name!r}")
+    # Imports at first use: NumPy takes most of the time in which a command can't answer Ctrl-C yet.
+    if name not in __all__:
+        raise AttributeError(f"module 'xpnet' has no attribute {name!r}")
+    module = importlib.import_module(f"xpnet.{_HOMES.get(name, name)}")
+    value = globals()[name] = getattr(module, name) if name in _HOMES else module
+    return value
 
 
 def __dir__() -> list[str]:
