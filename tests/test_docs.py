@@ -29,7 +29,7 @@ if find_spec("sklearn") is None:
     MODULES = [name for name in MODULES if not name.startswith("xpnet.sklearn")]
 
 
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{page.name}" for page in ROOT.glob("docs/*.md"))]
+PAGES = sorted(page.relative_to(ROOT).as_posix() for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")))
 
 NEEDS = {
     "docs/coming_from_pytorch.md": ("torch",),

@@ -36,9 +36,11 @@ def draw_map(result: Mapping[str, Any]) -> bytes:
     cells = result["cells"]
     devices = list(dict.fromkeys(cell["device"] for cell in cells))
     widths, batches = (sorted({cell[name] for cell in cells}) for name in ("width", "batch"))
+    machine = result["environment"]["cpu"]
     legend = (
         "In each cell: the fastest party; by how many times the fastest xpnet beats the fastest peer, or is beaten.",
         "Blue: xpnet is faster. Orange: a peer is. Grey: under 10% apart, which is noise.",
+        f"Medians of {result['rounds']} rounds on {machine['cores']} cores of {machine['processor']}.",
     )
     across, down = CELL[0] * len(batches), CELL[1] * len(widths)
     width = 2 * EDGE + LEFT + max(across, 620)
