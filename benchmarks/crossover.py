@@ -21,7 +21,7 @@ import threads
 
 PARTIES = ("xpnet", "xpnet, Numba", "PyTorch eager", "PyTorch CUDA graph", "JAX jit", "JAX scanned")
 
-WIDTHS = (16, 64, 256, 512, 1024, 2048)
+WIDTHS = (16, 64, 256, 1024, 2048)
 
 BATCHES = (1, 4, 16, 64, 256, 1024)
 
