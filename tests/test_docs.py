@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import inspect
 import itertools
 import pkgutil
 import re
@@ -155,6 +156,21 @@ def test_the_options_of_a_command_are_valid(arguments):
 
     commands = typer.main.get_command(app).commands
     commands[arguments[0]].make_context(arguments[0], list(arguments[1:]))  # parses, and runs nothing
+
+
+def test_the_books_names_are_here_with_their_arguments_in_order():
+    modules = [getattr(xpnet, name) for name in ("layers", "nets", "optimizers", "training", "functions", "datasets")]
+    places = [*modules, xpnet.gradient, xpnet.training.Trainer, Sequential, xpnet.optimizers.Optimizer]
+    text = (ROOT / "docs/coming_from_book.md").read_text()
+    of_the_book = "".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| `"))
+    found = re.findall(r"`(\w+)(?:\(([\w, ]+)\))?`", of_the_book)
+    assert len(found) >= 30
+    for name, arguments in found:
+        thing = next((getattr(place, name) for place in places if hasattr(place, name)), None)
+        assert thing is not None, name
+        if arguments:
+            parameters = [p for p in inspect.signature(thing).parameters if p != "self"]
+            assert parameters[: arguments.count(",") + 1] == arguments.split(", "), name
 
 
 def test_cards_of_the_first_page_lead_to_what_a_stranger_looks_for():

@@ -40,7 +40,7 @@ def draw_map(result: Mapping[str, Any]) -> bytes:
     legend = (
         "In each cell: the fastest party; by how many times the fastest xpnet beats the fastest peer, or is beaten.",
         "Blue: xpnet is faster. Orange: a peer is. Grey: under 10% apart, which is noise.",
-        f"Medians of {result['rounds']} rounds on {machine['cores']} cores of {machine['processor']}.",
+        f"Medians. Rounds: {result['rounds']}. Cores: {machine['cores']} of {machine['processor']}.",
     )
     across, down = CELL[0] * len(batches), CELL[1] * len(widths)
     width = 2 * EDGE + LEFT + max(across, 620)
