@@ -17,14 +17,11 @@ JSON are pytest-benchmark's, made of the contest's times.
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import peers
 import pytest
 import threads
 from contest import Contest, Group, Missing, replay
-
-from xpnet import environment
 
 OTHERS = [name for name in peers.PARTIES if not name.startswith("xpnet")]
 """Parties that `--parties` can leave out."""
@@ -110,12 +107,7 @@ def record(request, device, contests):
         benchmark.extra_info.update(
             kind=group.kind, party=contestant.party, role=contestant.role, work=group.work, **{**group.facts, **facts}
         )
-        benchmark.extra_info.update(device=device.name, environment=describe(device))
+        benchmark.extra_info.update(device=device.name, environment=peers.describe(device))
         benchmark.pedantic(lambda: None, rounds=len(seconds))
 
     return run
-
-
-def describe(device) -> dict[str, Any]:
-    """Return what the figures depend on."""
-    return {**environment.describe(device), "peers": peers.versions()}

@@ -6,9 +6,7 @@ updates the parameters. All parties start from the same weights, and must have t
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import itertools
 
 import peers
 import pytest
@@ -32,14 +30,6 @@ IMAGE_WORKS = [
 ]
 
 IMAGE_PARTIES = ("xpnet", "xpnet, Numba", peers.BOOK, "PyTorch eager", "PyTorch compiled", "PyTorch CUDA graph")
-
-CHECKED_STEPS = 10
-
-STEPS_ON_CUDA = 200
-"""Steps in a timed call on a CUDA device, at least: a shorter one would never launch xpnet's graph of fifty steps."""
-
-BLOCKS = 20
-"""Calls with minibatches of their own."""
 
 PARTS = ("forward", "forward and backward", "training step")
 
@@ -66,10 +56,10 @@ def test_training_step_on_images(record, device, work, party):
 
 def contest_of(parties, work, device):
     """Return the group of a training step's contestants."""
-    work = for_device(work, device)
+    work = work.on(device)
 
     def contestants():
-        builds = {name: functools.partial(enter, name, work, device) for name in parties}
+        builds = {name: functools.partial(peers.enter_steps, name, work, device) for name in parties}
         return [peers.as_contestant(name, work, build) for name, build in builds.items()]
 
     return Group("step", "training step", str(work), work.facts(), contestants, work.tolerance)
@@ -78,7 +68,7 @@ def contest_of(parties, work, device):
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("work", WORKS, ids=str)
 def test_parts_of_a_training_step(record, device, work, part):
-    work = for_device(work, device)
+    work = work.on(device)
 
     def contestants():
         calls = divide_step(work, device)
@@ -88,28 +78,6 @@ def test_parts_of_a_training_step(record, device, work, part):
         ]
 
     record(Group("step", "training step", f"parts of {work}", work.facts(), contestants), part)
-
-
-def for_device(work, device):
-    """Return the work with the number of steps in a call that suits a device."""
-    return work if device.name == "cpu" else dataclasses.replace(work, steps=max(work.steps, STEPS_ON_CUDA))
-
-
-def enter(name, work, device):
-    """Return a party's entry: ten steps to be compared, and blocks of steps to be timed."""
-    party = peers.enter(name, work, device)
-    batches = work.minibatches(BLOCKS * work.steps).reshape(BLOCKS, work.steps, work.batch)
-    blocks = itertools.cycle(batches)
-
-    def result():
-        party.run(work.minibatches(CHECKED_STEPS, seed=1))
-        return party.parameters()
-
-    def call():
-        party.run(next(blocks))
-        party.synchronize()
-
-    return Repeated(call, result, work.steps)
 
 
 def divide_step(work, device):

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
-from xpnet import initializers, nets
+from xpnet import Device, initializers, nets
 from xpnet.datasets import load_mnist
 from xpnet.layers import Affine, Relu
 from xpnet.nets import Sequential
 
 TOLERANCES = {"float32": 1e-5, "float64": 1e-10, "tf32": 1e-2}
 """How far the parameters of two parties may be apart after a few steps."""
+
+
+STEPS_ON_CUDA = 200
+"""Steps in a timed call on a CUDA device, at least: a shorter one would never launch xpnet's graph of fifty steps."""
 
 
 class Training:
@@ -25,6 +31,7 @@ class Training:
     batch: int
     dtype: str
     precision: str = "float32"
+    steps: int
 
     def __str__(self) -> str:
         return f"{self.network}, batch {self.batch}, {'TF32' if self.precision == 'tf32' else self.dtype}"
@@ -38,6 +45,10 @@ class Training:
         """Return what the record says of the work."""
         names = ("network", "parameters", "batch", "dtype", "precision")
         return {name: getattr(self, name) for name in names}
+
+    def on(self, device: Device) -> Self:
+        """Return the work with the number of steps in a call that suits a device."""
+        return self if device.name == "cpu" else dataclasses.replace(self, steps=max(self.steps, STEPS_ON_CUDA))
 
     def minibatches(self, steps: int, seed: int = 0) -> np.ndarray:
         """Return the samples of so many steps, (steps, batch), drawn with replacement."""

@@ -63,7 +63,7 @@ html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {
     "logo": {"text": "xpnet"},
-    "header_links_before_dropdown": 8,
+    "header_links_before_dropdown": 9,
     "navbar_align": "left",
     "show_prev_next": False,
     "footer_start": ["copyright"],
@@ -81,6 +81,15 @@ def skip_inherited_of_scikit_learn(
     return True if (getattr(member, "__module__", None) or "").startswith("sklearn") else None
 
 
+def keep_bars(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Let formulas have absolute values: reStructuredText reads |x| as a substitution."""
+    for number, line in enumerate(lines):
+        prose = line.split("``")  # every other part is a literal
+        prose[::2] = [part.replace("|", "\\|") for part in prose[::2]]
+        lines[number] = "``".join(prose)
+
+
 def setup(app: Sphinx) -> None:
-    """Connect the handler."""
+    """Connect the handlers."""
+    app.connect("autodoc-process-docstring", keep_bars)
     app.connect("autodoc-skip-member", skip_inherited_of_scikit_learn)

@@ -5,14 +5,14 @@ from typing import Any
 
 __all__ = ["arguments_of", "embed_graph_pages"]
 
-# Fewer steps than by default, so that the site is built in a minute or two. Each page shows its program's arguments.
+# Fewer steps than by default, so that the site is built in a minute. Each page shows its program's arguments.
 ARGUMENTS = {
-    "batch_normalization": ["--epochs", "8"],
-    "compare_optimizers": ["--steps", "1000"],
-    "compare_weight_init": ["--steps", "1000"],
+    "batch_normalization": ["--epochs", "5"],
+    "compare_optimizers": ["--steps", "500"],
+    "compare_weight_init": ["--steps", "500"],
     "overfitting": ["--epochs", "60"],
-    "train_convnet": ["--steps", "600"],
-    "train_mnist": ["--iters", "3000"],
+    "train_convnet": ["--steps", "300"],
+    "train_mnist": ["--iters", "1200"],
 }
 PICTURES = ("batch_normalization", "compare_optimizers", "compare_weight_init", "overfitting", "train_convnet")
 

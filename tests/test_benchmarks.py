@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -236,6 +237,7 @@ def test_options_out_of_their_range_are_refused(tmp_path, option, value):
 
 PINNED = """
 import os
+import re
 import numpy
 import threads
 threads.pin(1)
@@ -380,3 +382,38 @@ def test_peers_multiply_in_the_precision_that_the_work_asks_for():
         "2-1, batch 3, TF32",
         "float32",
     )
+
+
+@pytest.mark.slow
+def test_the_map_has_all_parties_that_are_there_in_each_cell(tmp_path):
+    out, picture = tmp_path / "crossover.json", tmp_path / "crossover.svg"
+    command = [sys.executable, str(ROOT / "benchmarks/crossover.py"), "--rounds", "1", "--out", out]
+    command += ["--widths", "3", "4", "--batches", "2", "--picture", picture]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    result = json.loads(out.read_text())
+    on_cpu = [cell for cell in result["cells"] if cell["device"] == "cpu"]
+    assert [(cell["width"], cell["batch"]) for cell in on_cpu] == [(3, 2), (4, 2)]
+    there = {"torch": ["PyTorch eager"], "jax": ["JAX jit", "JAX scanned"], "numba": ["xpnet, Numba"]}
+    expected = {"xpnet"} | {name for package, names in there.items() if package in peers.versions() for name in names}
+    for cell in on_cpu:
+        assert set(cell["median_seconds"]) == set(cell["quartiles_seconds"]) == expected
+    assert picture.read_text().count("784-W-10, float32, on") == len(result["environment"])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        ({"xpnet": 3e-6, "xpnet, Numba": 1e-6, "PyTorch eager": 2e-6, "JAX jit": 5e-6}, ("xpnet, Numba", "2.00 times")),
+        ({"xpnet": 4e-6, "JAX scanned": 1e-6}, ("JAX scanned", "4.00 times")),
+        ({"xpnet": 4e-6}, ("xpnet", None)),
+    ],
+)
+def test_the_map_names_the_fastest_and_the_ratio(seconds, shown):
+    from report.crossover_map import draw_map
+
+    cell = {"device": "cpu", "width": 16, "batch": 1, "median_seconds": seconds}
+    environment = {"cpu": {"cores": 2, "processor": "a processor"}}
+    picture = draw_map({"rounds": 3, "cells": [cell], "environment": environment}).decode()
+    fastest, ratio = shown
+    assert f"<!-- {fastest} -->" in picture
+    assert re.findall(r"<!-- (\S+ times) -->", picture) == ([ratio] if ratio else [])

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from contest import Contestant, Entry, Missing
+from contest import Contestant, Entry, Missing, Repeated
 from work import Work
 
-from xpnet import Device
+from xpnet import Device, environment
 
 
 class Party(ABC):
@@ -73,6 +75,12 @@ LIMIT = "matrix products alone"
 
 BOOK = "the book"
 
+CHECKED_STEPS = 10
+"""Steps after which all parties must have the same parameters."""
+
+BLOCKS = 20
+"""Calls with minibatches of their own."""
+
 PACKAGES = ("numba", "torch", "jax", "jaxlib", "scikit-learn")
 
 
@@ -91,12 +99,34 @@ def enter(name: str, work: Work, device: Device, seed: int = 0) -> Party:
         raise Missing(f"{name}: {error.name} is not installed") from error
 
 
+def enter_steps(name: str, work: Work, device: Device) -> Repeated:
+    """Return a party's training steps: ten of them to be compared, and blocks of `work.steps` to be timed."""
+    party = enter(name, work, device)
+    batches = work.minibatches(BLOCKS * work.steps).reshape(BLOCKS, work.steps, work.batch)
+    blocks = itertools.cycle(batches)
+
+    def result():
+        party.run(work.minibatches(CHECKED_STEPS, seed=1))
+        return party.parameters()
+
+    def call():
+        party.run(next(blocks))
+        party.synchronize()
+
+    return Repeated(call, result, work.steps)
+
+
 def as_contestant(name: str, work: Work, build: Callable[[], Entry]) -> Contestant:
     """Return the party as a contestant; the book computes in float64 whatever the work says, so its record does."""
     role = "xpnet" if name.startswith("xpnet") else "limit" if name == LIMIT else "peer"
     if name == BOOK and work.dtype != "float64":
         return Contestant(name, build, f"{BOOK}, float64", role, {"dtype": "float64"})
     return Contestant(name, build, name, role)
+
+
+def describe(device: Device) -> dict[str, Any]:
+    """Return what the figures depend on."""
+    return {**environment.describe(device), "peers": versions()}
 
 
 def versions() -> dict[str, str]:
@@ -110,4 +140,15 @@ def versions() -> dict[str, str]:
     return found
 
 
-__all__ = ["BOOK", "LIMIT", "PARTIES", "Missing", "Party", "as_contestant", "enter", "versions"]
+__all__ = [
+    "BOOK",
+    "LIMIT",
+    "PARTIES",
+    "Missing",
+    "Party",
+    "as_contestant",
+    "describe",
+    "enter",
+    "enter_steps",
+    "versions",
+]
