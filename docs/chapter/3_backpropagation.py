@@ -77,7 +77,8 @@ Path("apple_backward.html").write_text(graph.to_html(), encoding="utf-8")
 # With the oranges of 5.1 the graph has an addition too. Find the five derivatives by hand, from right to left, before
 # you step through it.
 
-apple, apples, orange, oranges = Input("apple", 100), Input("apples", 2), Input("orange", 150), Input("oranges", 3)
+apple, apples = Input("apple", 100), Input("apples", 2)
+orange, oranges = Input("orange", 150), Input("oranges", 3)
 tax = Input("tax", 1.1)
 price = (apple * apples + orange * oranges) * tax
 price.name = "price"

@@ -53,9 +53,11 @@ dorange, dorange_num = mul_orange_layer.backward(dorange_price)
 dapple, dapple_num = mul_apple_layer.backward(dapple_price)
 
 print(f"price {price:g}")
-print(f"dapple {dapple:g}, dapple_num {dapple_num:g}, dorange {dorange:g}, dorange_num {dorange_num:g}, dtax {dtax:g}")
+print(f"dapple {dapple:g}, dapple_num {dapple_num:g}, dtax {dtax:g}")
+print(f"dorange {dorange:g}, dorange_num {dorange_num:g}")
+derivatives = dapple, dapple_num, dorange, dorange_num, dtax
 assert isclose(price, 715)
-assert all(map(isclose, (dapple, dapple_num, dorange, dorange_num, dtax), (2.2, 110, 3.3, 165, 650)))
+assert all(map(isclose, derivatives, (2.2, 110, 3.3, 165, 650)))
 
 # %%
 # A graph calls the layers
@@ -63,8 +65,8 @@ assert all(map(isclose, (dapple, dapple_num, dorange, dorange_num, dtax), (2.2, 
 # Writing these calls by hand is tedious, and an error in their order is easily made. A graph keeps the order. It
 # applies the same layers: ``x * y`` of two inputs is ``MulLayer()(x, y)``.
 
-values = {"apple": 100, "apple_num": 2, "orange": 150, "orange_num": 3, "tax": 1.1}
-apple, apple_num, orange, orange_num, tax = (Input(name, value) for name, value in values.items())
+apple, apple_num, tax = Input("apple", 100), Input("apple_num", 2), Input("tax", 1.1)
+orange, orange_num = Input("orange", 150), Input("orange_num", 3)
 total = AddLayer()(MulLayer()(apple, apple_num), MulLayer()(orange, orange_num))
 graph = Graph(MulLayer()(total, tax))
 graph.forward()

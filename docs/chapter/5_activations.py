@@ -54,8 +54,9 @@ graph.backward()
 Path("sigmoid.html").write_text(graph.to_html(), encoding="utf-8")
 
 # %%
-# Go through the backward pass from the right. With :math:`y = 1/u` the division has the derivative :math:`-1/u^2 =
-# -y^2`. The addition passes it on. The exponential multiplies it by its output, and the last node by -1:
+# Go through the backward pass from the right. With :math:`y = 1/u` the division has the derivative
+# :math:`-1/u^2 = -y^2`. The addition passes it on. The exponential multiplies it by its output, and the last node
+# by -1:
 #
 # .. math::
 #

@@ -22,10 +22,14 @@ Two layers are left: the one with the weights, and the one that compares the sco
 #
 #    \underset{(N, D)}{\frac{\partial L}{\partial \mathbf X}}
 #    = \underset{(N, M)}{\frac{\partial L}{\partial \mathbf Y}} \; \underset{(M, D)}{\mathbf W^{\mathsf T}}
-#    \qquad
+#
+# .. math::
+#
 #    \underset{(D, M)}{\frac{\partial L}{\partial \mathbf W}}
 #    = \underset{(D, N)}{\mathbf X^{\mathsf T}} \; \underset{(N, M)}{\frac{\partial L}{\partial \mathbf Y}}
-#    \qquad
+#
+# .. math::
+#
 #    \underset{(M)}{\frac{\partial L}{\partial \mathbf b}}
 #    = \sum_{n=1}^{N} \left( \frac{\partial L}{\partial \mathbf Y} \right)_n
 #
@@ -46,8 +50,8 @@ X = np.array([[1.0, 2.0], [3.0, -1.0]])
 Y = affine.forward(X)
 dx = affine.backward(np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]))
 
-for name, array in {"X": X, "W": W, "Y": Y, "dx": dx, "dW": affine.dW, "db": affine.db}.items():
-    print(f"{name:>2} {array.shape}")
+print("X", X.shape, "W", W.shape, "Y", Y.shape)
+print("dx", dx.shape, "dW", affine.dW.shape, "db", affine.db.shape)
 print("db =", affine.db)
 assert (affine.db == [5, 7, 9]).all()
 
@@ -87,7 +91,7 @@ assert np.allclose(loss.backward(), [0.005, -0.01, 0.005])
 #
 # Both as one graph
 # -----------------
-# The samples above run through affine layer and loss. Choose a node to see its arrays and its rule.
+# The samples above run through affine layer and loss. Choose a node to see its rule and the shapes of its arrays.
 
 x, labels = Input("x", X), Input("t", np.array([[0, 1, 0], [1, 0, 0]]))
 scores = Affine(W, np.zeros(3))(x)

@@ -12,6 +12,8 @@ The layers make a network, which learns to read handwritten digits. Learning is 
 Backpropagation is the second part.
 """
 
+# sphinx_gallery_thumbnail_number = -1
+
 # %%
 # Two layers
 # ----------
