@@ -21,6 +21,7 @@ FRAME = """
 .. raw:: html
 
     <iframe class="graph-page" src="../_static/graphs/{name}.html" title="Graph: {title}" loading="lazy"></iframe>
+    <p class="graph-link"><a href="../_static/graphs/{name}.html">The graph on a page of its own</a></p>
 """
 
 
