@@ -52,6 +52,7 @@ sphinx_gallery_conf: dict[str, Any] = {
     "capture_repr": ("_repr_html_",),
     "download_all_examples": False,
     "show_memory": False,
+    "write_computation_times": False,  # a page whose table loads scripts from elsewhere
     "show_signature": False,
     "abort_on_example_error": True,
     "remove_config_comments": True,
