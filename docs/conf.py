@@ -15,11 +15,11 @@ project_copyright = "The xpnet maintainers, MIT licence"
 release = version = installed_version("xpnet")
 
 extensions = [
+    "mathml",
     "myst_parser",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx_design",
@@ -31,6 +31,7 @@ templates_path = ["_templates"]
 # Markdown. A link to a heading uses the name that the forge gives it, so that it leads somewhere in both places.
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+html_math_renderer = "mathml"
 
 # The reference: a page for each public name, from its docstring.
 autosummary_generate = True
@@ -48,8 +49,10 @@ sphinx_gallery_conf: dict[str, Any] = {
     "reset_argv": "programs.arguments_of",
     "ignore_pattern": "|".join(TOOLS),
     "image_scrapers": ("matplotlib", "programs.embed_graph_pages"),
+    "capture_repr": ("_repr_html_",),
     "download_all_examples": False,
     "show_memory": False,
+    "write_computation_times": False,  # a page whose table loads scripts from elsewhere
     "show_signature": False,
     "abort_on_example_error": True,
     "remove_config_comments": True,
@@ -58,6 +61,7 @@ sphinx_gallery_conf: dict[str, Any] = {
 html_theme = "pydata_sphinx_theme"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = [("frames.js", {"defer": "defer"})]
 html_title = "xpnet"
 html_copy_source = False
 html_show_sourcelink = False

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-SCRIPTS = Path(__file__).parent.parent / "scripts"
+ROOT = Path(__file__).parent.parent
+SCRIPTS = ROOT / "scripts"
+CHAPTER = sorted((ROOT / "docs" / "chapter").glob("*.py"))
 
 
 def run(name, *arguments, folder=None):
@@ -99,3 +101,12 @@ def test_a_script_asked_for_a_missing_device_says_what_is_missing():
     assert done.returncode == 2
     assert "device" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", CHAPTER, ids=[page.stem for page in CHAPTER])
+def test_the_numbers_of_the_chapter_are_the_books(page, tmp_path):
+    if page.stem == "7_network":
+        pytest.importorskip("matplotlib", reason="the extra xpnet[plot] is not installed")
+    run(page, folder=tmp_path)  # each page asserts its numbers
+    assert list(tmp_path.glob("*.html"))

@@ -69,8 +69,8 @@ def step_function(x: Array) -> Array:
 def sigmoid(x: Array, out: Array | None = None) -> Array:
     """Logistic function, y = 1 / (1 + exp(-x)), of the shape of `x`.
 
-    Computed from e = exp(-|x|) <= 1, as 1 / (1 + e) for x >= 0 and e / (1 + e) for x < 0. So no x overflows, and small
-    results keep their relative precision. For integers the result is float64.
+    Computed from e = ``exp(-|x|)`` <= 1, as 1 / (1 + e) for x >= 0 and e / (1 + e) for x < 0. So no x overflows, and
+    small results keep their relative precision. For integers the result is float64.
     """
     xp, x = get_array_module(x), as_floating(x)
     e = xp.exp(-abs(x))
@@ -80,7 +80,7 @@ def sigmoid(x: Array, out: Array | None = None) -> Array:
 def softplus(x: Array, out: Array | None = None) -> Array:
     """Smooth max(x, 0), y = log(1 + exp(x)), of the shape of `x`.
 
-    Computed as max(x, 0) + log(1 + exp(-|x|)). So no x overflows, and small results keep their relative precision.
+    Computed as ``max(x, 0) + log(1 + exp(-|x|))``. So no x overflows, and small results keep their relative precision.
     """
     xp, x = get_array_module(x), as_floating(x)
     return xp.add(xp.maximum(x, 0), xp.log1p(xp.exp(-abs(x))), out=out)

@@ -38,7 +38,7 @@ class ParameterCheck:
     compared : int
         Number of compared derivatives: coordinates, or random directions.
     mean_difference, max_difference : float
-        Mean and maximum of |backprop - numerical|.
+        Mean and maximum of ``|backprop - numerical|``.
     max_relative_difference : float
         The maximum, divided by a scale. For coordinates the scale is the largest component of either gradient. For
         directions it is the root mean square of a derivative along one, ||gradient|| / sqrt(size).

@@ -266,7 +266,7 @@ class IdentityWithLoss(_Elementwise):
 
 
 class HuberWithLoss(_Elementwise):
-    """Huber loss (1964), the mean over e = x - t of e^2 / 2 for |e| <= delta, delta (|e| - delta / 2) beyond.
+    """Huber loss (1964), the mean over e = x - t of e^2 / 2 for ``|e| <= delta``, ``delta (|e| - delta / 2)`` beyond.
 
     dx = dout * e / size of x, with e clipped to [-delta, delta]: outliers have a bounded gradient. For regression.
 
