@@ -40,7 +40,7 @@ autodoc_typehints = "none"  # numpydoc's sections name the types
 numpydoc_show_class_members = False  # the template of a class lists them
 
 # Programs that run while the site is built: the chapter's, and the scripts on one topic each. The others are tools.
-TOOLS = ("attention_weights", "benchmark_report", "digits_grid_search", "kill_and_resume")
+TOOLS = ("attention_weights", "benchmark_report", "digits_grid_search", "kill_and_resume", "release_check")
 sphinx_gallery_conf: dict[str, Any] = {
     "examples_dirs": ["chapter", "../scripts"],
     "gallery_dirs": ["the_chapter", "gallery"],
@@ -85,15 +85,6 @@ def skip_inherited_of_scikit_learn(
     return True if (getattr(member, "__module__", None) or "").startswith("sklearn") else None
 
 
-def keep_bars(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """Let formulas have absolute values: reStructuredText reads |x| as a substitution."""
-    for number, line in enumerate(lines):
-        prose = line.split("``")  # every other part is a literal
-        prose[::2] = [part.replace("|", "\\|") for part in prose[::2]]
-        lines[number] = "``".join(prose)
-
-
 def setup(app: Sphinx) -> None:
-    """Connect the handlers."""
-    app.connect("autodoc-process-docstring", keep_bars)
+    """Connect the handler."""
     app.connect("autodoc-skip-member", skip_inherited_of_scikit_learn)
