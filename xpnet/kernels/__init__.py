@@ -9,6 +9,7 @@ NotImplemented for arguments that it does not support; the definition then compu
 """
 
 from xpnet.kernels.choice import Backend, Precision, check_precision, choose_backend
+from xpnet.kernels.gates import gru_step, gru_step_gradient, lstm_step, lstm_step_gradient
 from xpnet.kernels.gelu import FLAT, gelu
 from xpnet.kernels.hashing import advance, dropout, random_mask
 from xpnet.kernels.images import (
@@ -75,7 +76,11 @@ __all__ = [
     "find_overflow",
     "gather",
     "gelu",
+    "gru_step",
+    "gru_step_gradient",
     "in_memory_order",
+    "lstm_step",
+    "lstm_step_gradient",
     "matmul",
     "max_pool",
     "max_pool_gradient",

@@ -5,6 +5,7 @@ and caches it on disk if it can. Without fast-math the compiler neither reorders
 results but exponentials and the sum of the losses have NumPy's bits.
 """
 
+from xpnet.kernels.numba.gates import gru_step, gru_step_gradient, lstm_step, lstm_step_gradient
 from xpnet.kernels.numba.images import add_windows, max_pool, max_pool_gradient
 from xpnet.kernels.numba.operations import (
     adam_update,
@@ -24,6 +25,10 @@ __all__ = [
     "add_windows",
     "gather",
     "gelu",
+    "gru_step",
+    "gru_step_gradient",
+    "lstm_step",
+    "lstm_step_gradient",
     "matmul",
     "max_pool",
     "max_pool_gradient",
