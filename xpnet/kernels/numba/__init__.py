@@ -9,6 +9,7 @@ from xpnet.kernels.numba.gates import gru_step, gru_step_gradient, lstm_step, ls
 from xpnet.kernels.numba.images import add_windows, max_pool, max_pool_gradient
 from xpnet.kernels.numba.operations import (
     adam_update,
+    add_at,
     gather,
     matmul,
     momentum_update,
@@ -22,6 +23,7 @@ from xpnet.kernels.numba.sequences import gelu, normalize_features, normalize_fe
 
 __all__ = [
     "adam_update",
+    "add_at",
     "add_windows",
     "gather",
     "gelu",
