@@ -72,7 +72,7 @@ def softmax_cross_entropy_gradient(y: Array, t: Array, scale: Array | float, out
 
 
 def _are_scores_with_ids(x: Array, t: Array) -> bool:
-    return x.ndim > 1 and t.shape == x.shape[:-1]
+    return bool(x.ndim > 1 and t.shape == x.shape[:-1])
 
 
 def _rows(x: Array) -> Array:
