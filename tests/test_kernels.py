@@ -295,6 +295,51 @@ class TestNumbaForSequences:
             assert a.dtype == b.dtype == dtype
             np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-4 if dtype == "float32" else 1e-12)
 
+    @given(SHAPES, FLOATS, st.sampled_from([1.0, 10.0, 1000.0]), st.integers(0, 9))
+    def test_gates_and_their_gradients(self, shape, dtype, size, seed):
+        rng, (N, H) = np.random.default_rng(seed), shape
+
+        def normal(*shape):
+            return rng.standard_normal(shape).astype(dtype)
+
+        a, product, c, dh, dc, bn = size * normal(N, 4 * H), normal(N, 4 * H), *normal(3, N, H), normal(H)
+        a3, product3 = (np.ascontiguousarray(x[:, : 3 * H]) for x in (a, product))
+
+        def run():
+            gates, h, cell = np.empty((5, N, H), dtype), np.empty_like(c), np.empty_like(c)
+            kernels.lstm_step(a, product, c, gates, cell, h)
+            before, da = dc.copy(), np.empty_like(a)
+            kernels.lstm_step_gradient(gates, c, dh, before, da)
+            gated, out = np.empty((4, N, H), dtype), np.empty_like(c)
+            kernels.gru_step(a3, product3, bn, c, gated, out)
+            through, da3, du = dh.copy(), np.empty_like(a3), np.empty_like(a3)
+            kernels.gru_step_gradient(gated, c, through, da3, du)
+            return gates, cell, h, before, da, gated, out, through, da3, du
+
+        eps = float(np.finfo(dtype).eps)
+        for x, y in zip(*both(run), strict=True):
+            np.testing.assert_allclose(y, x, rtol=40 * eps, atol=40 * eps)
+
+    def test_gates_stay_within_their_range_and_nan_stays_nan(self):
+        a = np.tile(np.array([[-1e30, 9.0, np.nan, 8.9]], "float32"), 4)
+        gates, zeros = np.empty((5, 1, 4), "float32"), np.zeros((1, 4), "float32")
+        with kernels.using("numba"):
+            kernels.lstm_step(a, np.zeros_like(a), zeros, gates, zeros.copy(), zeros.copy())
+        np.testing.assert_array_equal(np.isnan(gates), np.isnan(a[:, :4])[None].repeat(5, axis=0))
+        assert np.nanmax(abs(gates)) <= 1.0
+
+    @given(SHAPES, FLOATS, st.integers(0, 9))
+    def test_cross_entropy_of_sequences_and_sums_of_rows(self, shape, dtype, seed):
+        rng, (N, C) = np.random.default_rng(seed), shape
+        x, t = 5 * rng.standard_normal((N, 3, C)).astype(dtype), rng.integers(0, C, (N, 3))
+
+        def run():
+            loss, y, dx = kernels.softmax_cross_entropy_with_gradient(x, t, 0.5)
+            return loss, y, dx, kernels.add_at(np.ones((C, C), dtype), t, x)
+
+        for a, b in zip(*both(run), strict=True):
+            np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5 if dtype == "float32" else 1e-12)
+
 
 @needs_numba
 class TestNumbasCache:

@@ -9,6 +9,7 @@ NotImplemented for arguments that it does not support; the definition then compu
 """
 
 from xpnet.kernels.choice import Backend, Precision, check_precision, choose_backend
+from xpnet.kernels.gates import gru_step, gru_step_gradient, lstm_step, lstm_step_gradient
 from xpnet.kernels.gelu import FLAT, gelu
 from xpnet.kernels.hashing import advance, dropout, random_mask
 from xpnet.kernels.images import (
@@ -33,6 +34,7 @@ from xpnet.kernels.operations import (
     Call,
     Observer,
     adam_update,
+    add_at,
     as_floats,
     call,
     gather,
@@ -61,6 +63,7 @@ __all__ = [
     "Precision",
     "adam_update",
     "adapt_scale",
+    "add_at",
     "add_windows",
     "advance",
     "as_floats",
@@ -75,7 +78,11 @@ __all__ = [
     "find_overflow",
     "gather",
     "gelu",
+    "gru_step",
+    "gru_step_gradient",
     "in_memory_order",
+    "lstm_step",
+    "lstm_step_gradient",
     "matmul",
     "max_pool",
     "max_pool_gradient",

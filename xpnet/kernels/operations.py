@@ -21,6 +21,7 @@ __all__ = [
     "Call",
     "Observer",
     "adam_update",
+    "add_at",
     "as_floats",
     "call",
     "gather",
@@ -185,6 +186,27 @@ def gather(x: Array, index: Array, out: Array) -> Array:
     valid = valid.reshape(*index.shape, *[1] * (x.ndim - 1))
     out[...] = xp.where(valid, rows if same else as_floats(rows, out.dtype), missing)
     return out
+
+
+@kernel
+def add_at(total: Array, index: Array, x: Array) -> Array:
+    """Add ``x[n]`` to ``total[index[n]]`` for each n, and return `total`. All indices must be in range.
+
+    A CUDA device adds in no fixed order.
+    """
+    xp, D = get_array_module(total), total.shape[1]
+    if not is_on_host(total):
+        places = index[..., None] * D + xp.arange(D)
+        xp.add.at(total.reshape(-1), places.reshape(-1), x.reshape(-1))
+        return total
+    # Equal ids side by side: in a training step, NumPy sums such rows many times faster than by add.at.
+    index = index.reshape(-1)
+    order = index.argsort(kind="stable")
+    index = index[order]
+    first = xp.flatnonzero(xp.diff(index, prepend=-1))
+    if len(first):
+        total[index[first]] += xp.add.reduceat(x.reshape(-1, D)[order], first, axis=0)
+    return total
 
 
 @kernel

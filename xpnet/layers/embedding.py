@@ -4,7 +4,7 @@ import math
 from typing import Self
 
 from xpnet import functions, initializers, kernels
-from xpnet.device import Device, as_array, get_array_module, is_on_host
+from xpnet.device import Device, as_array, get_array_module
 from xpnet.layers.base import Layer
 from xpnet.settings import count
 from xpnet.typing import Array, DTypeLike, Seed
@@ -81,18 +81,7 @@ class Embedding(Layer):
         dW = self.out.get("dW")
         self.dW = xp.empty(self.W.shape, self.W.dtype) if dW is None else dW
         self.dW[...] = 0.0
-        D = self.W.shape[1]
-        if is_on_host(dout):
-            # Equal ids side by side: in a training step, NumPy sums such rows many times faster than by add.at.
-            ids = self.ids.reshape(-1)
-            order = ids.argsort(kind="stable")
-            ids = ids[order]
-            first = xp.flatnonzero(xp.diff(ids, prepend=-1))
-            if len(first):
-                self.dW[ids[first]] = xp.add.reduceat(dout.reshape(-1, D)[order], first, axis=0)
-            return
-        places = self.ids[..., None] * D + xp.arange(D)
-        xp.add.at(self.dW.reshape(-1), places.reshape(-1), dout.reshape(-1))
+        kernels.add_at(self.dW, self.ids, dout)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (*shape, self.W.shape[1])

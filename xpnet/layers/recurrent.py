@@ -99,10 +99,11 @@ class Recurrent(Layer):
     def forward(self, x: Array, train: bool = True, state: Array | None = None) -> Array:
         x = self._by_time(x)
         carried = self.state if train and state is None else None
-        h, last, saved = self._forward_steps(self._through_Wx(x), self._first(x, state if carried is None else carried))
+        a = self._through_Wx(x)
+        h, last, saved = self._forward_steps(a, self._first(x, state if carried is None else carried))
         if carried is not None and not self.fixed_buffers:
             carried[...] = last
-        vars(self).update(saved, x=x, h=h)
+        vars(self).update(saved, x=x, h=h, a=a)
         return h[1:].transpose(1, 0, 2)
 
     def advance(self, x: Array, state: Array | None = None) -> tuple[Array, Array]:
@@ -123,7 +124,8 @@ class Recurrent(Layer):
         get_array_module(dout=dout, x=self.x)
         (T, N, D), (H, width) = self.x.shape, self.Wh.shape
         self._expect_dout(dout, (N, T, H))
-        da, dah = self._backward_steps(dout.transpose(1, 0, 2))
+        # Backward needs no a: its memory is that of da.
+        da, dah = self._backward_steps(dout.transpose(1, 0, 2), self.a)
         rows, x, h = da.reshape(T * N, width), self.x.reshape(T * N, D), self.h[:-1].reshape(T * N, H)
         self.db = rows.sum(axis=0)
         self.dWx = kernels.matmul(x.T, rows, self.out.get("dWx"))
@@ -139,12 +141,12 @@ class Recurrent(Layer):
     def _forward_steps(self, a: Array, state: Array) -> tuple[Array, Array, dict[str, Array]]:
         """Return h (T+1, N, H), first and last state included, the last state, and arrays to save.
 
-        `a` = x Wx + b, (T, N, G H), may be overwritten.
+        `a` = x Wx + b, (T, N, G H).
         """
         raise NotImplementedError
 
-    def _backward_steps(self, dout: Array) -> tuple[Array, Array]:
-        """Return the gradients with respect to x Wx + b and to h Wh, both (T, N, G H), for dout (T, N, H)."""
+    def _backward_steps(self, dout: Array, da: Array) -> tuple[Array, Array]:
+        """Return the gradients with respect to x Wx + b, in `da`, and to h Wh, both (T, N, G H), for dout (T, N, H)."""
         raise NotImplementedError
 
     @classmethod
@@ -153,14 +155,26 @@ class Recurrent(Layer):
 
     def _by_time(self, x: Array) -> Array:
         """Return x as (T, N, D), with each step's rows next to each other in memory."""
-        xp = get_array_module(x=x, Wx=self.Wx)
+        get_array_module(x=x, Wx=self.Wx)
         x = functions.as_floating(x)
         self.output_shape(x.shape[1:])
-        return xp.ascontiguousarray(x.transpose(1, 0, 2))
+        N, T, D = x.shape
+        rows = self._array("x", (T, N, D), x)
+        rows[...] = x.transpose(1, 0, 2)
+        return rows
 
     def _through_Wx(self, x: Array) -> Array:  # noqa: N802
-        T, N, D = x.shape
-        return kernels.matmul(x.reshape(T * N, D), self.Wx, bias=self.b).reshape(T, N, self.Wx.shape[1])
+        (T, N, D), width = x.shape, len(self.b)
+        a = self._array("a", (T, N, width), x)
+        kernels.matmul(x.reshape(T * N, D), self.Wx, a.reshape(T * N, width), bias=self.b)
+        return a
+
+    def _array(self, name: str, shape: tuple[int, ...], like: Array) -> Array:
+        """Return the array of the step before (`Layer.out`), if it has this shape, or else a new one."""
+        made = self.out.get(name)
+        if made is None or made.shape != shape or made.dtype != like.dtype:
+            made = get_array_module(like).empty(shape, like.dtype)
+        return made
 
     def _first(self, x: Array, state: Array | None) -> Array:
         xp = get_array_module(x=x, state=x if state is None else state)
@@ -192,25 +206,29 @@ class RNN(Recurrent):
     """
 
     parameter_names = ("Wx", "Wh", "b")
-    saved = ("x", "h")
+    saved = ("x", "h", "a")
     samplewise = True
 
     def _forward_steps(self, a: Array, state: Array) -> tuple[Array, Array, dict[str, Array]]:
         xp = get_array_module(a)
         T, N, H = a.shape
-        h = xp.empty((T + 1, N, H), a.dtype)
+        h = self._array("h", (T + 1, N, H), a)
         h[0] = state[0]
         for t in range(T):
-            h[t + 1] = xp.tanh(a[t] + kernels.matmul(h[t], self.Wh))
+            kernels.matmul(h[t], self.Wh, h[t + 1])
+            h[t + 1] += a[t]
+            xp.tanh(h[t + 1], out=h[t + 1])
         return h, h[-1:].copy(), {}
 
-    def _backward_steps(self, dout: Array) -> tuple[Array, Array]:
+    def _backward_steps(self, dout: Array, da: Array) -> tuple[Array, Array]:
         xp = get_array_module(dout)
-        h, da = self.h[1:], xp.empty(dout.shape, dout.dtype)
-        dh = 0.0
+        xp.multiply(self.h[1:], self.h[1:], out=da)
+        xp.subtract(1.0, da, out=da)
+        dh, WhT = xp.zeros(dout.shape[1:], dout.dtype), xp.ascontiguousarray(self.Wh.T)
         for t in reversed(range(len(da))):
-            da[t] = (dout[t] + dh) * (1.0 - h[t] * h[t])
-            dh = kernels.matmul(da[t], self.Wh.T)
+            dh += dout[t]
+            da[t] *= dh
+            kernels.matmul(da[t], WhT, dh)
         return da, da
 
 
@@ -231,56 +249,29 @@ class LSTM(Recurrent):
     """
 
     parameter_names = ("Wx", "Wh", "b")
-    saved = ("x", "h", "c", "gated")
+    saved = ("x", "h", "c", "gated", "a")
     samplewise = True
     gates = 4
     states = 2
 
     def _forward_steps(self, a: Array, state: Array) -> tuple[Array, Array, dict[str, Array]]:
-        xp = get_array_module(a)
         T, N, H = len(a), a.shape[1], len(self.Wh)
-        h, c = (xp.empty((T + 1, N, H), a.dtype) for _ in range(2))
+        h, c = self._array("h", (T + 1, N, H), a), self._array("c", (T + 1, N, H), a)
+        gated = self._array("gated", (T, 5, N, H), a)
         h[0], c[0] = state[0], state[1]
-        # With sigmoid(x) = (1 + tanh(x / 2)) / 2, one tanh computes all gates of a step.
-        half = _by_gate(a, H, (0.5, 0.5, 1.0, 0.5))
-        rest = _by_gate(a, H, (0.5, 0.5, 0.0, 0.5))
-        a *= half
-        Wh, product, new = self.Wh * half, xp.empty((N, 4 * H), a.dtype), xp.empty((N, H), a.dtype)
+        hWh = get_array_module(a).empty((N, 4 * H), a.dtype)
         for t in range(T):
-            gates = a[t]
-            gates += kernels.matmul(h[t], Wh, product)
-            xp.tanh(gates, out=gates)
-            gates *= half
-            gates += rest
-            i, f, g, o = _split(gates, H)
-            xp.multiply(f, c[t], out=c[t + 1])
-            c[t + 1] += xp.multiply(i, g, out=new)
-            xp.multiply(o, xp.tanh(c[t + 1], out=new), out=h[t + 1])
-        return h, xp.stack([h[-1], c[-1]]), {"c": c, "gated": a}
+            kernels.matmul(h[t], self.Wh, hWh)
+            kernels.lstm_step(a[t], hWh, c[t], gated[t], c[t + 1], h[t + 1])
+        return h, get_array_module(a).stack([h[-1], c[-1]]), {"c": c, "gated": gated}
 
-    def _backward_steps(self, dout: Array) -> tuple[Array, Array]:
+    def _backward_steps(self, dout: Array, da: Array) -> tuple[Array, Array]:
         xp = get_array_module(dout)
-        (T, N, _), H = self.gated.shape, len(self.Wh)
-        i, f, g, o = _split(self.gated, H)
-        tanh_c = xp.tanh(self.c[1:])
-        # What the gradients of all gates are multiplied by, dc_t for i, f and g and dh_t for o, for all steps at once.
-        da = xp.empty((T, N, 4 * H), dout.dtype)
-        xp.multiply(self.gated, self.gated, out=da)
-        slopes = _split(da, H)
-        for slope, gate in zip(slopes, (i, f, 1.0, o), strict=True):
-            xp.subtract(gate, slope, out=slope)
-        for slope, factor in zip(slopes, (g, self.c[:-1], i, tanh_c), strict=True):
-            slope *= factor
-        through_h = o * (1.0 - tanh_c * tanh_c)
-        dh, dc, part = (xp.zeros((N, H), dout.dtype) for _ in range(3))
+        dh, dc = xp.zeros((2, *dout.shape[1:]), dout.dtype)
         WhT = xp.ascontiguousarray(self.Wh.T)
-        for t in reversed(range(T)):
+        for t in reversed(range(len(da))):
             dh += dout[t]
-            dc += xp.multiply(dh, through_h[t], out=part)
-            by_gate = da[t].reshape(N, 4, H)
-            by_gate[:, :3] *= dc[:, None]
-            by_gate[:, 3] *= dh
-            dc *= f[t]
+            kernels.lstm_step_gradient(self.gated[t], self.c[t], dh, dc, da[t])
             kernels.matmul(da[t], WhT, dh)
         return da, da
 
@@ -304,7 +295,7 @@ class GRU(Recurrent):
     """
 
     parameter_names = ("Wx", "Wh", "b", "bn")
-    saved = ("x", "h", "gated", "u")
+    saved = ("x", "h", "gated", "a", "du")
     samplewise = True
     gates = 3
 
@@ -320,49 +311,26 @@ class GRU(Recurrent):
         return {"b": 3 * H, "bn": H}
 
     def _forward_steps(self, a: Array, state: Array) -> tuple[Array, Array, dict[str, Array]]:
-        xp = get_array_module(a)
         T, N, H = len(a), a.shape[1], len(self.Wh)
-        h, u = xp.empty((T + 1, N, H), a.dtype), xp.empty((T, N, H), a.dtype)
+        h, gated = self._array("h", (T + 1, N, H), a), self._array("gated", (T, 4, N, H), a)
         h[0] = state[0]
+        hWh = get_array_module(a).empty((N, 3 * H), a.dtype)
         for t in range(T):
-            product = kernels.matmul(h[t], self.Wh)
-            u[t] = product[:, 2 * H :] + self.bn
-            a[t, :, : 2 * H] = functions.sigmoid(a[t, :, : 2 * H] + product[:, : 2 * H])
-            r, z, n = _split(a[t], H)
-            n[...] = xp.tanh(n + r * u[t])
-            h[t + 1] = (1.0 - z) * n + z * h[t]
-        return h, h[-1:].copy(), {"gated": a, "u": u}
+            kernels.matmul(h[t], self.Wh, hWh)
+            kernels.gru_step(a[t], hWh, self.bn, h[t], gated[t], h[t + 1])
+        return h, h[-1:].copy(), {"gated": gated}
 
-    def _backward_steps(self, dout: Array) -> tuple[Array, Array]:
+    def _backward_steps(self, dout: Array, da: Array) -> tuple[Array, Array]:
         xp = get_array_module(dout)
-        (da, du), H = (xp.empty(self.gated.shape, dout.dtype) for _ in range(2)), len(self.Wh)
-        dh = 0.0
+        du = self.du = self._array("du", da.shape, da)
+        dh, duWhT = xp.zeros((2, *dout.shape[1:]), dout.dtype)
+        WhT = xp.ascontiguousarray(self.Wh.T)
         for t in reversed(range(len(da))):
-            r, z, n = _split(self.gated[t], H)
-            dr, dz, dn = _split(da[t], H)
-            dh = dout[t] + dh
-            dn[...] = dh * (1.0 - z) * (1.0 - n * n)
-            dz[...] = dh * (self.h[t] - n) * z * (1.0 - z)
-            dr[...] = dn * self.u[t] * r * (1.0 - r)
-            du[t] = da[t]
-            du[t, :, 2 * H :] *= r
-            dh = dh * z + kernels.matmul(du[t], self.Wh.T)
-        self.dbn = du[:, :, 2 * H :].sum(axis=(0, 1))
+            dh += dout[t]
+            kernels.gru_step_gradient(self.gated[t], self.h[t], dh, da[t], du[t])
+            dh += kernels.matmul(du[t], WhT, duWhT)
+        self.dbn = du[:, :, 2 * len(self.Wh) :].sum(axis=(0, 1))
         return da, du
-
-
-def _split(gates: Array, H: int) -> tuple[Array, ...]:
-    """Return views of the gates that lie side by side."""
-    return tuple(gates[..., start : start + H] for start in range(0, gates.shape[-1], H))
-
-
-def _by_gate(a: Array, H: int, numbers: tuple[float, ...]) -> Array:
-    """Return a row (G H,) like those of a (T, N, G H), with a number for each gate."""
-    xp = get_array_module(a)
-    row = xp.empty(len(numbers) * H, a.dtype)
-    for part, number in zip(_split(row, H), numbers, strict=True):
-        part[...] = number
-    return row
 
 
 def _shape(argument: str, array: Any, layer: str, form: str, axes: int) -> tuple[int, ...]:

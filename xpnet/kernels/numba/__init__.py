@@ -5,9 +5,11 @@ and caches it on disk if it can. Without fast-math the compiler neither reorders
 results but exponentials and the sum of the losses have NumPy's bits.
 """
 
+from xpnet.kernels.numba.gates import gru_step, gru_step_gradient, lstm_step, lstm_step_gradient
 from xpnet.kernels.numba.images import add_windows, max_pool, max_pool_gradient
 from xpnet.kernels.numba.operations import (
     adam_update,
+    add_at,
     gather,
     matmul,
     momentum_update,
@@ -21,9 +23,14 @@ from xpnet.kernels.numba.sequences import gelu, normalize_features, normalize_fe
 
 __all__ = [
     "adam_update",
+    "add_at",
     "add_windows",
     "gather",
     "gelu",
+    "gru_step",
+    "gru_step_gradient",
+    "lstm_step",
+    "lstm_step_gradient",
     "matmul",
     "max_pool",
     "max_pool_gradient",

@@ -6,7 +6,7 @@ import numpy as np
 
 from xpnet import functions
 from xpnet.kernels.memory import in_memory_order
-from xpnet.kernels.numba import rows
+from xpnet.kernels.numba import rows, sequences
 from xpnet.kernels.numba.compiling import are_compact, are_one
 from xpnet.typing import Array
 
@@ -56,18 +56,34 @@ def matmul(a: Array, b: Array, out: Array | None = None, bias: Array | None = No
 
 def softmax_cross_entropy(x: Array, t: Array, out: Array | None = None) -> Any:
     out = np.empty_like(x) if out is None else out
-    if x.dtype.kind != "f" or x.ndim != 2 or t.ndim != 1 or not x.size or not are_compact(x, t, out):
+    if x.dtype.kind != "f" or not _are_scores_with_ids(x, t) or not x.size or not are_compact(x, t, out):
         return NotImplemented
     functions.check_labels(t, x.shape)
-    return x.dtype.type(rows.softmax_cross_entropy(x, t, out)), out
+    loss = sequences.softmax_cross_entropy(_rows(x), t.reshape(-1), _rows(out))
+    return x.dtype.type(loss), out
 
 
 def softmax_cross_entropy_gradient(y: Array, t: Array, scale: Array | float, out: Array | None = None) -> Any:
     out = np.empty_like(y) if out is None else out
-    if y.ndim != 2 or t.ndim != 1 or not isinstance(scale, float) or not are_compact(y, t, out):
+    if not _are_scores_with_ids(y, t) or not y.size or not isinstance(scale, float) or not are_compact(y, t, out):
         return NotImplemented
-    rows.softmax_cross_entropy_gradient(y, t, y.dtype.type(scale), out)
+    rows.softmax_cross_entropy_gradient(_rows(y), t.reshape(-1), y.dtype.type(scale), _rows(out))
     return out
+
+
+def _are_scores_with_ids(x: Array, t: Array) -> bool:
+    return bool(x.ndim > 1 and t.shape == x.shape[:-1])
+
+
+def _rows(x: Array) -> Array:
+    return x.reshape(-1, x.shape[-1])
+
+
+def add_at(total: Array, index: Array, x: Array) -> Any:
+    if x.dtype.kind != "f" or not x.size or not are_compact(total, index):
+        return NotImplemented
+    rows.add_at(total, index.reshape(-1), _rows(x))
+    return total
 
 
 def sgd_update(p: Array, direction: Array, lr: float, scratch: Array) -> Any:

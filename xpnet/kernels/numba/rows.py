@@ -93,6 +93,14 @@ def softmax_cross_entropy_gradient(y, t, scale, dx):
 
 
 @compiled
+def add_at(total, index, x):
+    for n in range(len(index)):
+        row = total[index[n]]
+        for k in range(len(row)):
+            row[k] += x[n, k]
+
+
+@compiled
 def _cross_entropy(x, t, y):
     """Set y to the probabilities of scores, and return the mean loss: of a softmax, or of a sigmoid for one score."""
     if x.shape[1] > 1:

@@ -1,4 +1,4 @@
-"""Loops over the positions of sequences: Gelu, and normalisation of rows.
+"""Loops over the positions of sequences: Gelu, normalisation of rows, softmax with cross entropy.
 
 Exponentials are left to NumPy, which computes several at a time; Numba alone does not.
 """
@@ -13,7 +13,7 @@ from xpnet.kernels.memory import in_memory_order
 from xpnet.kernels.numba.compiling import are_compact, compiled
 from xpnet.typing import Array
 
-__all__ = ["gelu", "normalize_features", "normalize_features_gradient"]
+__all__ = ["gelu", "normalize_features", "normalize_features_gradient", "softmax_cross_entropy"]
 
 RUN = 2**14
 """Elements at a time: a run stays in the cache between NumPy's exponentials and the loops."""
@@ -117,3 +117,42 @@ def _normalize_features_gradient(dout, xn, inverse, gamma, dx, dgamma, dbeta):
             dgamma[i] += d * normal
             dbeta[i] += d
             dx[n, i] = (d * gamma[i] - mean - normal * slope) * scale
+
+
+def softmax_cross_entropy(x: Array, t: Array, y: Array) -> float:
+    """Set `y` to the softmax of scores x (N, C), and return the mean cross entropy with class ids t (N,)."""
+    at_a_time = max(RUN // x.shape[1], 1)
+    loss, right = 0.0, np.empty(at_a_time, x.dtype)
+    for start in range(0, len(x), at_a_time):
+        rows = slice(start, start + at_a_time)
+        part = y[rows]
+        _subtract_largest(x[rows], t[rows], part, right)
+        np.exp(part, out=part)
+        loss += _cross_entropy(part, right)
+    return loss / len(x)
+
+
+@compiled_sums
+def _subtract_largest(x, t, y, right):
+    """Set y to scores minus their largest, and `right` to those of the labels. `y` may be `x`."""
+    for n in range(len(x)):
+        largest = x[n, 0]
+        for k in range(x.shape[1]):
+            largest = largest if x[n, k] < largest else x[n, k]
+        for k in range(x.shape[1]):
+            y[n, k] = x[n, k] - largest
+        right[n] = y[n, t[n]]
+
+
+@compiled_sums
+def _cross_entropy(y, right):
+    """Divide exponentials by their sum, and return the sum of the losses."""
+    loss = 0.0
+    for n in range(len(y)):
+        total = y.dtype.type(0)
+        for k in range(y.shape[1]):
+            total += y[n, k]
+        for k in range(y.shape[1]):
+            y[n, k] /= total
+        loss += np.log(total) - right[n]
+    return loss
