@@ -4,9 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+INSTALL ?= $(BIN)/python -m pip install --quiet --disable-pip-version-check
+SITE := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 STAND_IN := build/cuda_stand_in
 
-.PHONY: train test test-cuda lint format bench docs gpu-check release-check clean
+.PHONY: train test stand-in test-cuda lint format bench docs gpu-check release-check clean
 
 # Train the book's network on MNIST.  make train ARGS="--device cuda --steps 20000"
 train: $(VENV)/.train
@@ -16,11 +18,13 @@ train: $(VENV)/.train
 test: $(VENV)/.dev
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
-# Run the tests of CUDA devices on CuPy without a GPU (xpnet/testing/cuda_stand_in). The first run compiles each kernel.
-# make test-cuda ARGS="tests/test_cuda_graph.py"
-test-cuda: $(VENV)/.dev
+# CuPy without a GPU (xpnet/testing/cuda_stand_in). What it lacks, it finds in the environment of the other tests.
+stand-in: $(VENV)/.dev
 	$(BIN)/python -m xpnet.testing.cuda_stand_in build $(STAND_IN)
-	$(STAND_IN)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,plot,test]'
+	echo "import site; site.addsitedir('$$($(BIN)/python $(SITE))')" >"$$($(STAND_IN)/bin/python $(SITE))/tests.pth"
+
+# Run the tests of CUDA devices there. The first run compiles each kernel.  make test-cuda ARGS="tests/test_cuda_graph.py"
+test-cuda: stand-in
 	OPENBLAS_NUM_THREADS=1 $(STAND_IN)/bin/python -m pytest --device cuda -k cuda -n auto --dist worksteal $(ARGS)
 
 # What CI checks besides the tests.
@@ -54,19 +58,19 @@ release-check: $(VENV)/.release
 	$(BIN)/python scripts/release_check.py $(ARGS)
 
 $(VENV)/.release: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[release]'
+	$(INSTALL) --editable '.[release]'
 	touch $@
 
 # The libraries that xpnet is compared with. PyTorch's CPU build will do; installed beforehand, it is kept.
 PEERS ?= torch jax scikit-learn
 
 $(VENV)/.bench: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,numba,bench]' $(PEERS)
+	$(INSTALL) --editable '.[cli,numba,bench]' $(PEERS)
 	touch $@
 
 # Apart from .dev, so that the tests don't wait for Sphinx.
 $(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,plot,sklearn,docs]'
+	$(INSTALL) --editable '.[cli,plot,sklearn,docs]'
 	touch $@
 
 clean:
@@ -76,9 +80,9 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.train: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,plot]'
+	$(INSTALL) --editable '.[cli,plot]'
 	touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,plot,numba,images,data,mpi,test,browser,bench,lint]'
+	$(INSTALL) --editable '.[cli,plot,numba,images,data,mpi,test,browser,bench,lint]'
 	touch $@ $(VENV)/.train

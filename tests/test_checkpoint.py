@@ -343,7 +343,7 @@ class TestCommand:
     def test_resume_needs_a_run_and_takes_no_other_settings(self):
         found = self.xpnet("train", "--resume", "nowhere")
         assert (found.returncode, found.stdout) == (1, "")
-        assert found.stderr == "xpnet: error: No such file or directory: nowhere/settings.json\n"
+        assert found.stderr == "xpnet: error: nowhere is no folder of a run (xpnet train): it has no settings\n"
         assert self.xpnet("train", "--steps", 20).returncode == 0
         (folder,) = Path("runs").iterdir()
         found = self.xpnet("train", "--resume", folder, "--steps", 40, "--lr", 1)

@@ -184,8 +184,8 @@ def test_train_shows_where_the_time_goes_when_asked(xp, tmp_path):
     ("optimizer", "lr", "momentum", "weight_decay"),
     [("sgd", 0.1, 0.0, 0.0), ("momentum", 0.01, 0.9, 0.0), ("adamw", 0.001, None, 0.01), ("lion", 0.0001, None, 0.0)],
 )
-def test_train_takes_each_rules_own_settings_by_default(xp, tmp_path, optimizer, lr, momentum, weight_decay):
-    assert xp("train", "--optimizer", optimizer, "--steps", 20)[0] == 0
+def test_train_takes_each_rules_own_settings_by_default(xp, tmp_path, data, optimizer, lr, momentum, weight_decay):
+    assert xp("train", "--optimizer", optimizer, "--steps", 20, "--data", data)[0] == 0
     (report,) = (tmp_path / "runs").glob("*/run.json")
     settings = json.loads(report.read_text())["settings"]
     assert settings["optimizer"] == optimizer
@@ -212,9 +212,9 @@ def test_the_default_run_reaches_the_accuracy_of_the_book(xp, tmp_path):
     assert facts["test_accuracy"] >= 0.965
 
 
-def test_the_same_seed_gives_the_same_parameters(xp, tmp_path):
+def test_the_same_seed_gives_the_same_parameters(xp, tmp_path, data):
     for out, seed in (("a", 1), ("b", 1), ("c", 2)):
-        assert xp("train", "--steps", 20, "--out", out, "--seed", seed)[0] == 0
+        assert xp("train", "--steps", 20, "--data", data, "--out", out, "--seed", seed)[0] == 0
     runs = (next((tmp_path / out).glob("*/model.safetensors")) for out in "abc")
     a, b, c = (xpnet.load(file).params["W1"] for file in runs)
     np.testing.assert_array_equal(a, b)

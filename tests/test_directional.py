@@ -38,9 +38,9 @@ def batch(rng, samples=4):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("activation", [Relu, Sigmoid])
-def test_no_false_alarm_in_a_thousand_seeds(activation):
+def test_no_false_alarm_in_three_hundred_seeds(activation):
     alarms = []
-    for seed in range(1000):
+    for seed in range(300):
         rng = np.random.default_rng(seed)
         net = TwoLayerNet(12, 8, 5, "he", activation="relu" if activation is Relu else "sigmoid", seed=rng)
         x, t = rng.standard_normal((4, 12)), rng.integers(0, 5, 4)

@@ -413,7 +413,7 @@ def calls_of(function):
 
 @pytest.mark.parametrize("made_by", [chain, ladder, skipping, nested, wide, shared])
 def test_twice_the_graph_takes_twice_the_work(made_by):
-    small, large = (Graph(made_by(n)) for n in (64, 128))
+    small, large = (Graph(made_by(n)) for n in (32, 64))
     assert calls_of(large.to_svg) < 2.4 * calls_of(small.to_svg)
     assert len(large.to_svg()) < 2.4 * len(small.to_svg())
     assert calls_of(large.to_html) < 2.4 * calls_of(small.to_html)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import os
 import pathlib
 import shutil
@@ -18,7 +19,9 @@ __all__ = ["build"]
 HERE = pathlib.Path(__file__).parent
 CUPY = "14.2.0"
 HEADERS = ("nvidia-cuda-runtime>=13,<14", "nvidia-cuda-crt>=13,<14", "nvidia-cuda-cccl>=13,<14")
-PACKAGES = (f"cupy-cuda13x=={CUPY}", "nvidia-cuda-nvrtc>=13,<14", *HEADERS)
+# The caller's NumPy: compiled packages of the caller's environment then work in this one too.
+NUMPY = f"numpy=={importlib.metadata.version('numpy')}"
+PACKAGES = (f"cupy-cuda13x=={CUPY}", NUMPY, "nvidia-cuda-nvrtc>=13,<14", *HEADERS)
 TOOLS = ("cython>=3.2,<3.3", "setuptools", "nvidia-cuda-profiler-api>=13,<14")
 TRIAL = "import cupy; print(int(cupy.arange(4).sum()), (cupy.ones((2, 3)) @ cupy.ones(3)).get())"
 
@@ -105,7 +108,7 @@ def build(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _version() -> str:
-    digest = hashlib.sha256(sys.version.encode())
+    digest = hashlib.sha256(f"{sys.version} {NUMPY}".encode())
     for path in sorted(HERE.iterdir()):
         if path.suffix in {".c", ".h", ".py"}:
             digest.update(path.read_bytes())
