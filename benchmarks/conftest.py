@@ -91,7 +91,7 @@ def record(request, device, contests):
         if title not in contests:
             rounds = request.config.getoption("--rounds")
             chosen = chosen_parties(request.config)
-            entered = [one for one in group.contestants() if one.role == "xpnet" or one.name in chosen]
+            entered = [one for one in group.contestants() if one.name not in OTHERS or one.name in chosen]
             contests[title] = Contest(entered, min(rounds, group.most_rounds or rounds), group.tolerance)
         contest = contests[title]
         if name not in contest.contestants:

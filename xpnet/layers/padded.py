@@ -54,6 +54,7 @@ class PaddedMean(Row):
 
     def backward(self, dout: Array) -> Array:
         self._expect_dout(dout, (self.y_shape[0], self.y_shape[2]))
+        get_array_module(dout=dout, weights=self.weights)
         return super().backward(dout[:, None] * self.weights)
 
     def config(self) -> dict[str, Any]:
