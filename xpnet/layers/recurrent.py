@@ -295,7 +295,7 @@ class GRU(Recurrent):
     """
 
     parameter_names = ("Wx", "Wh", "b", "bn")
-    saved = ("x", "h", "gated", "a", "du")
+    saved = ("x", "h", "gated", "a")
     samplewise = True
     gates = 3
 
@@ -322,7 +322,7 @@ class GRU(Recurrent):
 
     def _backward_steps(self, dout: Array, da: Array) -> tuple[Array, Array]:
         xp = get_array_module(dout)
-        du = self.du = self._array("du", da.shape, da)
+        du = xp.empty_like(da)
         dh, duWhT = xp.zeros((2, *dout.shape[1:]), dout.dtype)
         WhT = xp.ascontiguousarray(self.Wh.T)
         for t in reversed(range(len(da))):
