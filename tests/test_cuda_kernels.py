@@ -14,7 +14,9 @@ from xpnet.optimizers import SGD
 from xpnet.windows import Windows
 
 FOLDER = resources.files("xpnet.kernels")
-SOURCE = "".join(FOLDER.joinpath(name).read_text() for name in ("kernels.cu", "images.cu", "normalization.cu"))
+SOURCE = "".join(
+    FOLDER.joinpath(name).read_text() for name in ("kernels.cu", "images.cu", "normalization.cu", "gates.cu")
+)
 ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 
 FASTEST = "numba" if importlib.util.find_spec("numba") else "numpy"
@@ -75,6 +77,31 @@ class TestKernels:
         np.testing.assert_array_equal(fast[[0, 1], [0, 1]], asnumpy(x)[[3, 8]])
         missing = {"f": np.nan, "u": 255, "i": -1, "b": True}[fast.dtype.kind]
         np.testing.assert_array_equal(fast[[0, 1], [1, 0]], np.full((2, 3), missing))
+
+    @DTYPES
+    @pytest.mark.parametrize("shape", [(3, 5), (1, 1), (0, 4)])
+    def test_gates_and_their_gradients(self, cuda, monkeypatch, launched, rng, dtype, shape):
+        N, H = shape
+        a, product = (cuda.asarray(rng.standard_normal((N, 4 * H)), dtype) for _ in range(2))
+        a3, product3 = (cuda.xp.ascontiguousarray(x[:, : 3 * H]) for x in (a, product))
+        c, dh, dc = cuda.asarray(rng.standard_normal((3, N, H)), dtype)
+        bn = cuda.asarray(rng.standard_normal(H), dtype)
+
+        def run():
+            gates, cell, h = (cuda.xp.empty(made, dtype) for made in ((5, N, H), shape, shape))
+            kernels.lstm_step(a, product, c, gates, cell, h)
+            before, da = dc.copy(), cuda.xp.empty_like(a)
+            kernels.lstm_step_gradient(gates, c, dh, before, da)
+            gated, out, through = cuda.xp.empty((4, N, H), dtype), cuda.xp.empty(shape, dtype), dh.copy()
+            kernels.gru_step(a3, product3, bn, c, gated, out)
+            da3, du = (cuda.xp.empty_like(a3) for _ in range(2))
+            kernels.gru_step_gradient(gated, c, through, da3, du)
+            return [*map(asnumpy, (gates, cell, h, before, da, gated, out, through, da3, du))]
+
+        eps = float(np.finfo(dtype).eps)
+        for fast, slow in zip(*both(monkeypatch, run), strict=True):
+            np.testing.assert_allclose(fast, slow, rtol=8 * eps, atol=8 * eps)
+        assert launched == ["lstm_step", "lstm_step_gradient", "gru_step", "gru_step_gradient"]
 
     @DTYPES
     @pytest.mark.parametrize("shape", [(7, 3), (1,), (0, 3), (2, 3, 4, 5)])

@@ -10,7 +10,7 @@ NotImplemented for arguments that it does not support; the definition then compu
 
 from xpnet.kernels.choice import Backend, Precision, check_precision, choose_backend
 from xpnet.kernels.gates import gru_step, gru_step_gradient, lstm_step, lstm_step_gradient
-from xpnet.kernels.gelu import FLAT, gelu
+from xpnet.kernels.gelu import GELU_LIMIT, gelu
 from xpnet.kernels.hashing import advance, dropout, random_mask
 from xpnet.kernels.images import (
     add_windows,
@@ -56,7 +56,7 @@ from xpnet.kernels.operations import (
 from xpnet.kernels.scaling import adapt_scale, find_overflow
 
 __all__ = [
-    "FLAT",
+    "GELU_LIMIT",
     "Backend",
     "Call",
     "Observer",

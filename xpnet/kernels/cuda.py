@@ -41,7 +41,7 @@ GATHERED = TYPES | {label: label for label in LABELS}
 NAMES = GATHERED | {"float16": "float16"}
 """Names in the kernels' sources of the dtypes of arrays: of floats in most kernels, of samples and labels, of all."""
 
-SOURCES = ("kernels.cu", "images.cu", "normalization.cu")
+SOURCES = ("kernels.cu", "images.cu", "normalization.cu", "gates.cu")
 
 
 def matmul(a: Array, b: Array, out: Array | None = None, bias: Array | None = None, sums: Array | None = None) -> Any:
@@ -241,6 +241,26 @@ def adam_update(
     if not _fit(p, g, m, v):
         return NotImplemented
     return _launch("adam_update", p, p.size, p, g, m, v, *_number(lr), *_number(eps), *betas, p.size)
+
+
+def lstm_step(a: Array, product: Array, c: Array, gates: Array, c_new: Array, h_new: Array) -> Any:
+    return _step("lstm_step", c, a, product, c, gates, c_new, h_new)
+
+
+def lstm_step_gradient(gates: Array, c: Array, dh: Array, dc: Array, da: Array) -> Any:
+    return _step("lstm_step_gradient", c, gates, c, dh, dc, da)
+
+
+def gru_step(a: Array, product: Array, bn: Array, h: Array, gates: Array, h_new: Array) -> Any:
+    return _step("gru_step", h, a, product, bn, h, gates, h_new)
+
+
+def gru_step_gradient(gates: Array, h: Array, dh: Array, da: Array, du: Array) -> Any:
+    return _step("gru_step_gradient", h, gates, h, dh, da, du)
+
+
+def _step(name: str, units: Array, *arrays: Array) -> Any:
+    return _launch(name, units, units.size, *arrays, *units.shape) if _fit(*arrays) else NotImplemented
 
 
 def find_overflow(x: Array, overflowed: Array) -> Any:

@@ -6,15 +6,15 @@ from xpnet.typing import Array
 
 __all__ = [
     "DENOMINATOR",
-    "FLAT",
     "NUMERATOR",
+    "TANH_LIMIT",
     "gru_step",
     "gru_step_gradient",
     "lstm_step",
     "lstm_step_gradient",
 ]
 
-FLAT = 9.02
+TANH_LIMIT = 9.02
 """For larger abs(x), tanh(x) is 1 or -1 in float32."""
 
 NUMERATOR = (5.07613189e-08, 3.15888403e-05, 0.0040084998, 0.137853571, 1.0)

@@ -8,9 +8,9 @@ from xpnet.kernels.memory import in_memory_order
 from xpnet.kernels.operations import kernel
 from xpnet.typing import Array
 
-__all__ = ["DENOMINATOR", "DENSITY", "FLAT", "NUMERATOR", "gelu"]
+__all__ = ["DENOMINATOR", "DENSITY", "GELU_LIMIT", "NUMERATOR", "gelu"]
 
-FLAT = 40.0
+GELU_LIMIT = 40.0
 """For larger abs(x), the gate is 0 or 1 to the last bit of a float64. Infinity times 0 would be NaN."""
 
 DENSITY = 1 / math.sqrt(2 * math.pi)
@@ -45,7 +45,7 @@ def gelu(x: Array, y: Array | None = None, slope: Array | None = None) -> tuple[
 
 def _gelu(x: Array) -> tuple[Array, Array]:
     xp = get_array_module(x)
-    size = xp.minimum(abs(x), FLAT)
+    size = xp.minimum(abs(x), GELU_LIMIT)
     density = size * size
     density *= -0.5
     xp.exp(density, out=density)

@@ -1,5 +1,5 @@
 // CUDA kernels of the operations in xpnet/kernels/operations.py, hashing.py and scaling.py, which document them.
-// images.cu and normalization.cu follow in the same module.
+// images.cu, normalization.cu and gates.cu follow in the same module.
 //
 // Every loop over elements has the stride of the whole grid, so that any launch gives the same results. Without fused
 // multiply-adds (--fmad=false) all results but exponentials and sums have NumPy's bits. Arguments that change from step

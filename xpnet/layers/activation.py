@@ -254,8 +254,8 @@ class Gelu(Layer):
 def _gelu_by_tanh(x: Array, y: Array | None, slope: Array | None) -> tuple[Array, Array]:
     """Return the approximation x g and its slope g + x g'."""
     xp = get_array_module(x)
-    x = xp.maximum(x, -kernels.FLAT)
-    clipped = xp.minimum(x, kernels.FLAT)
+    x = xp.maximum(x, -kernels.GELU_LIMIT)
+    clipped = xp.minimum(x, kernels.GELU_LIMIT)
     squares = clipped * clipped
     gate = 0.5 * (1.0 + xp.tanh(clipped * (math.sqrt(2 / math.pi) * (1.0 + 0.044715 * squares))))
     du = math.sqrt(2 / math.pi) * (1.0 + 3 * 0.044715 * squares)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.kernels.gates import DENOMINATOR, FLAT, NUMERATOR
+from xpnet.kernels.gates import DENOMINATOR, NUMERATOR, TANH_LIMIT
 from xpnet.kernels.numba.compiling import are_compact, compiled, inlined
 from xpnet.typing import Array
 
@@ -17,7 +17,7 @@ __all__ = ["gru_step", "gru_step_gradient", "lstm_step", "lstm_step_gradient"]
 fused = functools.partial(compiled, fastmath={"contract"})
 """Decorator of loops with fused multiply-adds, which shorten the polynomials and round once less."""
 
-HALF, ONE, LIMIT = (np.float32(number) for number in (0.5, 1.0, FLAT))
+HALF, ONE, LIMIT = (np.float32(number) for number in (0.5, 1.0, TANH_LIMIT))
 P, Q = (tuple(np.float32(number) for number in numbers) for numbers in (NUMERATOR, DENOMINATOR))
 
 

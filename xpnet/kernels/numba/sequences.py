@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.kernels.gelu import DENOMINATOR, DENSITY, FLAT, NUMERATOR
+from xpnet.kernels.gelu import DENOMINATOR, DENSITY, GELU_LIMIT, NUMERATOR
 from xpnet.kernels.memory import in_memory_order
 from xpnet.kernels.numba.compiling import are_compact, compiled
 from xpnet.typing import Array
@@ -37,7 +37,7 @@ def gelu(x: Array, y: Array | None = None, slope: Array | None = None) -> Any:
 
 @compiled
 def _exponents(x, out):
-    limit, half = x.dtype.type(FLAT), x.dtype.type(-0.5)
+    limit, half = x.dtype.type(GELU_LIMIT), x.dtype.type(-0.5)
     for i in range(len(x)):
         size = min(abs(x[i]), limit)
         out[i] = size * size * half
@@ -47,7 +47,7 @@ def _exponents(x, out):
 def _gelu(x, y, slope):
     """Set y and the slope of Gelu. `slope` has exp(-x^2 / 2)."""
     real = x.dtype.type
-    limit, zero, one, density = real(FLAT), real(0), real(1), real(DENSITY)
+    limit, zero, one, density = real(GELU_LIMIT), real(0), real(1), real(DENSITY)
     p0, p1, p2, p3, p4 = NUMERATOR
     q0, q1, q2, q3, q4, q5 = DENOMINATOR
     for i in range(len(x)):
