@@ -205,4 +205,5 @@ def get_schedule(name: str, lr: float, steps: int) -> LearningRate:
 
 
 def _along_cosine(start: float, end: float, part: float) -> float:
-    return end + (start - end) * (1.0 + math.cos(math.pi * part)) / 2.0
+    near = (1.0 + math.cos(math.pi * part)) / 2.0
+    return start * near + end * (1.0 - near)  # exactly `start` and `end` at the ends
