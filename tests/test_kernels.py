@@ -2,12 +2,6 @@
 
 import importlib.util
 import math
-import os
-import pickle
-import subprocess
-import sys
-import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -246,29 +240,6 @@ class TestNumba:
         assert images.compile(SGD(), 1, precision="float16").backend == "numpy"
 
 
-RELU = """
-import numpy as np
-from xpnet import kernels
-with kernels.using("numba"):
-    print(kernels.relu(np.array([-1.0, 2.0]))[0])
-"""
-
-STEPS = """
-import numpy as np
-from xpnet.nets import Sequential
-from xpnet.optimizers import SGD
-step = Sequential.mlp([4, 3, 2], seed=0).compile(SGD(0.1), 5{})
-losses = step.run(np.ones((5, 4), "float32"), np.ones(5, int), np.arange(50).reshape(10, 5) % 5)
-print(step.backend, losses[-1] < losses[0])
-"""
-
-
-def run_program(program, **environment):
-    environment = {**os.environ, "PYTHONWARNINGS": "default", **environment}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
-    return done.stdout, done.stderr
-
-
 @needs_numba
 class TestNumbaForSequences:
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -341,82 +312,6 @@ class TestNumbaForSequences:
             np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5 if dtype == "float32" else 1e-12)
 
 
-@needs_numba
-class TestNumbasCache:
-    """Trouble with the files costs a compilation and one warning, never a result."""
-
-    @pytest.mark.parametrize(("suffix", "size"), [(".nbi", 0), (".nbc", 30)])
-    def test_damaged_files_are_replaced(self, tmp_path, suffix, size):
-        assert run_program(RELU, NUMBA_CACHE_DIR=str(tmp_path)) == ("[0. 2.]\n", "")
-        files = list(tmp_path.rglob(f"*{suffix}"))
-        assert files
-        for file in files:
-            os.truncate(file, size)
-        out, err = run_program(RELU, NUMBA_CACHE_DIR=str(tmp_path))
-        assert out == "[0. 2.]\n"
-        assert err.count("RuntimeWarning") == 1
-        assert "damaged files are replaced" in err
-        assert run_program(RELU, NUMBA_CACHE_DIR=str(tmp_path)) == ("[0. 2.]\n", "")
-
-    def test_files_of_another_version_are_replaced(self, tmp_path):
-        run_program(RELU, NUMBA_CACHE_DIR=str(tmp_path))
-        for file in tmp_path.rglob("*.nbi"):
-            file.write_bytes(pickle.dumps("0.1") + b"whatever")
-        assert run_program(RELU, NUMBA_CACHE_DIR=str(tmp_path)) == ("[0. 2.]\n", "")
-
-    def test_a_full_disk_is_named(self, tmp_path):
-        pytest.importorskip("resource", reason="only POSIX limits the size of files")
-        full = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))" + RELU
-        out, err = run_program(full, NUMBA_CACHE_DIR=str(tmp_path))
-        assert out == "[0. 2.]\n"
-        assert err.count("RuntimeWarning") == 1
-        assert "cannot be written (OSError: [Errno 27] File too large)" in err
-        assert "set NUMBA_CACHE_DIR to a folder that can be written" in err
-
-    def test_a_folder_that_cannot_be_created_is_named(self, tmp_path):
-        (tmp_path / "file").touch()
-        out, err = run_program(
-            "from numba.core import caching\ncaching.CacheImpl._locator_classes = []\n" + RELU,
-            NUMBA_CACHE_DIR=str(tmp_path / "file" / "folder"),
-        )
-        assert out == "[0. 2.]\n"
-        assert err.count("RuntimeWarning") == 1
-        assert "Numba has no folder for its cache" in err
-
-
-class TestBrokenNumba:
-    """Numba that is installed and does not work: NumPy if xpnet chooses, an error if the user chose it."""
-
-    @pytest.fixture(params=["ImportError('needs NumPy 2.2 or less')", "SystemError('initialization failed')", "jit"])
-    def trouble(self, request, tmp_path):
-        if request.param == "jit":
-            pytest.importorskip("numba", reason="Numba is not installed")
-            return {"NUMBA_DISABLE_JIT": "1"}, "unset NUMBA_DISABLE_JIT"
-        (tmp_path / "numba").mkdir()
-        (tmp_path / "numba" / "__init__.py").write_text(f"raise {request.param}")
-        path = os.pathsep.join([str(tmp_path), str(Path(kernels.__file__).parents[2])])
-        return {"PYTHONPATH": path}, "pip install --force-reinstall 'xpnet[numba]'"
-
-    @pytest.mark.skipif(
-        not all(map(importlib.util.find_spec, ("scipy", "threadpoolctl"))), reason="NumPy would be chosen anyway"
-    )
-    def test_numpy_computes_after_one_warning(self, trouble):
-        environment, remedy = trouble
-        out, err = run_program(STEPS.format(""), **environment)
-        assert out == "numpy True\n"
-        assert err.count("RuntimeWarning") == 1
-        assert "computing with NumPy" in err
-        assert remedy in err
-
-    def test_an_error_names_the_remedy_if_numba_was_asked_for(self, trouble):
-        environment, remedy = trouble
-        out, err = run_program(STEPS.format(", backend='numba'"), **environment)
-        last = err.strip().rpartition("\n")[2]
-        assert out == ""
-        assert last.startswith("ImportError: the backend 'numba' does not work: ")
-        assert remedy in last
-
-
 def test_asking_for_numba_without_it_names_the_remedy(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     net = Sequential([Pooling(2, 2), Flatten(), Affine.from_sizes(2, 2)])
@@ -437,115 +332,3 @@ def test_a_backend_is_in_use_as_long_as_its_context(monkeypatch):
     with kernels.using("numba"):
         assert kernels.relu(np.zeros(1)) == "own"
     assert kernels.relu(np.zeros(1))[0] == 0
-
-
-class TestObservers:
-    """An observer is handed each call of a kernel, and of `kernels.call`, in its context."""
-
-    class Doubling:
-        def forward(self, x):
-            return kernels.matmul(x, x, out=np.empty_like(x)) + kernels.call(self, "shift", 1.0)
-
-        def shift(self, number):
-            return number
-
-    @staticmethod
-    def recorder(seen):
-        """An observer that writes down the calls, with those made within a call between its beginning and its end."""
-
-        def observer(call):
-            seen.append(f"{call.name} of {type(call.owner).__name__ if call.owner else 'kernels'}")
-            try:
-                return call.run()
-            finally:
-                seen.append(f"end of {call.name}")
-
-        return observer
-
-    def test_it_sees_calls_within_calls(self):
-        seen, layer = [], self.Doubling()
-        with kernels.observing(self.recorder(seen)):
-            y = kernels.call(layer, "forward", np.eye(2))
-        np.testing.assert_array_equal(y, np.eye(2) + 1)
-        within = ["matmul of kernels", "end of matmul", "shift of Doubling", "end of shift"]
-        assert seen == ["forward of Doubling", *within, "end of forward"]
-
-    def test_it_sees_kernels_within_kernels(self, rng):
-        seen, (p, g, v, scratch) = [], rng.random((4, 3))
-        with kernels.observing(self.recorder(seen)):
-            kernels.momentum_update(p, g, v, 0.1, 0.9, True, scratch)
-        assert seen == [
-            "momentum_update of kernels",
-            "sgd_update of kernels",
-            "end of sgd_update",
-            "end of momentum_update",
-        ]
-
-    def test_it_is_told_the_owner_and_the_arguments(self):
-        calls, layer, x = [], self.Doubling(), np.eye(2)
-        with kernels.observing(lambda call: calls.append(call) or call.run()):
-            kernels.call(layer, "forward", x)
-        forward, matmul, shift = calls
-        assert forward.owner is shift.owner is layer
-        assert matmul.owner is None
-        assert forward.args[0] is matmul.args[0] is matmul.args[1] is x
-        assert shift.args == (1.0,)
-
-    def test_what_it_returns_is_the_result(self):
-        with kernels.observing(lambda call: (call.name, call.run())):
-            name, (y, mask) = kernels.relu(np.array([-1.0, 2.0]))
-            assert kernels.call(self.Doubling(), "shift", 3) == ("shift", 3)
-        assert (name, y.tolist(), mask.tolist()) == ("relu", [0, 2], [False, True])
-
-    def test_without_one_a_call_is_the_methods(self):
-        assert kernels.call(self.Doubling(), "shift", 3) == 3
-        with pytest.raises(AttributeError, match="backwards"):
-            kernels.call(self.Doubling(), "backwards")
-
-    def test_it_ends_with_its_context_also_by_an_exception(self):
-        seen = []
-        with pytest.raises(ValueError, match="matmul"), kernels.observing(self.recorder(seen)):
-            kernels.matmul(np.eye(2), np.eye(3))
-        assert seen == ["matmul of kernels", "end of matmul"]
-        kernels.matmul(np.eye(2), np.eye(2))
-        assert len(seen) == 2
-
-    def test_the_inner_one_takes_the_place_of_the_outer(self):
-        outer, inner = [], []
-        with kernels.observing(self.recorder(outer)):
-            with kernels.observing(self.recorder(inner)):
-                kernels.relu(np.zeros(1))
-            assert (len(outer), len(inner)) == (0, 2)
-            kernels.relu(np.zeros(1))
-        assert (len(outer), len(inner)) == (2, 2)
-
-    def test_threads_do_not_share_it(self):
-        seen = []
-        with kernels.observing(self.recorder(seen)):
-            thread = threading.Thread(target=kernels.relu, args=(np.zeros(1),))
-            thread.start()
-            thread.join()
-        assert seen == []
-
-    def test_backend_and_precision_are_kept_with_it_and_it_with_them(self, monkeypatch):
-        own = type(
-            "Module", (), {"relu": staticmethod(lambda x: "own"), "matmul": staticmethod(lambda *_: NotImplemented)}
-        )
-        monkeypatch.setitem(sys.modules, "xpnet.kernels.numba", own)
-        seen = []
-        with kernels.using("numba", "tf32"), kernels.observing(self.recorder(seen)):
-            assert (kernels.relu(np.zeros(1)), kernels.precision()) == ("own", "tf32")
-            np.testing.assert_array_equal(kernels.matmul(np.eye(2), np.eye(2)), np.eye(2))  # left to the definition
-            with kernels.using():
-                assert kernels.precision() == "float32"
-                assert kernels.relu(np.zeros(1))[0] == 0
-            assert (kernels.relu(np.zeros(1)), kernels.precision()) == ("own", "tf32")
-        assert [name.split()[0] for name in seen[::2]] == ["relu", "matmul", "relu", "relu"]
-        assert kernels.precision() == "float32"
-
-    def test_it_sees_kernels_on_every_device(self, device):
-        seen = []
-        with kernels.observing(self.recorder(seen)):
-            y, _ = kernels.relu(device.asarray([-1.0, 2.0]))
-        assert device.asnumpy(y).tolist() == [0, 2]
-        assert seen == ["relu of kernels", "end of relu"]
