@@ -25,7 +25,7 @@ stand-in: $(VENV)/.dev
 
 # Run the tests of CUDA devices there. The first run compiles each kernel.  make test-cuda ARGS="tests/test_cuda_graph.py"
 test-cuda: stand-in
-	MPI4PY_LIBMPI=$(abspath $(VENV))/lib/libmpi.so OPENBLAS_NUM_THREADS=1 \
+	MPI4PY_LIBMPI=$(abspath $(VENV))/lib/libmpi.so.40 OPENBLAS_NUM_THREADS=1 \
 		$(STAND_IN)/bin/python -m pytest --device cuda -k cuda -n auto --dist worksteal $(ARGS)
 
 # What CI checks besides the tests.
