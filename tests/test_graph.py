@@ -99,13 +99,15 @@ def test_gradients_of_any_graph_are_those_of_central_differences(program):
     x, y = Input("x", rng.uniform(0.5, 1, (2, 3))), Input("y", rng.uniform(0.5, 1, (2, 3)))
     values = run_program(program, [x, y])
     loss = (values[-1] * 0.01).mean() + (x * y).sum()
-    loss.forward()
-    loss.backward()
-    for value in (x, y):
-        before = value.grad.copy()
-        expected = numerical_gradient(lambda _: loss.forward(), value.value, 1e-5)
+    with np.errstate(over="ignore", invalid="ignore"):  # powers of powers, left out below
+        loss.forward()
+        loss.backward()
+        found = [
+            (value.grad.copy(), numerical_gradient(lambda _: loss.forward(), value.value, 1e-5)) for value in (x, y)
+        ]
+    for gradient, expected in found:
         if np.abs(expected).max() < 1e3:
-            np.testing.assert_allclose(before, expected, rtol=1e-5, atol=1e-7)
+            np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_a_value_used_twice_gets_both_gradients():
@@ -201,9 +203,10 @@ def test_a_copy_of_any_graph_computes_the_same_and_is_its_own(made_by, program, 
         assert all(a == b for a, b in together)
         assert mine is not its
         assert mine.layer is not its.layer or its.layer is None
-    for output in (values[-1], made[-1]):
-        output.forward()
-        output.backward(np.ones(np.shape(output.value)))
+    with np.errstate(over="ignore", invalid="ignore"):  # powers of powers, the same in both
+        for output in (values[-1], made[-1]):
+            output.forward()
+            output.backward(np.ones(np.shape(output.value)))
     for mine, its in zip(made, values, strict=True):
         assert mine.has_grad == its.has_grad
         if its.has_grad:
