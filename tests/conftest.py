@@ -19,9 +19,9 @@ os.environ.setdefault("CUDA_STAND_IN_DEVICES", "2")  # before CuPy is imported
 if importlib.util.find_spec("hypothesis"):
     from hypothesis import settings
 
-    # No deadline: these machines may be busy. In CI the same examples each time, so that a change is judged by itself.
-    # With --hypothesis-profile thorough, ten thousand of each.
-    settings.register_profile("xpnet", deadline=None, derandomize=bool(os.environ.get("CI")))
+    # No deadline: these machines may be busy. The same examples each time, so that a change is judged by itself.
+    # With --hypothesis-profile thorough, ten thousand others of each.
+    settings.register_profile("xpnet", deadline=None, derandomize=True)
     settings.register_profile("thorough", deadline=None, max_examples=10_000)
     settings.load_profile("xpnet")
     collect_ignore = []
