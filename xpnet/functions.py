@@ -4,6 +4,7 @@ Every function computes on the device of its arguments, and leaves them unchange
 4 and 7) have the book's names, and take anything that ``numpy.asarray`` takes.
 """
 
+import functools
 import math
 from typing import Any, Literal
 
@@ -129,9 +130,8 @@ def softmax_cross_entropy(x: Array, t: Array, reduction: Literal["mean", "none"]
     y : (..., C)
         Probabilities.
     """
-    get_array_module(x=x, t=t)
     x, t = as_array("x", x), as_array("t", t)
-    xp, ids = get_array_module(x), class_ids(x, t)
+    xp, ids = get_array_module(x=x, t=t), class_ids(x, t)
     columns = x.reshape(-1, x.shape[-1]).T.astype(floating(x.dtype), order="C")  # a copy, changed in place
     columns -= columns.max(axis=0)
     if ids is not None:
@@ -274,8 +274,7 @@ def indicated_classes(t: Array) -> Array | None:
 def check_ids(t: Array, number: int, name: str = "class ids") -> None:
     """Raise a ValueError if an id lies outside [0, number). Reads every id."""
     # As an unsigned integer a negative id is large: one maximum finds both kinds of error.
-    unsigned = t if t.dtype.kind == "u" else t.view(t.dtype.str.replace("i", "u"))  # in t's own byte order
-    if t.size and unsigned.max() >= number:
+    if t.size and t.view(_unsigned(t.dtype)).max() >= number:
         smallest, largest = int(t.min()), int(t.max())
         raise ValueError(f"{name} must lie in [0, {number}), got ids from {smallest} to {largest}")
 
@@ -336,6 +335,12 @@ def sum_to_shape(x: Array, shape: tuple[int, ...]) -> Array:
 def _class_first(x: Array) -> Array:
     """Return x (..., C) as a contiguous (C, n). NumPy reduces over few classes several times faster along axis 0."""
     return get_array_module(x).ascontiguousarray(x.reshape(-1, x.shape[-1]).T)
+
+
+@functools.cache
+def _unsigned(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the unsigned integers of this size, in the same byte order."""
+    return np.dtype(dtype.str.replace("i", "u"))
 
 
 def _pick(columns: Array, t: Array) -> Array:

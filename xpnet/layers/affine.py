@@ -86,23 +86,26 @@ class Affine(Layer):
 
     def forward(self, x: Array, train: bool = True) -> Array:
         get_array_module(x=x, W=self.W)
-        x = rows = functions.as_floating(x)
-        D, M = self.W.shape
-        if x.shape[1:] != (D,):
-            self.output_shape(x.shape[1:])
-            rows = x.reshape(math.prod(x.shape[: self.axis]), D)
-        y_shape, out = (*x.shape[: self.axis], M), self.out.get("y")
-        y = kernels.matmul(rows, self.W, None if out is None else out.reshape(len(rows), M), bias=self.b)
+        x = functions.as_floating(x)
+        out = self.out.get("y")
+        if x.shape[1:] == self.W.shape[:1]:
+            self.x, self.x_shape = x, x.shape
+            return kernels.matmul(x, self.W, out, bias=self.b)
+        self.output_shape(x.shape[1:])
+        samples, (D, M) = x.shape[: self.axis], self.W.shape
+        rows = x.reshape(math.prod(samples), D)
         self.x, self.x_shape = rows, x.shape
-        return y.reshape(y_shape)
+        y = kernels.matmul(rows, self.W, None if out is None else out.reshape(len(rows), M), bias=self.b)
+        return y.reshape(*samples, M)
 
     def backward(self, dout: Array) -> Array:
         self.backward_parameters(dout)
         xp = get_array_module(dout)
         dx = self.out.get("dx")
         # Same memory layout as x: a layer of images in front keeps samples last, in its gradient too.
-        rows = xp.empty_like(self.x) if dx is None else dx.reshape(self.x.shape)
-        return kernels.matmul(self._rows(dout), self.W.T, out=rows).reshape(self.x_shape)
+        rows = xp.empty_like(self.x) if dx is None else dx if dx.ndim == 2 else dx.reshape(self.x.shape)
+        rows = kernels.matmul(self._rows(dout), self.W.T, out=rows)
+        return rows if len(self.x_shape) == 2 else rows.reshape(self.x_shape)
 
     def backward_parameters(self, dout: Array) -> None:
         xp = get_array_module(dout=dout, x=self.x)
@@ -133,7 +136,7 @@ class Affine(Layer):
         return (M,)
 
     def _rows(self, dout: Array) -> Array:
-        return dout.reshape(len(self.x), self.W.shape[1])
+        return dout if dout.ndim == 2 else dout.reshape(len(self.x), self.W.shape[1])
 
 
 def _shape_of(x: object) -> str:
