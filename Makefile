@@ -49,7 +49,7 @@ bench: $(VENV)/.bench
 docs: $(VENV)/.docs
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m sphinx -b html -W --keep-going docs build/docs $(ARGS)
 
-# What needs an NVIDIA GPU, all of it or by parts.  make gpu-check ARGS="facts benchmarks"
+# What needs an NVIDIA GPU, in about 10 minutes.  make gpu-check ARGS=first: the first 4
 gpu-check:
 	PYTHON=$(BIN)/python scripts/gpu_check.sh $(ARGS)
 

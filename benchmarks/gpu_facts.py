@@ -1,14 +1,16 @@
 """What a GPU takes for the parts that a captured training step is made of, as JSON.
 
 Kernels launched one by one and in CUDA graphs of 8, 64 and 512; the matrix products of 784-50-10 and of
-784-1024-1024-10, eager and in a graph, in float32 and TF32, and those that cublasLt does not do with a bias or sums;
-each kernel of a step of the first, and the whole step, eager and captured. Medians of many, in microseconds; each in a
-loop long enough that the wait at its end weighs little.
+784-1024-1024-10, eager and in a graph, in float32 and TF32; the nodes of each product in a graph, plain, with a bias
+and with sums, in three dtypes; each kernel of a step of the first, and the whole step, eager and captured, whose
+parameters are compared bit by bit. Medians of many, in microseconds; each in a loop long enough that the wait at its
+end weighs little.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import itertools
 import json
 from functools import partial
@@ -25,6 +27,9 @@ from xpnet.timing import median_seconds
 
 ROUNDS = 20
 
+LONGEST = 0.1
+"""Seconds that a round takes at most, if a call takes less."""
+
 PRODUCTS = {
     "784-50-10, batch 100": ((100, 784, 50), (100, 50, 10), (50, 100, 10), (100, 10, 50), (784, 100, 50)),
     "1024 x 1024, batch 1024": ((1024, 1024, 1024),),
@@ -32,7 +37,8 @@ PRODUCTS = {
 
 
 def measure(device: Device, call, calls: int) -> float:
-    """Return the median microseconds of a call, of `calls` in a row."""
+    """Return the median microseconds of a call, of so many in a row; of fewer, if a round would take `LONGEST`."""
+    calls = max(1, min(calls, int(LONGEST / median_seconds(call, device, 3))))
 
     def call_in_a_row():
         for _ in range(calls):
@@ -42,21 +48,32 @@ def measure(device: Device, call, calls: int) -> float:
     return 1e6 * median_seconds(call_in_a_row, device, ROUNDS) / calls
 
 
-def captured(device: Device, call, calls: int):
-    """Return the launch of a graph of so many calls."""
-    cuda = device.xp.cuda
-    stream, pool = cuda.Stream(), cuda.MemoryPool()
-    with stream, cuda.using_allocator(pool.malloc):
-        call()
-        stream.begin_capture()
-        for _ in range(calls):
+class Captured:
+    """A CUDA graph of a number of calls, and the memory that it uses."""
+
+    def __init__(self, device: Device, call, calls: int) -> None:
+        cuda = device.xp.cuda
+        stream, self.pool = cuda.Stream(), cuda.MemoryPool()
+        with stream, cuda.using_allocator(self.pool.malloc):
             call()
-        graph = stream.end_capture()
+            stream.begin_capture()
+            for _ in range(calls):
+                call()
+            self.graph = stream.end_capture()
 
-    def launch(kept=pool):  # as long as the graph may run
-        graph.launch()
+    def launch(self) -> None:
+        """Launch the graph on the current stream."""
+        self.graph.launch()
 
-    return launch
+    def nodes(self) -> int:
+        """Return the number of nodes, by the driver: CuPy does not tell."""
+        count = ctypes.c_size_t()
+        status = ctypes.CDLL("libcuda.so.1").cuGraphGetNodes(
+            ctypes.c_void_p(self.graph.graph), None, ctypes.byref(count)
+        )
+        if status:
+            raise RuntimeError(f"cuGraphGetNodes failed with status {status}")
+        return count.value
 
 
 def measure_kernels(device: Device) -> dict[str, float]:
@@ -69,7 +86,7 @@ def measure_kernels(device: Device) -> dict[str, float]:
     sgd_update()
     figures = {"launched": measure(device, sgd_update, 1000)}
     for nodes in (8, 64, 512):
-        figures[f"node of {nodes}"] = measure(device, captured(device, sgd_update, nodes), 20) / nodes
+        figures[f"node of {nodes}"] = measure(device, Captured(device, sgd_update, nodes).launch, 20) / nodes
     return figures
 
 
@@ -95,7 +112,7 @@ def measure_products(device: Device, precision: str) -> dict[str, dict[str, floa
             multiply()
             figures[name] = {
                 "eager": measure(device, multiply, 200),
-                "in a graph": measure(device, captured(device, multiply, 20), 20) / 20,
+                "in a graph": measure(device, Captured(device, multiply, 20).launch, 20) / 20,
             }
     return figures
 
@@ -124,37 +141,40 @@ def measure_parts(device: Device) -> dict[str, float]:
         "relu's gradient": lambda: kernels.relu_gradient(hidden, mask, out),
         "update": lambda: kernels.sgd_update(params, params, 0.0, scratch),
     }
-    return {name: measure(device, captured(device, part, graph), 20) / graph for name, part in parts.items()}
+    return {name: measure(device, Captured(device, part, graph).launch, 20) / graph for name, part in parts.items()}
 
 
-def list_refused(device: Device) -> list[str]:
-    """Name the products for which cublasLt has no algorithm with a bias, or with sums of columns."""
+def count_nodes(device: Device) -> dict[str, dict[str, int | None]]:
+    """Count the nodes of each product in a graph; None where cublasLt has no algorithm with a bias, or with sums."""
     from xpnet.kernels import cublaslt
 
-    refused = []
+    counted = {}
     for name, shapes in PRODUCTS.items():
         for (m, k, n), dtype in itertools.product(shapes, ("float16", "float32", "float64")):
             a, b, out, vector = (device.zeros(size, dtype) for size in (m * k, k * n, m * n, n))
             product = a.reshape(m, k), b.reshape(k, n), out.reshape(m, n)
-            refused += [
-                f"{m} x {k} x {n} of {name} in {dtype} with {end}"
-                for end in ("bias", "sums")
-                if not cublaslt.multiply(*product, **{end: vector})
-            ]
-    return refused
+            ends = {"plain": {}, "with a bias": {"bias": vector}, "with sums": {"sums": vector}}
+            counted[f"{m} x {k} x {n} of {name}, {dtype}"] = {
+                end: Captured(device, multiply, 1).nodes() if multiply() else None
+                for end, vectors in ends.items()
+                for multiply in [partial(cublaslt.multiply, *product, **vectors)]
+            }
+    return counted
 
 
-def measure_steps(device: Device) -> dict[str, float]:
+def measure_steps(device: Device) -> dict[str, float | bool]:
     """Time a step of 784-50-10 at batch 100, on pixels."""
     (x, t), _ = load_mnist(normalize=False)
     x, t = device.asarray(x), device.asarray(t)
     indices = device.asarray(np.random.default_rng(0).integers(0, len(x), (600, 100)))
-    step = TwoLayerNet(784, 50, 10, device=device, seed=0).compile(SGD(0.1), 100)
-    step.run(x, t, indices)
-    figures = {"captured": measure(device, lambda: step.run(x, t, indices), 3) / len(indices)}
-    step.runners = step.runners[-1:]  # one by one
-    figures["eager"] = measure(device, lambda: step.run(x, t, indices), 1) / len(indices)
-    return figures
+    nets = {name: TwoLayerNet(784, 50, 10, device=device, seed=0) for name in ("captured", "eager")}
+    steps = {name: net.compile(SGD(0.1), 100) for name, net in nets.items()}
+    steps["eager"].runners = steps["eager"].runners[-1:]  # one by one
+    for step in steps.values():
+        step.run(x, t, indices)
+    same = bool((nets["captured"].params.flat == nets["eager"].params.flat).all())
+    figures = {name: measure(device, partial(step.run, x, t, indices), 2) / 600 for name, step in steps.items()}
+    return {**figures, "the same bits after 600 steps": same}
 
 
 def main() -> None:
@@ -170,7 +190,7 @@ def main() -> None:
         "products in tf32": partial(measure_products, precision="tf32"),
         "kernels of a step of 784-50-10, batch 100": measure_parts,
         "step of 784-50-10, batch 100": measure_steps,
-        "refused": list_refused,
+        "nodes of a product": count_nodes,
     }
     for name, measure_part in parts.items():
         with device.activate():
