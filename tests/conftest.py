@@ -107,3 +107,32 @@ def data(tmp_path):
         (folder / f"{part}-images-idx3-ubyte").write_bytes(idx(x[:200, 0]))
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx(t[:200].astype("uint8")))
     return folder
+
+
+@pytest.fixture(scope="module")
+def cancer():
+    """Two classes of 569 samples, with scaled features."""
+    from sklearn.datasets import load_breast_cancer
+    from sklearn.preprocessing import StandardScaler
+
+    X, y = load_breast_cancer(return_X_y=True)
+    return StandardScaler().fit_transform(X), y
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Ten classes of 1797 images, of 8 by 8 numbers up to 1."""
+    from sklearn.datasets import load_digits
+
+    X, y = load_digits(return_X_y=True)
+    return X / 16.0, y
+
+
+@pytest.fixture(scope="module")
+def diabetes():
+    """A regression of 442 samples, with scaled features and targets."""
+    from sklearn.datasets import load_diabetes
+    from sklearn.preprocessing import StandardScaler
+
+    X, y = load_diabetes(return_X_y=True)
+    return StandardScaler().fit_transform(X), (y - y.mean()) / y.std()
