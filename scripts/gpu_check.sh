@@ -63,7 +63,7 @@ sanitizer() {
         return
     fi
     compute-sanitizer --error-exitcode 1 "$PYTHON" -m pytest --device cuda -q tests/test_cuda_kernels.py \
-        tests/test_cuda_graph.py 2>&1 | tee "$OUT/sanitizer.txt"
+        tests/test_cuda_windows.py tests/test_cuda_products.py tests/test_cuda_graph.py 2>&1 | tee "$OUT/sanitizer.txt"
 }
 
 for part in "${parts[@]}"; do

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xpnet import Device
+from xpnet import Device, kernels
 from xpnet.datasets import load_mnist
 from xpnet.testing.cuda_stand_in import counting, counts
 
@@ -58,6 +58,26 @@ def counted(cuda):
         pytest.skip("only the CUDA stand-in counts")
 
     return counting
+
+
+@pytest.fixture
+def launched(cupy, monkeypatch):
+    """The names of the kernels and products that ran."""
+    names = []
+
+    def multiplied(a, b, out, precision, bias=None, sums=None, row_sums=None):
+        done = multiply(a, b, out, precision, bias, sums, row_sums)
+        ends = {"bias": bias, "sums": sums, "row sums": row_sums} if done else {}
+        names.append(" and ".join(["product", *(name for name, vector in ends.items() if vector is not None)]))
+        return done
+
+    backend = kernels.operations._for_cuda()
+    launch, multiply = backend._launch, backend.cublaslt.multiply
+    monkeypatch.setattr(
+        backend, "_launch", lambda name, *args, **block: (names.append(name), launch(name, *args, **block))[1]
+    )
+    monkeypatch.setattr(backend.cublaslt, "multiply", multiplied)
+    return names
 
 
 @pytest.fixture(scope="session")
