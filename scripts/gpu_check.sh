@@ -56,7 +56,7 @@ steps() { # NAME LIMIT WORKS: those of the training steps that the expression se
 
 first() {
     check facts 60 "$PYTHON" benchmarks/gpu_facts.py --out "$OUT/gpu_facts.json"
-    tests kernels 90 4 tests/test_cuda_kernels*.py tests/test_cuda_graph*.py
+    tests kernels 90 4 tests/test_cuda_{kernels,windows,products,graph}.py
     steps step 90 "784-50-10 and float32"
 }
 
@@ -66,7 +66,7 @@ second() {
     check full-run 50 "$PYTHON" benchmarks/full_run.py --device cuda --rounds 2 --out "$OUT/full_run.json"
     if command -v compute-sanitizer >/dev/null; then
         check sanitizer 60 compute-sanitizer --error-exitcode 1 "$PYTHON" -m pytest --device cuda -q \
-            tests/test_cuda_kernels*.py
+            tests/test_cuda_{kernels,windows,products}.py
     else
         echo '== sanitizer was not run: there is no compute-sanitizer here' | tee "$OUT/sanitizer.txt"
     fi

@@ -75,7 +75,7 @@ LEFT_OUT = {
 }
 
 # What runs from the unpacked sdist, on the installed package: files that tests read, layers, gradients, saved models.
-TESTS = ("docs", "device", "layers", "gradient", "models", "checkpoint", "cli")
+TESTS = ("docs", "device", "layer", "gradient", "models", "checkpoint", "cli")
 # Besides these, with the oldest dependencies: what each dependency is for.
 OF_DEPENDENCIES = ("kernels", "two_threads", "training", "results", "report", "onnx", "readers", "remote", "sklearn")
 
@@ -125,9 +125,10 @@ def test(environment: Environment, folder: Path, *arguments: str) -> str:
     return run(environment.bin / "python", "-m", "pytest", *options, *arguments, folder=folder).splitlines()[-1]
 
 
-def of_modules(*names: str) -> list[str]:
-    """Arguments of pytest: tests of some modules, those that take milliseconds, on two processes."""
-    return ["-n", "2", "-m", "not slow", *(f"tests/test_{name}.py" for name in names)]
+def of_modules(unpacked: Path, *names: str) -> list[str]:
+    """Arguments of pytest: all tests whose file's name begins so, those that take milliseconds, on two processes."""
+    files = sorted({file for name in names for file in unpacked.glob(f"tests/test_{name}*.py")})
+    return ["-n", "2", "-m", "not slow", *(str(file.relative_to(unpacked)) for file in files)]
 
 
 def build() -> tuple[Path, Path]:
@@ -187,7 +188,7 @@ def check_sdist(sdist: Path) -> None:
     unpacked = unpack(sdist, environment.folder)
     environment.install(f"{sdist}[cli,plot,test]")
     test(environment, unpacked, "--collect-only")
-    print(f"tested: the sdist: {test(environment, unpacked, *of_modules(*TESTS))}")
+    print(f"tested: the sdist: {test(environment, unpacked, *of_modules(unpacked, *TESTS))}")
 
 
 def check_lowest(sdist: Path, wheel: Path) -> None:
@@ -200,7 +201,7 @@ def check_lowest(sdist: Path, wheel: Path) -> None:
     environment.install("--no-deps", wheel)
     print(uv("pip", "list", "--python", environment.folder / "venv"))
     # Old packages call what newer packages below them deprecate: matplotlib 3.9 and pyparsing 3.3.
-    arguments = ("-W", "ignore::DeprecationWarning", *of_modules(*TESTS, *OF_DEPENDENCIES))
+    arguments = ("-W", "ignore::DeprecationWarning", *of_modules(unpacked, *TESTS, *OF_DEPENDENCIES))
     print(f"tested: the oldest dependencies: {test(environment, unpacked, *arguments)}")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xpnet import Device
+from xpnet import Device, kernels
 from xpnet.datasets import load_mnist
 from xpnet.testing.cuda_stand_in import counting, counts
 
@@ -60,6 +60,26 @@ def counted(cuda):
     return counting
 
 
+@pytest.fixture
+def launched(cupy, monkeypatch):
+    """The names of the kernels and products that ran."""
+    names = []
+
+    def multiplied(a, b, out, precision, bias=None, sums=None, row_sums=None):
+        done = multiply(a, b, out, precision, bias, sums, row_sums)
+        ends = {"bias": bias, "sums": sums, "row sums": row_sums} if done else {}
+        names.append(" and ".join(["product", *(name for name, vector in ends.items() if vector is not None)]))
+        return done
+
+    backend = kernels.operations._for_cuda()
+    launch, multiply = backend._launch, backend.cublaslt.multiply
+    monkeypatch.setattr(
+        backend, "_launch", lambda name, *args, **block: (names.append(name), launch(name, *args, **block))[1]
+    )
+    monkeypatch.setattr(backend.cublaslt, "multiply", multiplied)
+    return names
+
+
 @pytest.fixture(scope="session")
 def browser():
     """A headless Chromium, the one that is installed: Playwright's own would be a download."""
@@ -107,3 +127,32 @@ def data(tmp_path):
         (folder / f"{part}-images-idx3-ubyte").write_bytes(idx(x[:200, 0]))
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx(t[:200].astype("uint8")))
     return folder
+
+
+@pytest.fixture(scope="module")
+def cancer():
+    """Two classes of 569 samples, with scaled features."""
+    from sklearn.datasets import load_breast_cancer
+    from sklearn.preprocessing import StandardScaler
+
+    X, y = load_breast_cancer(return_X_y=True)
+    return StandardScaler().fit_transform(X), y
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Ten classes of 1797 images, of 8 by 8 numbers up to 1."""
+    from sklearn.datasets import load_digits
+
+    X, y = load_digits(return_X_y=True)
+    return X / 16.0, y
+
+
+@pytest.fixture(scope="module")
+def diabetes():
+    """A regression of 442 samples, with scaled features and targets."""
+    from sklearn.datasets import load_diabetes
+    from sklearn.preprocessing import StandardScaler
+
+    X, y = load_diabetes(return_X_y=True)
+    return StandardScaler().fit_transform(X), (y - y.mean()) / y.std()

@@ -1,6 +1,5 @@
 """The CUDA kernels compute what their definitions say."""
 
-import ctypes
 import importlib.util
 from importlib import resources
 
@@ -8,10 +7,8 @@ import numpy as np
 import pytest
 
 from xpnet import asnumpy, kernels
-from xpnet.layers import Convolution
-from xpnet.nets import SimpleConvNet, TwoLayerNet
+from xpnet.nets import TwoLayerNet
 from xpnet.optimizers import SGD
-from xpnet.windows import Windows
 
 FOLDER = resources.files("xpnet.kernels")
 SOURCE = "".join(
@@ -31,26 +28,6 @@ def both(monkeypatch, call):
     with monkeypatch.context() as patch:
         patch.setattr(kernels.operations, "_for_cuda", lambda: None)
         return fast, call()
-
-
-@pytest.fixture
-def launched(cupy, monkeypatch):
-    """The names of the kernels and products that ran."""
-    names = []
-
-    def multiplied(a, b, out, precision, bias=None, sums=None, row_sums=None):
-        done = multiply(a, b, out, precision, bias, sums, row_sums)
-        ends = {"bias": bias, "sums": sums, "row sums": row_sums} if done else {}
-        names.append(" and ".join(["product", *(name for name, vector in ends.items() if vector is not None)]))
-        return done
-
-    backend = kernels.operations._for_cuda()
-    launch, multiply = backend._launch, backend.cublaslt.multiply
-    monkeypatch.setattr(
-        backend, "_launch", lambda name, *args, **block: (names.append(name), launch(name, *args, **block))[1]
-    )
-    monkeypatch.setattr(backend.cublaslt, "multiply", multiplied)
-    return names
 
 
 class TestKernels:
@@ -278,198 +255,6 @@ class TestKernels:
         ]
 
 
-WINDOWS = [
-    Windows((2, 2), (2, 2)),
-    Windows((3, 2), (2, 1), (1, 1)),
-    Windows((3, 3), (1, 1), (1, 0), (2, 1)),
-    Windows((2, 3), (3, 4), (0, 1)),
-    Windows((1, 1), (3, 3)),
-]
-
-
-class TestWindows:
-    @DTYPES
-    @pytest.mark.parametrize("windows", WINDOWS)
-    def test_largest_numbers_and_their_gradients(self, device, monkeypatch, rng, dtype, windows):
-        x = rng.standard_normal((3, 8, 7, 5)).round(1).astype(dtype)  # some equal
-        x[0, 2, 2, 0], x[1, :4, :4, 1], x[2, :, :, 2] = np.nan, np.nan, -np.inf
-        x, places = device.asarray(x), (3, *windows.places(8, 7), 5)
-        dout = device.asarray(rng.standard_normal(places).astype(dtype))
-
-        def call():
-            y, index, dx = device.xp.empty(places, dtype), device.xp.empty(places, "uint8"), device.xp.empty_like(x)
-            kernels.max_pool(x, y, index, windows)
-            kernels.max_pool_gradient(dout, index, dx, windows)
-            return [asnumpy(array) for array in (y, index, dx)]
-
-        for fast, slow in zip(*both(monkeypatch, call), strict=True):
-            np.testing.assert_array_equal(fast, slow)
-
-    @DTYPES
-    @pytest.mark.parametrize("windows", WINDOWS)
-    @pytest.mark.parametrize("rows", [range(0, 1), range(1, 2), None])
-    def test_windows_are_added_to_images(self, device, monkeypatch, rng, dtype, windows, rows):
-        down, across = windows.places(8, 7)
-        rows = range(down) if rows is None else rows
-        seen = device.asarray(rng.standard_normal((3, *windows.size, len(rows), across, 5)).astype(dtype))
-        images = rng.standard_normal((3, 8, 7, 5)).astype(dtype)
-
-        def call():
-            out = device.asarray(images.copy())
-            kernels.add_windows(seen, out, windows, rows)
-            return asnumpy(out)
-
-        fast, slow = both(monkeypatch, call)
-        np.testing.assert_array_equal(fast, slow)
-        if rows.start == 0:  # what was there is replaced
-            images[...] = 0
-            np.testing.assert_array_equal(fast, call())
-
-    @DTYPES
-    @pytest.mark.parametrize("windows", WINDOWS)
-    def test_largest_numbers_and_relu_have_the_bits_of_both(self, device, monkeypatch, rng, dtype, windows):
-        x = rng.standard_normal((3, 8, 7, 5)).round(1).astype(dtype)
-        x[0, 2, 2, 0], x[1, :4, :4, 1], x[2, :, :, 2] = np.nan, np.nan, -np.inf
-        x, places = device.asarray(x), (3, *windows.places(8, 7), 5)
-        dout = device.asarray(rng.standard_normal(places).astype(dtype))
-
-        def call():
-            y, index, dx = device.xp.empty(places, dtype), device.xp.empty(places, "uint8"), device.xp.empty_like(x)
-            mask = device.xp.empty(places, bool)
-            kernels.max_pool_relu(x, y, index, mask, windows)
-            kernels.max_pool_relu_gradient(dout, index, mask, dx, windows)
-            return [asnumpy(array) for array in (y, index, mask, dx)]
-
-        for fast, slow in zip(*both(monkeypatch, call), strict=True):
-            np.testing.assert_array_equal(fast, slow)
-
-    @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-    @pytest.mark.parametrize(("groups", "held"), [(1, 20), (1, 12), (2, 20)])
-    def test_gradients_of_filters_and_biases(self, device, rng, dtype, groups, held):
-        def array(*shape):
-            return device.asarray(rng.integers(-3, 4, shape).astype(dtype))
-
-        dout, columns, ones = array(groups, 4, 20), array(groups, 6, held), device.xp.ones(20, dtype)
-        dW, db = device.xp.empty((groups, 4, 6), dtype), device.xp.empty(4 * groups, dtype)
-        kernels.filter_gradients(dout, columns, ones, dW, db)
-        expected = asnumpy(dout)[:, :, :held] @ asnumpy(columns).transpose(0, 2, 1)
-        np.testing.assert_array_equal(asnumpy(dW), expected)
-        np.testing.assert_array_equal(asnumpy(db), asnumpy(dout).sum(axis=2).reshape(-1))
-
-    def test_layers_for_images_use_them(self, cuda, launched, rng):
-        device = cuda
-        net = SimpleConvNet(device=device, seed=0)
-        x = device.asarray(rng.standard_normal((2, 1, 28, 28)).astype("float32"))
-        net.gradient(x, device.asarray([0, 1]))
-        layer = Convolution(net.params["W1"], net.params["b1"], 1, 0)
-        layer.backward(layer.forward(x))
-        assert {"max_pool", "max_pool_gradient", "add_windows"} <= set(launched)
-
-
-class TestProducts:
-    @DTYPES
-    @pytest.mark.parametrize("shape", [(4, 3, 5), (1, 3, 5), (4, 1, 5), (4, 3, 1), (1, 1, 1), (0, 3, 5), (4, 0, 5)])
-    @pytest.mark.parametrize("order", ["NN", "NT", "TN", "TT"])
-    def test_matrices_in_any_order(self, device, monkeypatch, rng, dtype, shape, order):
-        m, k, n = shape
-        a, b = (device.asarray(rng.standard_normal(s).astype(dtype)) for s in ((m, k), (k, n)))
-        if order[0] == "T":
-            a = device.asarray(asnumpy(a).T.copy()).T
-        if order[1] == "T":
-            b = device.asarray(asnumpy(b).T.copy()).T
-        wide = device.xp.zeros((m, n + 2), dtype)
-        result = kernels.matmul(a, b, out=wide[:, 1:-1])
-        expected = asnumpy(a) @ asnumpy(b)
-        tolerance = {"rtol": 100 * np.finfo(dtype).eps, "atol": 100 * np.finfo(dtype).eps}
-        np.testing.assert_allclose(asnumpy(wide)[:, 1:-1], expected, **tolerance)
-        np.testing.assert_array_equal(asnumpy(wide)[:, [0, -1]], 0)
-        np.testing.assert_allclose(asnumpy(result), expected, **tolerance)
-        np.testing.assert_allclose(asnumpy(kernels.matmul(a, b)), expected, **tolerance)
-
-    @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-    @pytest.mark.parametrize("shape", [(3, 4, 5), (1, 1, 1), (2, 0, 3), (0, 2, 3), (2, 3, 0)])
-    def test_a_bias_and_the_sums_of_columns(self, device, rng, dtype, shape):
-        m, k, n = shape
-        a, b, wide = (device.asarray(rng.integers(-9, 9, s).astype(dtype)) for s in ((m, k), (k, n), (2 * n,)))
-        product, sums = asnumpy(a) @ asnumpy(b), asnumpy(b).sum(axis=0)
-        for bias in (wide[:n], wide[::2]):
-            expected = product + asnumpy(bias)
-            for out in (None, device.xp.empty((m, n), dtype), device.xp.empty((n, m), dtype).T):
-                np.testing.assert_array_equal(asnumpy(kernels.matmul(a, b, out, bias=bias)), expected)
-                assert out is None or asnumpy(out).tolist() == expected.tolist()
-        for found in (device.xp.empty(n, dtype), device.xp.empty((n, 2), dtype)[:, 0]):
-            for out in (None, device.xp.empty((m, n), dtype), device.xp.empty((n, m), dtype).T):
-                found[...] = 0
-                np.testing.assert_array_equal(asnumpy(kernels.matmul(a, b, out, sums=found)), product)
-                np.testing.assert_array_equal(asnumpy(found), sums)
-
-    def test_a_matrix_times_a_vector_takes_a_bias(self, device):
-        a, b = device.xp.ones((2, 3)), device.xp.ones(3)
-        np.testing.assert_array_equal(asnumpy(kernels.matmul(a, b, bias=device.xp.ones(2))), [4, 4])
-
-    @pytest.mark.parametrize("length", [3, 5])
-    @pytest.mark.parametrize("end", ["bias", "sums"])
-    def test_a_vector_of_another_length_is_refused(self, device, monkeypatch, end, length):
-        a, b, vector = (device.xp.ones(shape, "float32") for shape in ((2, 3), (3, 4), (length,)))
-        with kernels.using(FASTEST), pytest.raises(ValueError):  # noqa: PT011 - the message is the array module's
-            kernels.matmul(a, b, device.xp.empty((2, 4), "float32"), **{end: vector})
-
-    def test_what_cublaslt_cannot_do_is_left_to_the_module(self, cupy, monkeypatch, rng):
-        monkeypatch.setattr(kernels.operations._for_cuda().cublaslt, "_product", lambda *description: None)
-        a, b = (cupy.asarray(rng.random(shape)) for shape in ((2, 3), (3, 4)))
-        out, sums = cupy.empty((2, 4)), cupy.empty(4)
-        y = kernels.matmul(a, b, out, bias=b[0], sums=sums)
-        np.testing.assert_allclose(asnumpy(y), asnumpy(a) @ asnumpy(b) + asnumpy(b)[0])
-        np.testing.assert_allclose(asnumpy(sums), asnumpy(b).sum(axis=0))
-
-    def test_stacks_columns_gaps_and_other_dtypes(self, device, rng):
-        def array(*shape):
-            return device.asarray(rng.standard_normal(shape))
-
-        cases = [
-            (array(2, 3, 4), array(2, 4, 5)),
-            (array(1, 3, 4), array(2, 4, 5)),
-            (array(2, 3, 4).transpose(0, 2, 1), array(2, 3, 5)),
-            (array(3, 4), array(4)),
-            (array(3, 8)[:, ::2], array(4, 5)),
-            (array(3, 4), array(4, 5).astype("float32")),
-            (array(2, 3, 4), array(4, 5)),
-        ]
-        for a, b in cases:
-            np.testing.assert_allclose(asnumpy(kernels.matmul(a, b)), asnumpy(a) @ asnumpy(b), rtol=1e-12)
-        column_order = device.xp.zeros((5, 3)).T
-        kernels.matmul(*cases[4], out=column_order)
-        np.testing.assert_allclose(asnumpy(column_order), asnumpy(cases[4][0]) @ asnumpy(cases[4][1]), rtol=1e-12)
-
-    def test_matrices_that_do_not_fit_are_the_modules_own_error(self, device):
-        xp = device.xp
-        for a, b in (((2, 3), (4, 5)), ((2, 2, 3), (3, 3, 5))):
-            with pytest.raises(ValueError, match=r"matmul|broadcast|mismatch"):
-                kernels.matmul(xp.zeros(a), xp.zeros(b))
-
-    @pytest.mark.parametrize("precision", ["float32", "tf32"])
-    def test_the_precision_is_the_steps(self, cuda, monkeypatch, rng, precision):
-        device, seen = cuda, []
-        cublaslt = kernels.operations._for_cuda().cublaslt
-        multiply = cublaslt.multiply
-        monkeypatch.setattr(cublaslt, "multiply", lambda *args: (seen.append(args[3]), multiply(*args))[1])
-        net = TwoLayerNet(4, 3, 2, device=device)
-        x, t = device.asarray(rng.random((6, 4), dtype="float32")), device.asarray([0, 1] * 3)
-        net.compile(SGD(0.1), 2, precision=precision).run(x, t, device.asarray([[0, 1]]))
-        assert seen == [precision] * 5
-        net.predict(x)
-        assert seen[5:] == ["float32"] * 2
-
-    def test_a_precision_that_there_is_not_is_refused(self, cupy):
-        for net, precision in (
-            (TwoLayerNet(4, 3, 2), "tf32"),
-            (TwoLayerNet(4, 3, 2, device="cuda", dtype="float64"), "tf32"),
-            (TwoLayerNet(4, 3, 2, device="cuda"), "half"),
-        ):
-            with pytest.raises(ValueError, match=r"precision .*tf32"):
-                net.compile(SGD(0.1), 2, precision=precision)
-
-
 def compiled(cupy, name):
     """Return a kernel, for blocks of up to eight threads."""
     return cupy.RawModule(code=SOURCE, options=("--fmad=false", "-DBLOCK=8")).get_function(name)
@@ -509,24 +294,3 @@ def test_nvrtc_compiles_every_kernel(architecture):
         pytest.fail(nvrtc.getProgramLog(program))
     assert nvrtc.getProgramLog(program).strip("\0\n ") == ""
     assert b"softmax_cross_entropy_double_int64" in nvrtc.getCUBIN(program)
-
-
-def test_cublaslt_takes_the_descriptions():
-    """Without a GPU too: descriptions ask for none."""
-    pytest.importorskip("cupy", reason="CuPy is not installed (it needs no GPU here)")
-    lt = importlib.import_module("xpnet.kernels.cublaslt")
-    try:
-        lt._library()
-    except RuntimeError:
-        pytest.skip("cublasLt is not installed")
-    described = lt._create("MatmulDesc", ctypes.c_int(lt._COMPUTE["tf32"]), ctypes.c_int(0))
-    lt._set("MatmulDesc", described, lt._DESC_TRANSA, ctypes.c_int32(1))
-    preference = lt._create("MatmulPreference")
-    for epilogue in lt._EPILOGUES.values():
-        lt._set("MatmulDesc", described, lt._DESC_EPILOGUE, ctypes.c_uint32(epilogue))
-    lt._set("MatmulDesc", described, lt._DESC_VECTOR, ctypes.c_void_p(lt.ALIGNMENT))
-    for attribute in (lt._PREF_REDUCTIONS, *lt._PREF_ALIGNMENTS):
-        lt._set("MatmulPreference", preference, attribute, ctypes.c_uint32(4))
-    assert lt._layout(0, lt.Operand(784, 100, 800, False, 0), 3).value
-    with pytest.raises(RuntimeError, match=r"cublasLtMatmulDescSetAttribute failed with cuBLAS status 7"):
-        lt._set("MatmulDesc", described, 999, ctypes.c_int32(1))

@@ -46,7 +46,7 @@ NOT_RUN = {
     "README.md": ["ONNX Runtime reads the file of a run"],
     "docs/gpu.md": ["a CUDA device"],
     "docs/parallel.md": ["several processes; tests/parallel_program.py is such a script"],
-    "docs/sklearn.md": ["a CUDA device; tests/test_sklearn.py runs it on the stand-in"],
+    "docs/sklearn.md": ["a CUDA device; tests/test_sklearn_arrays.py runs it on the stand-in"],
 }
 """Why blocks are marked as `py`, not as `python`."""
 

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from test_layers import CASES
+from layer_cases import CASES
 
 import xpnet
 from xpnet.graph import Input

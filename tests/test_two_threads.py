@@ -2,21 +2,18 @@
 
 import copy
 import importlib
-import signal
 import threading
 from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from xpnet.blas import blas
 from xpnet.layers import Affine, HingeWithLoss, Relu, Sigmoid, SigmoidWithLoss, SoftmaxWithLoss
 from xpnet.nets import Sequential, TwoLayerNet
 from xpnet.optimizers import SGD, Adam, AdamW, CosineAnnealing, Momentum, Nesterov, RMSprop, StepLR
 from xpnet.steps.step import OneByOne
-from xpnet.steps.two_threads import LARGEST, PREDICTED, UNINTERRUPTED_STEPS, TwoThreads
+from xpnet.steps.two_threads import LARGEST, UNINTERRUPTED_STEPS, TwoThreads
 from xpnet.training.profile import profile_step
 
 for module in ("numba", "scipy"):
@@ -141,34 +138,6 @@ def test_targets_between_two_classes_are_left_to_the_plain_path(rng):
     assert binary_net().compile(SGD(), 5, "numba").evaluate(x, t) == pytest.approx(binary_net().evaluate(x, t))
 
 
-@given(
-    hidden=st.lists(st.integers(1, 9), max_size=4),
-    activation=st.sampled_from(["relu", "sigmoid", "tanh"]),
-    batch_size=st.integers(2, 9),
-    dtype=st.sampled_from(["float32", "float64"]),
-    of_data=st.sampled_from(["uint8", None]),
-    steps=st.integers(0, 5),
-    small=st.sampled_from([0, 10**6, 90, 25]),
-    seed=st.integers(0, 99),
-)
-@settings(deadline=None)
-def test_of_any_sizes_and_in_blocks_of_any_number_of_columns(
-    hidden, activation, batch_size, dtype, of_data, steps, small, seed
-):
-    rng = np.random.default_rng(seed)
-    x, t = data(rng, 7, of_data or dtype)
-    net, plain = (net_of(7, *hidden, 3, activation=activation, dtype=dtype) for _ in range(2))
-    indices = rng.integers(0, SAMPLES, (steps, batch_size))
-    expected = train_plainly(plain, SGD(0.05), x, t, indices)
-    with mock.patch.object(blas, "small", small):
-        step = compiled(net, SGD(0.05), batch_size)
-        found = step.run(x, t, indices)
-        assert step.accuracy(x, t) == pytest.approx(net.accuracy(x, t), abs=1.5 / SAMPLES)  # one may be on the edge
-    tolerance = {"rtol": 1e-3, "atol": 1e-4} if dtype == "float32" else {"rtol": 1e-9, "atol": 1e-11}
-    np.testing.assert_allclose(found, expected, **tolerance)
-    np.testing.assert_allclose(net.params.flat, plain.params.flat, **tolerance)
-
-
 def test_the_first_product_is_split_only_where_small_ones_are_faster(monkeypatch):
     def width(sizes, batch_size):
         return compiled(net_of(*sizes), SGD(), batch_size).runners[0].perceptron(batch_size // 2).block_width
@@ -177,52 +146,6 @@ def test_the_first_product_is_split_only_where_small_ones_are_faster(monkeypatch
     assert [width((784, 50, 10), batch_size) for batch_size in (2, 50, 100, 1000)] == [784, 784, 392, 784]
     monkeypatch.setattr(blas, "small", 0)
     assert width((784, 50, 10), 100) == 784
-
-
-@pytest.mark.parametrize("samples", [1, 2, 3, 2 * PREDICTED, 2 * PREDICTED + 1])
-@pytest.mark.parametrize("threads", [1, 2])
-def test_accuracy_is_the_networks(rng, samples, threads):
-    net = net_of(6, 8, 3)
-    x = rng.standard_normal((samples, 6)).astype("float32")
-    t = net.predict(x).argmax(axis=1)
-    wrong = samples // 3
-    t[:wrong] = (t[:wrong] + 1) % 3
-    step = compiled(net, SGD())
-    with threadpoolctl.threadpool_limits(threads):
-        assert step.accuracy(x, t) == (samples - wrong) / samples
-        assert step.accuracy(x, np.eye(3)[t]) == (samples - wrong) / samples
-        assert step.accuracy(x, 0.4 + 0.2 * np.eye(3)[t]) == (samples - wrong) / samples
-
-
-def test_accuracy_of_scores_that_are_not_finite_is_the_networks(rng):
-    x, t = data(rng)
-    x[::3] = np.nan
-    x[1::3] = np.inf
-    net = net_of(6, 8, 3)
-    with np.errstate(all="ignore"):
-        assert compiled(net, SGD()).accuracy(x, t) == net.accuracy(x, t)
-
-
-def test_a_networks_own_accuracy_is_asked(rng):
-    class TopTwo(Sequential):
-        def accuracy(self, x, t):
-            return float((self.predict(x).argsort(axis=1)[:, 1:] == t[:, None]).any(axis=1).mean())
-
-    x, t = data(rng)
-    net = TopTwo([Affine.from_sizes(6, 3, std=0.5, rng=0)])
-    assert compiled(net, SGD()).accuracy(x, t) == net.accuracy(x, t) > net_of(6, 3).accuracy(x, t)
-
-
-def test_accuracy_refuses_what_the_network_refuses(rng):
-    (x, t), step = data(rng), compiled(net_of(6, 8, 3), SGD())
-    assert np.isnan(step.accuracy(x[:0], t[:0]))
-    with pytest.raises(ValueError, match="must be equally many"):
-        step.accuracy(x, t[1:])
-    with pytest.raises(ValueError, match="Affine1 expected x"):
-        step.accuracy(x[:, :5].copy(), t)
-    step.net.to(dtype="float64")
-    with pytest.raises(RuntimeError, match="compile its step again"):
-        step.accuracy(x, t)
 
 
 @pytest.mark.parametrize("rule", [lambda: SGD(0.1), lambda: Momentum(0.1)])
@@ -391,104 +314,6 @@ def test_samples_may_be_images_and_read_only(rng):
     expected = compiled(nets[0], SGD(0.1)).run(x, t, indices)
     found = compiled(nets[1], SGD(0.1)).run(x.reshape(-1, 1, 2, 3), t.astype("uint8"), indices.astype("int32"))
     np.testing.assert_array_equal(found, expected)
-
-
-def test_wrong_data_are_refused_before_a_step_is_taken(rng):
-    net = net_of(6, 8, 3)
-    before, step, (x, t) = net.params.flat.copy(), compiled(net, SGD(0.1)), data(rng)
-    indices = rng.integers(0, SAMPLES, (5, 4))
-    with pytest.raises(ValueError, match=r"Affine1 expected x of shape \(N, 6\)"):
-        step.run(x[:, :5].copy(), t, indices)
-    with pytest.raises(ValueError, match=r"class ids must lie in \[0, 3\), got ids from 0 to 3"):
-        step.run(x, np.where(t == 2, 3, t), indices)
-    with pytest.raises(ValueError, match="class ids must lie"):
-        step.run(x, t - 1, indices)
-    with pytest.raises(ValueError, match="labels t must be one-hot"):
-        step.run(x, np.eye(4)[t], indices)
-    with pytest.raises(IndexError):
-        step.run(x[:0], t[:0], indices)
-    np.testing.assert_array_equal(net.params.flat, before)
-    assert step.steps == step.optimizer.steps == 0
-    assert np.isfinite(step.run(x, t, indices)).all()
-
-
-def test_losses_of_a_diverging_training_are_not_finite(rng):
-    x, t = data(rng)
-    with np.errstate(all="ignore"):
-        losses = compiled(net_of(6, 8, 3), SGD(1e30)).run(x, t, rng.integers(0, SAMPLES, (9, 4)))
-    assert not np.isfinite(losses[-1])
-
-
-@pytest.mark.parametrize("rule", [lambda: SGD(0.1), lambda: Momentum(0.1)])
-def test_interrupted_it_is_left_as_after_a_whole_step(rng, rule):
-    x, t = data(rng)
-    indices = rng.integers(0, SAMPLES, (4 * UNINTERRUPTED_STEPS, 4))
-    net, plain = net_of(6, 8, 3), net_of(6, 8, 3)
-    step, losses = compiled(net, rule()), np.zeros(len(indices), "float32")
-    steps_of = step.optimizer.numbers
-
-    def numbers(ahead):
-        if step.optimizer.steps + ahead == UNINTERRUPTED_STEPS + 5:
-            signal.raise_signal(signal.SIGINT)
-        return steps_of(ahead)
-
-    step.optimizer.numbers = numbers
-    with pytest.raises(KeyboardInterrupt):
-        step.run(x, t, indices, losses)
-    assert UNINTERRUPTED_STEPS + 5 < step.steps <= 2 * UNINTERRUPTED_STEPS
-    assert step.optimizer.steps == step.steps
-    expected = train_plainly(plain, rule(), x, t, indices[: step.steps])
-    np.testing.assert_allclose(losses[: step.steps], expected, rtol=1e-3)
-    np.testing.assert_allclose(net.params.flat, plain.params.flat, rtol=1e-3, atol=1e-5)
-    assert (losses[2 * UNINTERRUPTED_STEPS :] == 0).all()
-
-
-def test_an_update_that_fails_leaves_no_thread_waiting(rng):
-    class Failing(SGD):
-        def rule(self, *args):
-            if self.steps == 3:
-                raise ZeroDivisionError
-            super().rule(*args)
-
-    x, t = data(rng)
-    threads = threading.active_count()
-    step = compiled(net_of(6, 8, 3), Failing(0.1))
-    with pytest.raises(ZeroDivisionError):
-        step.run(x, t, rng.integers(0, SAMPLES, (20, 4)))
-    assert step.steps == 3
-    assert threading.active_count() == threads
-
-
-def test_a_helper_that_fails_is_not_waited_for(rng, monkeypatch):
-    module = importlib.import_module("xpnet.kernels.numba.rows")
-    take_steps = module.take_steps
-
-    def failing(first, *args):
-        if first == 1:
-            raise MemoryError
-        take_steps(first, *args)
-
-    monkeypatch.setattr(module, "take_steps", failing)
-    with threadpoolctl.threadpool_limits(2), pytest.raises(MemoryError):
-        compiled(net_of(6, 8, 3), SGD(0.1)).run(*data(rng), rng.integers(0, SAMPLES, (20, 4)))
-
-
-def test_where_one_thread_is_interrupted_before_it_starts_the_other_changes_nothing(rng, monkeypatch):
-    module = importlib.import_module("xpnet.kernels.numba.rows")
-    take_steps = module.take_steps
-
-    def interrupted(first, *args):
-        if first == 0:  # as by a second Ctrl-C, which does not wait
-            raise KeyboardInterrupt
-        take_steps(first, *args)
-
-    net = net_of(6, 8, 3)
-    before, step = net.params.flat.copy(), compiled(net, SGD(0.1))
-    monkeypatch.setattr(module, "take_steps", interrupted)
-    with threadpoolctl.threadpool_limits(2), pytest.raises(KeyboardInterrupt):
-        step.run(*data(rng), rng.integers(0, SAMPLES, (20, 4)))
-    np.testing.assert_array_equal(net.params.flat, before)
-    assert step.steps == step.optimizer.steps == 0
 
 
 def test_networks_train_side_by_side_and_the_blas_has_its_threads_back(rng):

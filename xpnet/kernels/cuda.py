@@ -288,7 +288,7 @@ def filter_gradients(dout: Array, columns: Array, ones: Array, dW: Array, db: Ar
 
 
 def max_pool(x: Array, y: Array, index: Array, windows: Windows) -> Any:
-    return _max_pool(x, y, index, None, windows)
+    return _max_pool(x, y, index, NULL, windows)
 
 
 def max_pool_relu(x: Array, y: Array, index: Array, mask: Array, windows: Windows) -> Any:
@@ -296,29 +296,23 @@ def max_pool_relu(x: Array, y: Array, index: Array, mask: Array, windows: Window
 
 
 def max_pool_gradient(dout: Array, index: Array, dx: Array, windows: Windows) -> Any:
-    return _max_pool_gradient(dout, index, None, dx, windows)
+    return _max_pool_gradient(dout, index, NULL, dx, windows)
 
 
 def max_pool_relu_gradient(dout: Array, index: Array, mask: Array, dx: Array, windows: Windows) -> Any:
     return _max_pool_gradient(dout, index, mask, dx, windows)
 
 
-def _max_pool(x: Array, y: Array, index: Array, mask: Array | None, windows: Windows) -> Any:
-    if not (_fit(x, y) and _fit(index, types=("uint8",)) and _fit_mask(mask)):
+def _max_pool(x: Array, y: Array, index: Array, mask: Any, windows: Windows) -> Any:
+    if not (_fit(x, y) and _fit(index, types=("uint8",)) and (mask is NULL or _fit(mask, types=("bool",)))):
         return NotImplemented
-    on = NULL if mask is None else mask
-    return _launch("max_pool", y, y.size, x, y, index, on, *_sizes(windows, x), y.size)
+    return _launch("max_pool", y, y.size, x, y, index, mask, *_sizes(windows, x), y.size)
 
 
-def _max_pool_gradient(dout: Array, index: Array, mask: Array | None, dx: Array, windows: Windows) -> Any:
-    if not (_fit(dout, dx) and _fit(index, types=("uint8",)) and _fit_mask(mask)):
+def _max_pool_gradient(dout: Array, index: Array, mask: Any, dx: Array, windows: Windows) -> Any:
+    if not (_fit(dout, dx) and _fit(index, types=("uint8",)) and (mask is NULL or _fit(mask, types=("bool",)))):
         return NotImplemented
-    on = NULL if mask is None else mask
-    return _launch("max_pool_gradient", dx, dx.size, dout, index, on, dx, *_sizes(windows, dx), dx.size)
-
-
-def _fit_mask(mask: Array | None) -> bool:
-    return mask is None or (mask.dtype == bool and mask.flags.c_contiguous)
+    return _launch("max_pool_gradient", dx, dx.size, dout, index, mask, dx, *_sizes(windows, dx), dx.size)
 
 
 def _sizes(windows: Windows, images: Array) -> tuple[int, ...]:
