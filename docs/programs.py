@@ -15,7 +15,10 @@ ARGUMENTS = {
     "train_convnet": ["--steps", "300"],
     "train_mnist": ["--iters", "1200"],
 }
-PICTURES = ("batch_normalization", "compare_optimizers", "compare_weight_init", "overfitting", "train_convnet")
+PICTURES = (
+    *("batch_normalization", "compare_optimizers", "compare_weight_init", "gradient_check", "overfitting"),
+    "train_convnet",
+)
 
 FRAME = """
 .. raw:: html

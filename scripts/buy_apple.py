@@ -5,6 +5,9 @@ Two apples with tax
 Two apples at 100 each with 10% tax, forward and backward (section 5.4.1).
 """
 
+from pathlib import Path
+
+from xpnet.examples import build
 from xpnet.layers import MulLayer
 
 apple, apple_num, tax = 100, 2, 1.1
@@ -23,3 +26,5 @@ print(f"price       {price:g}")
 print(f"dapple      {dapple:g}")
 print(f"dapple_num  {dapple_num:g}")
 print(f"dtax        {dtax:g}")
+
+Path("buy_apple.html").write_text(build("apple").to_html(), encoding="utf-8")  # as a graph

@@ -5,6 +5,9 @@ Apples and oranges with tax
 Two apples and three oranges with 10% tax, forward and backward (section 5.4.2).
 """
 
+from pathlib import Path
+
+from xpnet.examples import build
 from xpnet.layers import AddLayer, MulLayer
 
 apple, apple_num, orange, orange_num, tax = 100, 2, 150, 3, 1.1
@@ -31,3 +34,5 @@ print(f"dapple       {dapple:g}")
 print(f"dorange      {dorange:g}")
 print(f"dorange_num  {dorange_num:g}")
 print(f"dtax         {dtax:g}")
+
+Path("buy_apple_orange.html").write_text(build("apple-orange").to_html(), encoding="utf-8")  # as a graph

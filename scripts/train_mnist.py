@@ -5,6 +5,8 @@ A training loop, written out
 The loop of section 5.7.4, on MNIST.
 """
 
+# sphinx_gallery_thumbnail_path = "images/learning_curves.png"
+
 import argparse
 
 import numpy as np

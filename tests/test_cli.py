@@ -106,6 +106,17 @@ def test_auto_says_what_it_chose(xp, monkeypatch):
         ("train --device gpu", 1, "device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got 'gpu'"),
         ("train --data nowhere", 1, "nowhere: no such file or folder, and no data set of that name"),
         ("train --out file", 1, "file"),
+        ("train --batch-size 1000000000000", 1, "batch_size must fit in the memory of "),
+        ("train --batch-size 1000000000000 --microbatch 10", 1, "batch_size must fit in the memory of "),
+        ("train --net char-lstm --batch-size 1000000000000", 1, "mini_batch_size must fit in the memory of "),
+        ("train --net char-lstm --sampling in-order --batch-size 1000000000000", 1, "batch_size must fit in the mem"),
+        ("train --hidden-size 2147483648", 1, "got (784, 2147483648), which takes 12,544.0 GiB; lower the sizes of"),
+        ("train --net gpt --hidden-size 2147483648", 1, "shape of the weights must fit in the memory of "),
+        *(
+            (f"train --{option} 100000000000000000000", 1, "must be at most 9,223,372,036,854,775,807, the largest in")
+            for option in ("batch-size", "hidden-size", "microbatch", "steps", "threads")
+        ),
+        ("gradcheck --method directional --directions 39761", 1, "the number of directions, must be at most 39,760"),
         ("graph pear", 2, "Invalid value for"),
         ("graph", 2, "Missing argument"),
         (
@@ -128,6 +139,14 @@ def test_errors_are_one_line_and_a_status(xp, tmp_path, monkeypatch, arguments, 
     assert message in err
     assert err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_no_memory_is_one_line(xp, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise MemoryError("Unable to allocate 40 GiB")
+
+    monkeypatch.setattr(run_settings, "load_dataset", full)
+    assert xp("train") == (1, "", "xpnet: error: out of memory: Unable to allocate 40 GiB\n")
 
 
 def test_divergence_is_one_line_and_keeps_the_run(xp, tmp_path):

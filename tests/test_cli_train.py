@@ -110,6 +110,9 @@ def test_a_language_model_is_trained_evaluated_and_generates(xp, tmp_path, net):
     assert (status, err, out[:5]) == (0, "", "the s")
     assert xp(*arguments)[1] == out
     assert xp(*arguments, "--seed", 1)[1] != out
+    status, _, err = xp("generate", folder, "--length", 2**63)
+    assert (status, err.count("\n")) == (1, 1)
+    assert "length must be at most 9,223,372,036,854,775,807" in err
     status, _, err = xp("predict", folder, text)
     assert (status, err) == (
         1,

@@ -5,7 +5,7 @@ import pytest
 
 from xpnet import asnumpy
 from xpnet.gradient import gradient_check
-from xpnet.layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
+from xpnet.layers import Affine, IdentityWithLoss, Relu, Sigmoid, SoftmaxWithLoss
 from xpnet.nets import Sequential, TwoLayerNet
 from xpnet.training import Trainer
 
@@ -124,6 +124,15 @@ def test_the_directions_come_from_the_seed_and_the_network_is_left_alone(device,
 def test_no_direction_is_refused(rng):
     with pytest.raises(ValueError, match="samples must be a positive integer, got 0"):
         gradient_check(TwoLayerNet(2, 2, 2), rng.standard_normal((1, 2)), [0], method="directional", samples=0)
+
+
+def test_more_directions_than_parameters_are_refused(rng):
+    net, x = TwoLayerNet(2, 2, 2, seed=0), rng.standard_normal((1, 2))
+    assert gradient_check(net, x, [0], method="directional", samples=net.params.size).ok
+    with pytest.raises(ValueError, match="number of directions, must be at most 12, got 13; lower it, or pass "):
+        gradient_check(net, x, [0], method="directional", samples=13)
+    small = Sequential([Affine.from_sizes(1, 1, rng=0)], IdentityWithLoss())
+    assert gradient_check(small, x[:, :1], [[0.5]], method="directional").ok  # the default, for two parameters
 
 
 def test_a_wrong_loss_is_caught(rng):

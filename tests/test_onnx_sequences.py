@@ -17,10 +17,15 @@ from xpnet.layers import (
     GlobalAveragePooling,
     Layer,
     MaxLayer,
+    MultiHeadAttention,
+    PaddedMean,
     PositionalEncoding,
     Relu,
+    Residual,
     Softmax,
     SoftmaxWithLoss,
+    Tanh,
+    TransformerBlock,
 )
 from xpnet.nets import GPT, GraphNetwork, LanguageModel, SequenceClassifier, Sequential, TwoLayerNet
 
@@ -56,6 +61,43 @@ def test_sequences_of_any_length(name, compute, tmp_path, rng):
         scores, probabilities = compute(tmp_path / "m.onnx", x)
         expect(scores, net.predict(x), "float32")
         expect(probabilities, Softmax().forward(net.predict(x)), "float32")
+
+
+PADDED = {
+    "lstm": lambda: [LSTM.from_sizes(4, 4, rng=1)],
+    "bidirectional": lambda: [
+        Bidirectional(*(GRU.from_sizes(4, 2, rng=rng) for _ in range(2))) for rng in map(np.random.default_rng, (1, 2))
+    ],
+    "attention": lambda: [PositionalEncoding(), MultiHeadAttention.from_sizes(4, 2, rng=1)],
+    "blocks": lambda: [TransformerBlock.from_sizes(4, 2, rotary=True, rng=rng) for rng in (1, 2)],
+    "residual": lambda: [Residual(Bidirectional(*(RNN.from_sizes(4, 2, rng=rng) for rng in (1, 2))), Residual(Tanh()))],
+}
+
+
+@pytest.mark.parametrize("compute", [run, referenced])
+@pytest.mark.parametrize("kind", PADDED)
+def test_padded_sequences(kind, compute, tmp_path, rng):
+    layers = [Embedding.from_sizes(7, 4, rng=0), *PADDED[kind]()]
+    net = Sequential([PaddedMean(*layers, padding_id=6), Affine.from_sizes(4, 3, std="lecun", rng=3)])
+    for vector in net.params.values():
+        vector += 0.2 * rng.standard_normal(vector.shape).astype("f")  # biases too
+    export(net, tmp_path / "m.onnx", input_shape=("T",))
+    for lengths in ([1], [3, 3], [4, 0, 9, 2]):
+        x = rng.integers(0, 6, (len(lengths), max(lengths)))
+        for row, length in zip(x, lengths, strict=True):
+            row[length:] = 6
+        expect(compute(tmp_path / "m.onnx", x)[0], net.predict(x), "float32")
+
+
+@pytest.mark.parametrize("compute", [run, referenced])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_classifier_of_padded_sequences(bidirectional, compute, tmp_path):
+    net = SequenceClassifier(6, 4, 3, num_layers=2, bidirectional=bidirectional, padding_id=0, seed=0)
+    export(net, tmp_path / "m.onnx", input_shape=("T",))
+    x = np.array([[1, 2, 3, 4], [5, 1, 0, 0], [0, 0, 0, 0]])  # the last one is padding alone
+    scores, probabilities = compute(tmp_path / "m.onnx", x)
+    expect(scores, net.predict(x), "float32")
+    expect(probabilities, Softmax().forward(scores), "float32")
 
 
 def test_a_sequence_beyond_the_learnt_positions_is_an_error(tmp_path, rng):

@@ -18,12 +18,14 @@ def run(name, *arguments, folder=None):
     return [line.split() for line in done.stdout.splitlines()]
 
 
-def test_buy_apple():
-    assert run("buy_apple.py") == [["price", "220"], ["dapple", "2.2"], ["dapple_num", "110"], ["dtax", "200"]]
+def test_buy_apple(tmp_path):
+    lines = run("buy_apple.py", folder=tmp_path)
+    assert lines == [["price", "220"], ["dapple", "2.2"], ["dapple_num", "110"], ["dtax", "200"]]
+    assert "apple_num" in (tmp_path / "buy_apple.html").read_text("utf-8")
 
 
-def test_buy_apple_orange():
-    assert run("buy_apple_orange.py") == [
+def test_buy_apple_orange(tmp_path):
+    assert run("buy_apple_orange.py", folder=tmp_path) == [
         ["price", "715"],
         ["dapple_num", "110"],
         ["dapple", "2.2"],
@@ -31,14 +33,17 @@ def test_buy_apple_orange():
         ["dorange_num", "165"],
         ["dtax", "650"],
     ]
+    assert "orange_num" in (tmp_path / "buy_apple_orange.html").read_text("utf-8")
 
 
 @pytest.mark.slow
-def test_gradient_check():
-    differences = {key.rstrip(":"): float(value) for key, value in run("gradient_check.py")}
+def test_gradient_check(tmp_path):
+    pytest.importorskip("matplotlib", reason="Matplotlib is not installed")
+    differences = {key.rstrip(":"): float(value) for key, value in run("gradient_check.py", folder=tmp_path)}
     assert list(differences) == ["W1", "b1", "W2", "b2"]
     for name, bound in {"W1": 4e-10, "b1": 3e-9, "W2": 6e-9, "b2": 1.4e-7}.items():
         assert differences[name] < bound
+    assert (tmp_path / "gradient_check.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_train_mnist():

@@ -162,7 +162,7 @@ def stored_arrays(file: str | Path) -> Iterator[dict[str, StoredArray]]:
                 found = [_stored_array(file, archive, member) for member in archive.infolist()]
             arrays = {array.name: array for array in found}
             if len(arrays) < len(found):
-                raise ValueError(f"{file} is not a complete .npz file of parameters: it has a name twice")
+                raise ValueError(f"{file} is not a complete .npz file: it has a name twice")
             yield arrays
 
 
@@ -200,6 +200,6 @@ def _damage_named(file: str | Path) -> Iterator[None]:
     except OSError as error:
         if error.errno != errno.EINVAL:  # which is a seek to where no file has bytes
             raise
-        raise ValueError(f"{file} is not a complete .npz file of parameters: {error}") from error
+        raise ValueError(f"{file} is not a complete .npz file: {error}") from error
     except DAMAGE as error:
-        raise ValueError(f"{file} is not a complete .npz file of parameters: {error}") from error
+        raise ValueError(f"{file} is not a complete .npz file: {error}") from error

@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.settings import as_dtype, generator, not_negative, sizes
+from xpnet.settings import as_dtype, fit_in_memory, generator, not_negative, sizes
 from xpnet.typing import DTypeLike, Seed
 
 __all__ = ["GAINS", "fans", "initial_weights", "normal", "orthogonal", "scale"]
 
 GAINS: dict[str, float] = {"he": 2.0, "xavier": 1.0, "lecun": 1.0}
 """Variance of the weights times fan_in, by rule. Activations add their own (`xpnet.layers.registry.activation`)."""
+
+DRAWN = np.dtype("float64")
+"""Dtype in which weights are drawn, before they are rounded to that of the network."""
 
 
 def initial_weights(
@@ -38,7 +41,7 @@ def initial_weights(
     Raises
     ------
     ValueError
-        If `std` is an unknown rule, negative or not finite.
+        If `std` is an unknown rule, negative or not finite, or if the weights do not fit in the memory.
     """
     if isinstance(std, str) and std.lower() == "orthogonal":
         return orthogonal(shape, rng, dtype)
@@ -111,7 +114,9 @@ def _checked(
     floating = as_dtype("dtype", dtype)
     if floating.kind != "f":
         raise TypeError(f"dtype must be one of floats, got {floating}")
-    return sizes("shape", shape), generator("rng", rng), floating
+    shape = sizes("shape", shape)
+    fit_in_memory("shape of the weights", shape, math.prod(shape) * DRAWN.itemsize, "lower the sizes of the layer")
+    return shape, generator("rng", rng), floating
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
+import os
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,7 +13,18 @@ import numpy as np
 
 from xpnet.typing import DTypeLike, Seed
 
-__all__ = ["as_dtype", "choice", "count", "fraction", "generator", "not_negative", "number", "positive", "sizes"]
+__all__ = [
+    "as_dtype",
+    "choice",
+    "count",
+    "fit_in_memory",
+    "fraction",
+    "generator",
+    "not_negative",
+    "number",
+    "positive",
+    "sizes",
+]
 
 
 def not_negative(name: str, value: float) -> float:
@@ -47,14 +60,37 @@ def number(name: str, value: float, is_within: Callable[[float], bool], expected
 
 
 def count(name: str, value: int) -> int:
-    """Return a setting that is a positive integer."""
+    """Return a setting that is a positive integer, as large as an index may be."""
     try:
         found = operator.index(value)
     except TypeError:
         found = 0
     if found < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    if found > sys.maxsize:
+        raise ValueError(f"{name} must be at most {sys.maxsize:,}, the largest index, got {found:,}; lower it")
     return found
+
+
+def fit_in_memory(name: str, value: object, size: int, remedy: str = "lower it") -> None:
+    """Check that the arrays of a setting, `size` bytes, are not larger than the memory of this machine.
+
+    Without this check, the system may grant the memory, and kill the process that fills it.
+
+    Raises
+    ------
+    ValueError
+        If they are larger.
+    """
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not every system tells
+        return
+    if size > memory:
+        raise ValueError(
+            f"{name} must fit in the memory of {memory / 2**30:,.1f} GiB, got {value}, which takes "
+            f"{size / 2**30:,.1f} GiB; {remedy}"
+        )
 
 
 def sizes(name: str, value: Iterable[int]) -> tuple[int, ...]:

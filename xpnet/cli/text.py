@@ -33,6 +33,7 @@ def generate(
     The bytes are printed as they are drawn. One that is no UTF-8 is printed as a backslash escape.
     """
     from xpnet.datasets.text import from_text
+    from xpnet.settings import count
     from xpnet.training.runs import Run
 
     trained, console = Run.read(run), Output()
@@ -40,6 +41,7 @@ def generate(
     ids = from_text(prompt)
     if not len(ids):
         raise ValueError("--prompt must not be empty")
+    length = count("length", length)
     decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
     console.print(decoder.decode(ids.tobytes()), end="")
     for (byte,) in itertools.islice(net.stream(ids[None], temperature=temperature, top_k=top_k, rng=seed), length):

@@ -158,7 +158,7 @@ def _read_npz(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror or error}") from error
     except ValueError as error:
-        raise DatasetError(f"{path}: a damaged .npz file: {error}") from error
+        raise DatasetError(str(error)) from error
 
 
 def _read_npy(path: Path) -> np.ndarray:

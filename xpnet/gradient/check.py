@@ -24,6 +24,9 @@ __all__ = ["GradientCheck", "ParameterCheck", "gradient_check"]
 BACKPROP_RUNS = 25
 """Timed runs of backpropagation, for their median: one run is too short (a fraction of a millisecond) to time."""
 
+DIRECTIONS = 8
+"""Random directions of each parameter, by default."""
+
 
 @dataclass(frozen=True)
 class ParameterCheck:
@@ -139,7 +142,7 @@ def gradient_check(
     method: Literal["batched", "loop", "directional"] = "batched",
     h: float = STEP,
     tolerance: float = 1e-4,
-    samples: int = 8,
+    samples: int = DIRECTIONS,
     seed: Seed = 0,
     memory: int = MEMORY,
     sample_weight: Array | None = None,
@@ -167,8 +170,9 @@ def gradient_check(
         Largest relative difference that passes (`ParameterCheck.max_relative_difference`). The truncation error of
         the step grows with the curvature of the loss, and is about 1e-8 in a shallow network.
     samples : int, default 8
-        Number of random directions of each parameter. One direction misses an error of a hundredth of the gradient's
-        norm with a probability below 0.01; eight directions miss it with a probability below 1e-16.
+        Number of random directions of each parameter, at most the number of all parameters (or 8). One direction misses
+        an error of a hundredth of the gradient's norm with a probability below 0.01; eight directions miss it with a
+        probability below 1e-16.
     seed : int or numpy.random.Generator, default 0
         Source of the directions.
     memory : int, default 256 MB
@@ -185,6 +189,12 @@ def gradient_check(
     samples, memory = count("samples", samples), count("memory", memory)
     if not hasattr(net, "activation_patterns"):
         raise TypeError(f"net must be a network, got {type(net).__name__}")
+    most = max(net.params.size, DIRECTIONS)
+    if method == "directional" and samples > most:
+        raise ValueError(
+            f"samples, the number of directions, must be at most {most:,}, got {samples:,}; lower it, or pass "
+            "method='batched', which takes every coordinate"
+        )
     exact = deterministic_copy(net, "float64", sample_weight)
     device = net.device
     x, t = exact.as_input(x), exact.as_array("t", t)

@@ -7,7 +7,7 @@ import numpy as np
 from xpnet import functions, initializers, kernels
 from xpnet.device import get_array_module
 from xpnet.layers.base import Layer
-from xpnet.settings import count, generator
+from xpnet.settings import count, fit_in_memory, generator
 from xpnet.typing import Array, DTypeLike, Seed
 
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
@@ -92,6 +92,8 @@ class Recurrent(Layer):
         D, H, rng = count("input_size", input_size), count("hidden_size", hidden_size), generator("rng", rng)
         Wx, Wh = (initializers.initial_weights((rows, cls.gates * H), std, rng, dtype) for rows in (D, H))
         N = None if batch_size is None else count("batch_size", batch_size)
+        if N is not None:
+            fit_in_memory("batch_size", f"{N:,}", cls.states * N * H * np.dtype(dtype).itemsize)
         state = None if N is None else np.zeros((cls.states, N, H), dtype)
         biases = {name: np.zeros(width, dtype) for name, width in cls._biases(H).items()}
         return cls(Wx, Wh, state=state, **biases)

@@ -1,12 +1,15 @@
 """Choice of the gradient, runners and backend of a network's training steps."""
 
+import numpy as np
+
 from xpnet import kernels
 from xpnet.layers import Convolution, Pooling
 from xpnet.nets import Network
 from xpnet.optimizers import Optimizer
 from xpnet.parallel import Communicator
-from xpnet.settings import count
+from xpnet.settings import count, fit_in_memory
 from xpnet.steps.cuda_graph import CudaGraph
+from xpnet.steps.layer_arrays import largest_of_sample
 from xpnet.steps.mixed import MixedPrecision
 from xpnet.steps.protocols import Evaluator, Gradient, Runner, Steps
 from xpnet.steps.ranks import Ranks
@@ -16,6 +19,9 @@ from xpnet.steps.sums import MeanGradient, Microbatches
 from xpnet.steps.two_threads import TwoThreads
 
 __all__ = ["compile_step"]
+
+LEAST = 2
+"""Bytes of a value in the smallest dtype of layers, float16."""
 
 GAINING = (Convolution, Pooling)
 """Layers with much faster kernels in Numba (`xpnet.kernels.numba.images`), the default backend for them."""
@@ -97,6 +103,7 @@ def compile_step(
     microbatch = None if microbatch is None else count("microbatch", microbatch)
     if microbatch is not None and precision == "float16":
         raise ValueError(f"microbatch must be None with precision float16, got {microbatch}: use float32 or tf32")
+    _check_memory(net, batch_size, microbatch, communicator)
     if communicator is not None and communicator.size > 1:
         return _compile_ranks(net, optimizer, batch_size, backend, precision, shares, communicator, microbatch)
     on_host, in_half = net.device.name == "cpu", precision == "float16"
@@ -155,6 +162,16 @@ def _compile_ranks(
     backend = kernels.choose_backend(backend, net.dtype, gains)
     ranks = Ranks(net, optimizer, communicator, microbatch)
     return TrainingStep(net, optimizer, batch_size, ranks.gradient, [ranks], ranks, backend, precision)
+
+
+def _check_memory(net: Network, batch_size: int, microbatch: int | None, communicator: Communicator | None) -> None:
+    """Check that the host has memory for a minibatch: for its indices and, on the CPU, the largest array of a layer."""
+    at_a_time = -(-batch_size // (1 if communicator is None else communicator.size))
+    if microbatch is not None:
+        at_a_time = min(at_a_time, microbatch)
+    values = (largest_of_sample(net) or 0) if net.device.name == "cpu" else 0
+    size = batch_size * np.dtype("int64").itemsize + at_a_time * values * LEAST
+    fit_in_memory("batch_size", f"{batch_size:,}", size, "lower it, or set microbatch")
 
 
 def _check_own_passes(net: Network) -> None:

@@ -10,13 +10,20 @@ from xpnet.layers import Layer
 from xpnet.nets import Network
 from xpnet.typing import Array
 
-__all__ = ["LayerArrays", "recorded_arrays"]
+__all__ = ["LayerArrays", "largest_of_sample", "recorded_arrays"]
 
 LayerArrays = dict[Layer, dict[str, Array]]
 """`Layer.out` for each layer of a network."""
 
 RESULTS = {"forward": "y", "backward": "dx"}
 """Names in `Layer.out` of the results, by method."""
+
+
+def largest_of_sample(net: Network) -> int | None:
+    """Return the largest number of values that any layer holds for one sample; None if its shape is not known."""
+    row = net.row or []
+    sample = net.input_shape or (row[0].input_shape() if row else None)
+    return None if sample is None else net.largest(sample)
 
 
 @contextlib.contextmanager

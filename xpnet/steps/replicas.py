@@ -14,6 +14,7 @@ from xpnet.layers import Affine, Layer
 from xpnet.layers.registry import ACTIVATIONS
 from xpnet.nets import Network, evaluation
 from xpnet.optimizers import Optimizer
+from xpnet.steps.layer_arrays import largest_of_sample
 from xpnet.steps.step import FullPrecision, Minibatches
 from xpnet.steps.sums import LOSSES, PartGradient, obstacle, placed, slices, steps_of, with_weight_decay
 from xpnet.threads import Team, are_available
@@ -88,11 +89,10 @@ class Replicas:
     def best_shares(net: Network, batch_size: int, threads: int | None) -> int:
         """Return the number of shares that is fastest: one per thread, if each is large enough to gain; else 1."""
         threads = blas.threads if threads is None else threads
-        row = net.row or []
-        sample = net.input_shape or (row[0].input_shape() if row else None)
-        if sample is None or all(isinstance(layer, DIVIDED) for layer in row):
+        largest = largest_of_sample(net)
+        if largest is None or all(isinstance(layer, DIVIDED) for layer in net.row or []):
             return 1
-        return max(min(threads, batch_size, batch_size * net.largest(sample) // GAINING), 1)
+        return max(min(threads, batch_size, batch_size * largest // GAINING), 1)
 
     def run(self, batches: Minibatches, losses: Array, on_taken: Callable[[int], None]) -> int:
         net = self.net

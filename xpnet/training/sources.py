@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from xpnet.datasets import Windows
 from xpnet.device import Device, as_array, check_equally_many
+from xpnet.settings import fit_in_memory
 from xpnet.steps import STEPS_PER_EXECUTION, TrainingStep
 from xpnet.training.feed import Feed, HostFeed, MappedFeed
 from xpnet.training.sampling import RandomDraws, Sampler
@@ -134,6 +136,8 @@ class WindowSource(ArraySource):
         self._reach = device.xp.arange(windows.length)
         # Always the same arrays: a CUDA graph reads what it has captured.
         shape, dtype = (STEPS_PER_EXECUTION * batch_size, windows.length), windows.ids.dtype
+        if device.name == "cpu":
+            fit_in_memory("mini_batch_size", f"{batch_size:,}", 2 * math.prod(shape) * dtype.itemsize)
         self._x, self._t = (device.xp.zeros(shape, dtype) for _ in range(2))
 
     def _take(self, step: TrainingStep, indices: Array, losses: Array) -> None:

@@ -15,6 +15,7 @@ from xpnet.kernels import Backend, Precision
 from xpnet.nets import Network, evaluation
 from xpnet.optimizers import Optimizer, get_optimizer
 from xpnet.parallel import Communicator
+from xpnet.settings import count
 from xpnet.steps import compile_step
 from xpnet.training.callbacks import Callback, PrintProgress, as_callback
 from xpnet.training.history import Evaluation, History
@@ -146,8 +147,8 @@ class Trainer:
             "evaluate_sample_num_per_epoch": evaluate_sample_num_per_epoch,
             "steps": steps,
         }.items():
-            if value is not None and (not isinstance(value, (int, np.integer)) or value < 1):
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+            if value is not None:
+                count(name, value)
         self.network = network
         if not isinstance(network, Network):
             raise TypeError(f"network must be an xpnet.nets.Network, got {type(network).__name__}")
@@ -168,7 +169,8 @@ class Trainer:
             self.iter_per_epoch = batches.steps_per_epoch
             self.max_iter = steps or (self.iter_per_epoch and epochs * self.iter_per_epoch)
         else:
-            self.source = source = self._drawn(x_train, t_train, sample_weight, sampling, rng)
+            with self._memory_named():
+                self.source = source = self._drawn(x_train, t_train, sample_weight, sampling, rng)
             self.max_iter = steps or source.sampler.steps_in(epochs)
             self.iter_per_epoch = max(len(self.sets["train"][0]) // mini_batch_size, 1)
         if (x_test is None) != (t_test is None):

@@ -32,6 +32,7 @@ def converter(cls: type[Layer]) -> Callable[[C], C]:
 
     The decorated function gets a `GraphBuilder`, the layer, and the names of its inputs. It adds the nodes of a
     prediction and returns the name of the output. A converter of a loss gets the scores and returns the probabilities.
+    Within a `PaddedMean`, a layer that takes padding is given the name of that array (N, T) as ``padding=``.
 
     Parameters
     ----------
@@ -167,8 +168,17 @@ class GraphBuilder:
         self._samples[value] = self._batches(x)
         return value
 
-    def apply(self, layer: Layer, *inputs: str | float | np.ndarray) -> str:
+    def apply(self, layer: Layer, *inputs: str | float | np.ndarray, padding: str | None = None) -> str:
         """Add the nodes of a layer, and return the name of its output.
+
+        Parameters
+        ----------
+        layer : Layer
+            The layer.
+        *inputs : str, number or array
+            Its inputs: names of values of layers, or constants.
+        padding : str, optional
+            Name of an array (N, T), True where sequences are padded, for layers that take it.
 
         Raises
         ------
@@ -187,7 +197,8 @@ class GraphBuilder:
         # NumPy converts the inputs of a layer to a common dtype, ONNX does not.
         dtype = None if layer.inputs == 1 else y[0].dtype
         inputs = tuple(self._as(dtype, x) for x in inputs)
-        output = convert(self, layer, *inputs)
+        heeded = {"padding": padding} if padding is not None and layer.takes_padding else {}
+        output = convert(self, layer, *inputs, **heeded)
         self._samples[output] = y
         self._layer = around
         return output

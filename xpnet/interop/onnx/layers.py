@@ -100,15 +100,15 @@ def normalize(graph: GraphBuilder, layer: layers.Normalize, x: str) -> str:
 
 
 @converter(Row)
-def row(graph: GraphBuilder, layer: Row, x: str) -> str:
+def row(graph: GraphBuilder, layer: Row, x: str, padding: str | None = None) -> str:
     for part in layer.parts.values():
-        x = graph.apply(part, x)
+        x = graph.apply(part, x, padding=padding)
     return x
 
 
 @converter(layers.Residual)
-def residual(graph: GraphBuilder, layer: layers.Residual, x: str) -> str:
-    return graph.op("Add", row(graph, layer, x), x)
+def residual(graph: GraphBuilder, layer: layers.Residual, x: str, padding: str | None = None) -> str:
+    return graph.op("Add", row(graph, layer, x, padding), x)
 
 
 @converter(layers.LeakyRelu)

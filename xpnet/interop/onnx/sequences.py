@@ -10,6 +10,7 @@ import numpy as np
 from xpnet import layers
 from xpnet.extras import import_extra
 from xpnet.interop.onnx.builder import GraphBuilder, converter
+from xpnet.interop.onnx.layers import row
 from xpnet.interop.recurrent import hidden_bias, is_one_layer
 from xpnet.layers import Layer
 from xpnet.layers.positions import BASE
@@ -35,12 +36,12 @@ def recurrent(graph: GraphBuilder, layer: Recurrent, x: str) -> str:
 
 
 @converter(layers.Bidirectional)
-def bidirectional(graph: GraphBuilder, layer: layers.Bidirectional, x: str) -> str:
-    if is_one_layer(layer) and type(layer.ahead) in GATES:
+def bidirectional(graph: GraphBuilder, layer: layers.Bidirectional, x: str, padding: str | None = None) -> str:
+    if padding is None and is_one_layer(layer) and type(layer.ahead) in GATES:
         return recurrent_operator(graph, x, *layer.parts.values())
     first = graph.apply(layer.ahead, x)
-    second = graph.apply(layer.back, graph.like(backwards(graph, x), x))
-    return graph.op("Concat", first, backwards(graph, second), axis=-1)
+    second = graph.apply(layer.back, graph.like(backwards(graph, x, padding), x))
+    return graph.op("Concat", first, backwards(graph, second, padding), axis=-1)
 
 
 def recurrent_operator(graph: GraphBuilder, x: str, *directions: Any) -> str:
@@ -69,9 +70,29 @@ def by_gates(layer: Recurrent, array: np.ndarray) -> np.ndarray:
     return np.concatenate([parts[gate] for gate in GATES[type(layer)]], axis=-1)
 
 
-def backwards(graph: GraphBuilder, x: str) -> str:
-    """Add nodes that reverse sequences (N, T, D) in time."""
+def backwards(graph: GraphBuilder, x: str, padding: str | None = None) -> str:
+    """Add nodes that reverse sequences (N, T, D) in time, up to the padding behind their ends."""
+    if padding is not None:
+        return graph.op("ReverseSequence", x, lengths(graph, padding), batch_axis=0, time_axis=1)
     return graph.op("Slice", x, *(np.array([i]) for i in (ENDS.max, ENDS.min, 1, -1)))
+
+
+def lengths(graph: GraphBuilder, padding: str) -> str:
+    """Add nodes for the lengths (N,) of padded sequences, at least 1."""
+    counted = graph.cast(graph.op("Not", padding), "int64")
+    number = graph.op("ReduceSum", counted, np.array([1]), keepdims=0)
+    return graph.op("Max", number, np.array(1))
+
+
+@converter(layers.PaddedMean)
+def padded_mean(graph: GraphBuilder, layer: layers.PaddedMean, x: str) -> str:
+    op = graph.op
+    padding = op("Equal", x, np.array(layer.padding_id, graph.sample(x).dtype))
+    y = row(graph, layer, x, padding)
+    dtype = graph.sample(y).dtype
+    number = graph.cast(op("Unsqueeze", lengths(graph, padding), np.array([1, 2])), dtype)
+    terms = op("Where", op("Unsqueeze", padding, np.array([2])), np.zeros((), dtype), op("Div", y, number))
+    return op("ReduceSum", terms, np.array([1]), keepdims=0)
 
 
 def width(*sizes: int) -> np.ndarray:
@@ -80,13 +101,13 @@ def width(*sizes: int) -> np.ndarray:
 
 
 @converter(layers.MultiHeadAttention)
-def attention(graph: GraphBuilder, layer: layers.MultiHeadAttention, x: str) -> str:
+def attention(graph: GraphBuilder, layer: layers.MultiHeadAttention, x: str, padding: str | None = None) -> str:
     q, k, v = heads(graph, layer, x, graph.array(layer, "W"), graph.array(layer, "b"), 3)
     if layer.rotary:
         cosines, sines = rotations(graph, layer, x)
         other = np.arange(len(layer.W) // layer.num_heads) ^ 1
         q, k = (rotated(graph, part, cosines, sines, other) for part in (q, k))
-    return attention_output(graph, layer, q, k, v)
+    return attention_output(graph, layer, q, k, v, padding)
 
 
 @converter(layers.CrossAttention)
@@ -105,12 +126,16 @@ def heads(graph: GraphBuilder, layer: layers.MultiHeadAttention, x: str, W: str,
     return [op("Gather", stacks, np.array(i), axis=0) for i in range(parts)]
 
 
-def attention_output(graph: GraphBuilder, layer: layers.MultiHeadAttention, q: str, k: str, v: str) -> str:
+def attention_output(
+    graph: GraphBuilder, layer: layers.MultiHeadAttention, q: str, k: str, v: str, padding: str | None = None
+) -> str:
     """Add nodes from queries, keys and values to the output (N, T, D)."""
     op, D = graph.op, len(layer.W)
     scores = op("MatMul", op("Mul", q, 1.0 / math.sqrt(D / layer.num_heads)), op("Transpose", k, perm=[0, 1, 3, 2]))
     if layer.causal:
         scores = op("Add", scores, op("Trilu", hidden(graph, op("Shape", scores, start=2)), np.array(1), upper=1))
+    if padding is not None:
+        scores = op("Where", op("Unsqueeze", padding, np.array([1, 2])), np.array(-math.inf, graph.dtype), scores)
     o = op("MatMul", op("Softmax", scores, axis=-1), v)
     merged = op("Reshape", op("Transpose", o, perm=[0, 2, 1, 3]), width(D))
     return op("Add", op("MatMul", merged, graph.array(layer, "Wo")), graph.array(layer, "bo"))
