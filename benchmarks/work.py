@@ -89,7 +89,7 @@ class Work(Training):
 
     @property
     def parameters(self) -> int:
-        """How many numbers are learnt."""
+        """How many numbers are learned."""
         return sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(self.sizes))
 
     def initial_parameters(self, seed: int = 0) -> dict[str, np.ndarray]:
@@ -134,7 +134,7 @@ class ImageWork(Training):
 
     @property
     def parameters(self) -> int:
-        """How many numbers are learnt."""
+        """How many numbers are learned."""
         return self.build_network("cpu").params.size
 
     def initial_parameters(self, seed: int = 0) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 project = "xpnet"
 author = "The xpnet maintainers"
-project_copyright = "The xpnet maintainers, MIT licence"
+project_copyright = "The xpnet maintainers, MIT license"
 release = version = installed_version("xpnet")
 
 extensions = [

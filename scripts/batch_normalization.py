@@ -1,5 +1,5 @@
 """
-Batch normalisation
+Batch normalization
 ===================
 
 Trains with and without it, from initial weights of several sizes (section 6.3.2).
@@ -31,8 +31,8 @@ for std, axes in zip(np.geomspace(1, 1e-4, 8), grid.flat, strict=True):
         try:
             trainer.train()
         except FloatingPointError:
-            print(f"std {std:.0e}: diverged without batch normalisation")
-        axes.plot(trainer.train_acc_list, style, label="batch normalisation" if use_batchnorm else "without")
+            print(f"std {std:.0e}: diverged without batch normalization")
+        axes.plot(trainer.train_acc_list, style, label="batch normalization" if use_batchnorm else "without")
     axes.set_title(f"std {std:.4g}", fontsize=10)
 
 grid[0, 0].legend(frameon=False, fontsize=8)

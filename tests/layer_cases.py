@@ -31,7 +31,7 @@ from xpnet.layers import (
     IdentityWithLoss,
     LayerNorm,
     LeakyRelu,
-    LearntPositionalEncoding,
+    LearnedPositionalEncoding,
     LogLayer,
     MatMulLayer,
     MaxLayer,
@@ -234,8 +234,8 @@ CASES = {
         some_padding(5),
     ),
     "positional encoding": Case(lambda rng, dtype: PositionalEncoding(), sequences(3, 5)),
-    "learnt positional encoding": Case(
-        lambda rng, dtype: LearntPositionalEncoding.from_sizes(4, 2, rng=rng, dtype=dtype), sequences(3, 2)
+    "learned positional encoding": Case(
+        lambda rng, dtype: LearnedPositionalEncoding.from_sizes(4, 2, rng=rng, dtype=dtype), sequences(3, 2)
     ),
     "convolution": Case(convolution(), images()),
     "convolution strided and padded": Case(convolution(stride=(2, 1), pad=(0, 2)), images()),
@@ -362,7 +362,7 @@ CASES = {
         lambda rng, n: [distinct(rng, (n, 4)) * 1.3],
         {"t": lambda rng, n: one_hot(rng.integers(0, 4, n), 4, "float64")},
     ),
-    "softmax unnormalised labels": Case(
+    "softmax unnormalized labels": Case(
         lambda rng, dtype: SoftmaxWithLoss(),
         lambda rng, n: [rng.standard_normal((n, 4))],
         {"t": lambda rng, n: rng.random((n, 4))},

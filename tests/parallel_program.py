@@ -35,7 +35,7 @@ CASES = {
     "weights": (plain, SoftmaxWithLoss, 25, "weights"),
     "ignored labels": (plain, lambda: SoftmaxWithLoss(ignore_index=2), 25, None),
     "dropout": (dropped, SoftmaxWithLoss, 10, None),
-    "batch normalisation": (normalized, SoftmaxWithLoss, 10, None),
+    "batch normalization": (normalized, SoftmaxWithLoss, 10, None),
     "microbatches": (dropped, SoftmaxWithLoss, 25, "weights"),
     "regression": (plain, IdentityWithLoss, 25, None),
 }

@@ -15,7 +15,7 @@ from xpnet.layers import (
     Affine,
     CrossAttention,
     Embedding,
-    LearntPositionalEncoding,
+    LearnedPositionalEncoding,
     MultiHeadAttention,
     PositionalEncoding,
     SoftmaxWithLoss,
@@ -85,9 +85,9 @@ def test_a_sequence_in_pieces_has_the_outputs_of_the_whole(device, rng, rotary, 
 
 def test_positions_go_on_from_piece_to_piece(device, rng):
     x = device.asarray(rng.standard_normal((2, 5, 6)))
-    learnt = LearntPositionalEncoding.from_sizes(5, 6, rng=0, dtype="float64")
-    learnt.to(device)
-    for layer in (PositionalEncoding(), learnt):
+    learned = LearnedPositionalEncoding.from_sizes(5, 6, rng=0, dtype="float64")
+    learned.to(device)
+    for layer in (PositionalEncoding(), learned):
         first, state = layer.advance(x[:, :2])
         second, _ = layer.advance(x[:, 2:], state)
         np.testing.assert_array_equal(
@@ -118,7 +118,7 @@ def network(device, dtype="float64", block_size=2):
     return Sequential(
         [
             Embedding.from_sizes(5, 4, rng=rng, dtype=dtype),
-            LearntPositionalEncoding.from_sizes(6, 4, std=0.5, rng=rng, dtype=dtype),
+            LearnedPositionalEncoding.from_sizes(6, 4, std=0.5, rng=rng, dtype=dtype),
             MultiHeadAttention.from_sizes(4, 2, causal=True, rotary=True, block_size=block_size, rng=rng, dtype=dtype),
             Affine.from_sizes(4, 5, std="lecun", rng=rng, dtype=dtype, axis=-1),
         ],
@@ -183,8 +183,8 @@ def test_what_does_not_fit_is_named(device):
     with pytest.raises(ValueError, match=r"expected W of shape \(4, 12\), got \(4, 8\)"):
         MultiHeadAttention(np.zeros((4, 8)), layer.b, layer.Wo, layer.bo, 2)
     with pytest.raises(ValueError, match=r"expected x of shape \(N, T, 4\) with T up to 5, got \(N, 6, 4\)"):
-        LearntPositionalEncoding.from_sizes(5, 4).forward(np.zeros((1, 6, 4)))
+        LearnedPositionalEncoding.from_sizes(5, 4).forward(np.zeros((1, 6, 4)))
     with pytest.raises(ValueError, match="has vectors for 5 positions, got a sequence of 6"):
-        LearntPositionalEncoding.from_sizes(5, 4).advance(x, 3)
+        LearnedPositionalEncoding.from_sizes(5, 4).advance(x, 3)
     with pytest.raises(ValueError, match="as many sequences of both kinds, got 2 and 1"):
         CrossAttention.from_sizes(4, 2).forward(x, x[:1])

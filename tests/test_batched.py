@@ -197,7 +197,7 @@ def test_kinks_are_found(device):
     }
 
 
-class Centred(Layer):
+class Centered(Layer):
     """Subtracts the batch's mean: samples are mixed, and nothing is declared."""
 
     def forward(self, x, train=True):
@@ -207,7 +207,7 @@ class Centred(Layer):
         return dout - dout.sum(axis=0) * (1 / len(dout))
 
 
-class DeclaredSamplewise(Centred):
+class DeclaredSamplewise(Centered):
     samplewise = True
 
 
@@ -237,7 +237,11 @@ class WrongAxis(Affine):
 @pytest.mark.parametrize(
     ("layers", "by_the_loop", "reason"),
     [
-        ([affine(4, 5), Centred(), affine(5, 3)], {"W1", "b1"}, "Centred1 behind it does not declare to treat samples"),
+        (
+            [affine(4, 5), Centered(), affine(5, 3)],
+            {"W1", "b1"},
+            "Centered1 behind it does not declare to treat samples",
+        ),
         ([affine(4, 5), DeclaredSamplewise(), affine(5, 3)], {"W1", "b1"}, "or a layer behind does not treat samples"),
         ([Undeclared(*affine(4, 5).parameters().values()), affine(5, 3)], {"W1", "b1"}, "does not declare what [Wb]"),
         ([Mixing(*affine(4, 5).parameters().values()), affine(5, 3)], {"W1", "b1"}, "Mixing1 declares a wrong reach"),

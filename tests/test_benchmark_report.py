@@ -265,10 +265,10 @@ def test_ratios_have_about_three_digits(ratio, text):
 
 
 def contrast(one, other):
-    """Contrast ratio of two colours, by the formula of WCAG 2."""
+    """Contrast ratio of two colors, by the formula of WCAG 2."""
 
-    def luminance(colour):
-        channels = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    def luminance(color):
+        channels = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
@@ -276,8 +276,8 @@ def contrast(one, other):
     return (light + 0.05) / (dark + 0.05)
 
 
-def test_the_colours_of_the_picture_have_enough_contrast():
+def test_the_colors_of_the_picture_have_enough_contrast():
     from report import drawing
 
-    assert all(contrast(colour, drawing.PAPER) >= 4.5 for colour in (drawing.INK, drawing.MUTED))
-    assert all(contrast(colour, drawing.PAPER) >= 3 for colour in drawing.BARS.values())
+    assert all(contrast(color, drawing.PAPER) >= 4.5 for color in (drawing.INK, drawing.MUTED))
+    assert all(contrast(color, drawing.PAPER) >= 3 for color in drawing.BARS.values())

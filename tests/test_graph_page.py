@@ -303,8 +303,8 @@ def test_words_stand_out_from_what_is_behind_them(open_page, scheme):
         """() => {
             const behind = (e) => {
                 for (; e; e = e.parentElement) {
-                    const colour = getComputedStyle(e).backgroundColor;
-                    if (colour !== "rgba(0, 0, 0, 0)") return colour;
+                    const color = getComputedStyle(e).backgroundColor;
+                    if (color !== "rgba(0, 0, 0, 0)") return color;
                 }
                 return "rgb(255, 255, 255)";
             };
@@ -320,10 +320,10 @@ def test_words_stand_out_from_what_is_behind_them(open_page, scheme):
     assert {text: contrast(front, back) for text, front, back in found if contrast(front, back) < 4.5} == {}
 
 
-def contrast(*colours):
+def contrast(*colors):
     lights = []
-    for colour in colours:
-        rgb = np.array([int(n) for n in re.findall(r"\d+", colour)[:3]]) / 255
+    for color in colors:
+        rgb = np.array([int(n) for n in re.findall(r"\d+", color)[:3]]) / 255
         lights.append(np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
     return (max(lights) + 0.05) / (min(lights) + 0.05)
 

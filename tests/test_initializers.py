@@ -41,7 +41,7 @@ def test_orthogonal_rows_or_columns(shape):
     np.testing.assert_allclose(gram, np.eye(len(gram)), atol=1e-14)
 
 
-def test_orthogonal_matrices_favour_no_direction():
+def test_orthogonal_matrices_favor_no_direction():
     # Without the signs of R's diagonal, QR would give its first entry one sign.
     first = [orthogonal((3, 3), seed)[0, 0] for seed in range(200)]
     assert 60 < sum(x > 0 for x in first) < 140

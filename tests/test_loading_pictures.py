@@ -9,7 +9,7 @@ from test_loading import refused
 from xpnet.datasets import DatasetError, load_dataset, read_image, read_samples
 
 
-def grey(h=6, w=5, value=40):
+def gray(h=6, w=5, value=40):
     return np.full((h, w), value, "uint8")
 
 
@@ -41,8 +41,8 @@ class TestPictures:
 
     @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "CMYK"])
     @pytest.mark.parametrize("channels", [1, 3])
-    def test_any_mode_becomes_grey_or_rgb(self, tmp_path, mode, channels):
-        file = self.save(tmp_path / "x.tif", grey(value=255), mode)
+    def test_any_mode_becomes_gray_or_rgb(self, tmp_path, mode, channels):
+        file = self.save(tmp_path / "x.tif", gray(value=255), mode)
         np.testing.assert_array_equal(read_image(file, channels=channels), np.full((channels, 6, 5), 255))
 
     def test_16_bits_become_8(self, tmp_path):
@@ -65,7 +65,7 @@ class TestPictures:
         np.testing.assert_array_equal(read_image(file)[0], np.rot90(pixels, -1))
 
     def test_a_light_border_is_inverted(self, tmp_path):
-        paper, board = grey(value=250), grey(value=5)
+        paper, board = gray(value=250), gray(value=5)
         paper[2, 2], board[2, 2] = 0, 255
         for pixels, expected in ((paper, 255 - paper), (board, board)):
             file = self.save(tmp_path / "x.png", pixels)
@@ -76,7 +76,7 @@ class TestPictures:
         pixels = np.full(shape, 255, "uint8")
         pixels[3:-9, 2:9] = 0  # a one, in a corner of the paper
         file = self.save(tmp_path / "x.png", pixels)
-        (digit,) = read_image(file, (28, 28), 1, invert="auto", centre_digit=True)
+        (digit,) = read_image(file, (28, 28), 1, invert="auto", center_digit=True)
         rows, columns = (np.flatnonzero(digit.any(axis=axis)) for axis in (1, 0))
         assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20
         mass = digit.astype(float) / digit.sum(dtype=float)
@@ -86,12 +86,12 @@ class TestPictures:
     def test_mnist_itself_hardly_moves(self, tmp_path):
         for image in load_dataset("mnist").x_test[:50, 0]:
             file = self.save(tmp_path / "x.png", image)
-            digit = read_image(file, (28, 28), 1, invert="auto", centre_digit=True)[0] / 255.0
+            digit = read_image(file, (28, 28), 1, invert="auto", center_digit=True)[0] / 255.0
             assert (digit * image).sum() > 0.75 * np.linalg.norm(digit) * np.linalg.norm(image)
 
     def test_an_empty_sheet_stays_black(self, tmp_path):
-        file = self.save(tmp_path / "x.png", grey(value=255))
-        assert not read_image(file, (28, 28), 1, invert="auto", centre_digit=True).any()
+        file = self.save(tmp_path / "x.png", gray(value=255))
+        assert not read_image(file, (28, 28), 1, invert="auto", center_digit=True).any()
 
     @pytest.mark.parametrize(
         ("content", "message"),
@@ -124,18 +124,18 @@ class TestPictures:
             refused(file, f"x.{suffix}: ", read_image)
 
     def test_several_frames_are_refused(self, tmp_path):
-        frames = [self.pil.fromarray(grey(value=v)) for v in (0, 90, 200)]
+        frames = [self.pil.fromarray(gray(value=v)) for v in (0, 90, 200)]
         frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
         refused(tmp_path / "x.gif", "3 pictures in one file", read_image)
 
     def test_wrong_settings_are_refused(self, tmp_path):
-        file = self.save(tmp_path / "x.png", grey())
+        file = self.save(tmp_path / "x.png", gray())
         for settings, message in (
             ({"size": (0, 3)}, "size must be"),
             ({"size": 28}, "size"),
             ({"channels": 2}, "channels must be 1"),
             ({"invert": "yes"}, "invert must be True, False or 'auto'"),
-            ({"centre_digit": True}, "centre_digit needs size"),
+            ({"center_digit": True}, "center_digit needs size"),
         ):
             with pytest.raises((ValueError, TypeError), match=message):
                 read_image(file, **settings)
@@ -144,7 +144,7 @@ class TestPictures:
     def test_a_folder_per_class(self, tmp_path):
         for name, value in (("cat", 10), ("ant", 20)):
             for n in range(2):
-                self.save(tmp_path / name / f"{n}.png", grey(value=value + n))
+                self.save(tmp_path / name / f"{n}.png", gray(value=value + n))
         (tmp_path / "cat" / ".hidden.png").write_bytes(b"")
         (tmp_path / "cat" / "notes.txt").write_text("no picture")
         data = load_dataset(tmp_path)
@@ -158,7 +158,7 @@ class TestPictures:
     @pytest.mark.parametrize("test", ["test", "val"])
     def test_folders_of_training_and_test(self, tmp_path, test):
         for part, name, value in (("train", "a", 1), ("train", "b", 2), (test, "b", 3)):
-            self.save(tmp_path / part / name / "x.png", grey(value=value))
+            self.save(tmp_path / part / name / "x.png", gray(value=value))
         data = load_dataset(tmp_path)
         np.testing.assert_array_equal(data.t_train, [0, 1])
         np.testing.assert_array_equal(data.t_test, [1])
@@ -166,12 +166,12 @@ class TestPictures:
 
     def test_a_class_may_be_called_train(self, tmp_path):
         for name in ("boat", "train"):
-            self.save(tmp_path / name / "x.png", grey())
+            self.save(tmp_path / name / "x.png", gray())
         assert load_dataset(tmp_path).classes == ("boat", "train")
 
     def test_pictures_that_differ_need_a_size_or_channels(self, tmp_path):
-        self.save(tmp_path / "a" / "x.png", grey(6, 5))
-        self.save(tmp_path / "b" / "y.png", grey(8, 5))
+        self.save(tmp_path / "a" / "x.png", gray(6, 5))
+        self.save(tmp_path / "b" / "y.png", gray(8, 5))
         refused(tmp_path, r"y.png: 8 x 5 pixels, where .*x.png has 6 x 5; pass size=\(height, width\)")
         assert load_dataset(tmp_path, size=(4, 4)).x_train.shape == (2, 1, 4, 4)
         self.save(tmp_path / "b" / "y.png", np.zeros((6, 5, 3), "uint8"))
@@ -182,4 +182,4 @@ class TestPictures:
         refused(tmp_path, "no data set in it; expected IDX files .* or pictures in one subfolder per class")
         (tmp_path / "cat").mkdir()
         refused(tmp_path, "cat: no pictures in the folder of a class")
-        refused(self.save(tmp_path / "x.png", grey()), "a picture is no data set")
+        refused(self.save(tmp_path / "x.png", gray()), "a picture is no data set")

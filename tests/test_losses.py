@@ -85,7 +85,7 @@ def test_a_regression_trains_and_has_no_accuracy(device, rng, loss):
         net.accuracy(device.asarray(x), device.asarray(t))
 
 
-def test_rates_of_counts_are_learnt(device, rng):
+def test_rates_of_counts_are_learned(device, rng):
     x = rng.standard_normal((500, 4)).astype("float32")
     rates = np.exp(0.5 * x[:, 0] - x[:, 1])
     net = network(PoissonWithLoss(), device, outputs=1)

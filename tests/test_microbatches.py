@@ -123,7 +123,7 @@ def test_a_trainer_takes_as_many_steps_and_a_copy_goes_on(rng):
 
 
 def test_what_microbatches_do_not_fit_is_refused():
-    class Centre(Layer):
+    class Center(Layer):
         def forward(self, x, train=True):
             return x - x.mean(axis=0)
 
@@ -133,8 +133,8 @@ def test_what_microbatches_do_not_fit_is_refused():
     normalized = Sequential([BatchNormalization(np.ones(6), np.zeros(6)), Affine.from_sizes(6, 3)], dtype="float64")
     with pytest.raises(ValueError, match="microbatch must be None for this network, got 2: BatchNormalization1 mixes"):
         normalized.compile(SGD(0.1), 4, microbatch=2)
-    with pytest.raises(ValueError, match="got 2: Centre1 mixes the samples"):
-        Sequential([Centre(), Affine.from_sizes(6, 3)]).compile(SGD(0.1), 4, microbatch=2)
+    with pytest.raises(ValueError, match="got 2: Center1 mixes the samples"):
+        Sequential([Center(), Affine.from_sizes(6, 3)]).compile(SGD(0.1), 4, microbatch=2)
     with pytest.raises(ValueError, match="microbatch must be None with precision float16, got 2"):
         perceptron(dtype="float32").compile(SGD(0.1), 4, precision="float16", microbatch=2)
     with pytest.raises(ValueError, match="microbatch"):

@@ -82,7 +82,7 @@ SEQUENCES = {
     "MultiHeadAttention": lambda: layers.MultiHeadAttention.from_sizes(4, 2, rng=0),
     "TransformerBlock": lambda: layers.TransformerBlock.from_sizes(4, 2, causal=True, rng=0),
     "PositionalEncoding": layers.PositionalEncoding,
-    "LearntPositionalEncoding": lambda: layers.LearntPositionalEncoding.from_sizes(5, 4, rng=0),
+    "LearnedPositionalEncoding": lambda: layers.LearnedPositionalEncoding.from_sizes(5, 4, rng=0),
     "Unembedding": lambda: layers.Unembedding(Embedding(floats(5, 4))),
 }
 

@@ -118,14 +118,14 @@ def argument_changed_in_place(node):
 
 
 def dtype_drift(node):
-    if isinstance(node, ast.Return) and isinstance(node.value, ast.Call):
-        node.value = ast.parse(f"{ast.unparse(node.value)} * numpy.float64(1.0)", mode="eval").body
+    if isinstance(node, ast.Return) and isinstance(node.value, ast.Call | ast.IfExp):
+        node.value = ast.parse(f"({ast.unparse(node.value)}) * numpy.float64(1.0)", mode="eval").body
         return True
     return False
 
 
 def saved_array_returned(node):
-    if isinstance(node, ast.Return) and isinstance(node.value, ast.Call):
+    if isinstance(node, ast.Return) and isinstance(node.value, ast.Call | ast.IfExp):
         node.value = ast.parse(f"kept({ast.unparse(node.value)}, {node.lineno}, self)", mode="eval").body
         return True
     return False

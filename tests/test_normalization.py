@@ -1,4 +1,4 @@
-"""Dropout and normalisation in networks: masks, running averages, what is saved, and gradient checks."""
+"""Dropout and normalization in networks: masks, running averages, what is saved, and gradient checks."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ class TestDropout:
         book = np.concatenate(self.masks(device, dropout_ratio=ratio, scale_at_test=True, seed=1))
         assert set(np.unique(book)) <= {0.0, 1.0}
 
-    def test_no_place_is_favoured(self, device):
+    def test_no_place_is_favored(self, device):
         y = np.stack(self.masks(device, calls=200, seed=2)) != 0
         for axis in ((0, 1), (0, 2)):  # by column, by row
             n = y.size // y.mean(axis=axis).size
@@ -79,7 +79,7 @@ class TestBatchNormalization:
         np.testing.assert_allclose(y.mean(axis=0), beta, rtol=1e-12)
         np.testing.assert_allclose(y.std(axis=0), gamma, rtol=1e-12)
 
-    def test_the_books_variant_normalises_each_value_of_an_image(self, device, rng):
+    def test_the_books_variant_normalizes_each_value_of_an_image(self, device, rng):
         x = device.asarray(rng.standard_normal((6, 3, 2, 2)))
         ones, zeros = device.asarray(np.ones(12)), device.asarray(np.zeros(12))
         per_value = BatchNormalization(ones, zeros).forward(x)
@@ -242,7 +242,7 @@ class TestNormalize:
         scores = inputs.reshape(40, -1) @ asnumpy(net.params["W1"]) + asnumpy(net.params["b1"])
         np.testing.assert_allclose(asnumpy(net.predict(pixels)), scores, rtol=1e-4, atol=1e-5)
 
-    def test_it_is_saved_and_trained_behind_but_never_learnt(self, device, rng, tmp_path):
+    def test_it_is_saved_and_trained_behind_but_never_learned(self, device, rng, tmp_path):
         x, t = device.asarray(100 + 9 * rng.standard_normal((60, 2, 4, 4))), device.asarray(rng.integers(0, 3, 60))
 
         def build(normalize):

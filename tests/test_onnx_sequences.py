@@ -100,10 +100,10 @@ def test_a_classifier_of_padded_sequences(bidirectional, compute, tmp_path):
     expect(probabilities, Softmax().forward(scores), "float32")
 
 
-def test_a_sequence_beyond_the_learnt_positions_is_an_error(tmp_path, rng):
+def test_a_sequence_beyond_the_learned_positions_is_an_error(tmp_path, rng):
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     export(SEQUENCES["gpt"](), tmp_path / "m.onnx", input_shape=("T",))
-    with pytest.raises(runtime.capi.onnxruntime_pybind11_state.Fail, match="LearntPositionalEncoding1"):
+    with pytest.raises(runtime.capi.onnxruntime_pybind11_state.Fail, match="LearnedPositionalEncoding1"):
         run(tmp_path / "m.onnx", rng.integers(0, 7, (2, 21)))
 
 
@@ -149,7 +149,7 @@ def test_layers_that_do_not_take_each_length_and_shapes_that_are_none(tmp_path):
         (
             GPT(7, 2, 4, num_heads=2, num_layers=1),
             ("T",),
-            r"LearntPositionalEncoding1 does not.*With T = 3: .*T up to 2",
+            r"LearnedPositionalEncoding1 does not.*With T = 3: .*T up to 2",
         ),
         (TwoLayerNet(4, 3, 2), ("N",), "axis 'N'; the name of an axis of any length must be an identifier, and not N"),
         (TwoLayerNet(4, 3, 2), "T", "input_shape must be a tuple of sizes, and names of axes of any length, got 'T'"),

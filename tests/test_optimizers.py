@@ -141,7 +141,7 @@ def test_rules_are_those_of_the_book_and_the_paper(rule, formula, settings, draw
 
 
 def every_setting(rule):
-    """Optimisers of this rule, with and without what happens to gradients before."""
+    """Optimizers of this rule, with and without what happens to gradients before."""
     return [
         rule,
         lambda: rule(lr=lambda step: 0.1 / (1 + step), weight_decay=0.1, clip_norm=0.5),

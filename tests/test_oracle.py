@@ -100,13 +100,13 @@ def test_affine_of_each_position(device, rng, shape):
 def compare_layer(layer, reference, device, rng, x, parameters=()):
     """Compare the output and all gradients, for an output gradient that lies in memory as x does, or otherwise."""
     theirs = tensor(x)
-    learnt = [tensor(getattr(layer, name)) for name in parameters]
-    y = reference(theirs, *learnt)
+    learned = [tensor(getattr(layer, name)) for name in parameters]
+    y = reference(theirs, *learned)
     compare(layer.forward(x), y)
     dout = scores(device, rng, y.shape)
     y.backward(tensor(dout))
     compare(layer.backward(dout), theirs.grad)
-    for name, parameter in zip(parameters, learnt, strict=True):
+    for name, parameter in zip(parameters, learned, strict=True):
         compare(getattr(layer, f"d{name}"), parameter.grad)
 
 

@@ -41,7 +41,7 @@ def as_in_pytorch(chosen):
 def compare_steps(device, seed, ours, theirs, clip=None, scheduler=None):
     """Take the same steps down random gradients and compare where they lead.
 
-    `theirs` makes PyTorch's optimiser of parameters, `scheduler` a schedule of that; `clip` cuts their gradients.
+    `theirs` makes PyTorch's optimizer of parameters, `scheduler` a schedule of that; `clip` cuts their gradients.
     """
     rng = np.random.default_rng(seed)
     params = ParameterVector(SHAPES, "float64", device)

@@ -12,7 +12,7 @@ from xpnet.layers import (
     Bidirectional,
     CrossAttention,
     Embedding,
-    LearntPositionalEncoding,
+    LearnedPositionalEncoding,
     MultiHeadAttention,
     TransformerBlock,
     Unembedding,
@@ -201,8 +201,8 @@ def test_unembedding(device, rng, shape):
 
 
 @pytest.mark.parametrize("T", [5, 3, 0])
-def test_learnt_positions(device, rng, T):
-    layer = LearntPositionalEncoding(scores(device, rng, (5, 4)))
+def test_learned_positions(device, rng, T):
+    layer = LearnedPositionalEncoding(scores(device, rng, (5, 4)))
     compare_layer(layer, lambda x, W: x + W[:T], device, rng, scores(device, rng, (2, T, 4)), ("W",))
 
 

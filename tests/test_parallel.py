@@ -189,15 +189,15 @@ def test_tasks_shared_by_ranks_have_their_results_in_order():
 
 
 def test_networks_that_mix_samples_are_refused_by_name():
-    class Centre(Layer):
+    class Center(Layer):
         def forward(self, x, train=True):
             return x - x.mean(axis=0)
 
         def backward(self, dout):
             return dout - dout.mean(axis=0)
 
-    net = Sequential([Centre(), Affine.from_sizes(6, 3)], SoftmaxWithLoss())
-    with pytest.raises(ValueError, match="2 processes cannot share the minibatches of this network: Centre1 mixes"):
+    net = Sequential([Center(), Affine.from_sizes(6, 3)], SoftmaxWithLoss())
+    with pytest.raises(ValueError, match="2 processes cannot share the minibatches of this network: Center1 mixes"):
         compile_step(net, SGD(0.1), 4, communicator=Two())
 
 

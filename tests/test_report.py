@@ -349,7 +349,7 @@ def test_training_does_not_import_matplotlib(data, tmp_path):
 @pytest.mark.parametrize("net", ["two-layer", "simple-convnet"])
 @pytest.mark.parametrize("width", [360, 1600])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_fits_the_window_in_both_colours(browser, trained, net, width, scheme):
+def test_the_page_fits_the_window_in_both_colors(browser, trained, net, width, scheme):
     file = write_report(trained(net))
     errors, requests = [], []
     tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
@@ -363,7 +363,7 @@ def test_the_page_fits_the_window_in_both_colours(browser, trained, net, width, 
         """() => [
             getComputedStyle(document.querySelector("svg text")).fill,
             getComputedStyle(document.querySelector("section")).backgroundColor,
-        ].map((colour) => colour.match(/[0-9]+/g).map(Number).reduce((a, b) => a + b) / 3)"""
+        ].map((color) => color.match(/[0-9]+/g).map(Number).reduce((a, b) => a + b) / 3)"""
     )
     assert abs(text - back) > 150
     assert (text > back) == (scheme == "dark")

@@ -86,7 +86,7 @@ def test_the_picture_shows_what_the_network_sees(xp, trained, digits, tmp_path):
     np.testing.assert_array_equal(seen[29 * 5 :: 5, 29 * 5 : 57 * 5 : 5], digits[0][17, 0])
 
 
-def test_colour_pictures_in_a_file(tmp_path):
+def test_color_pictures_in_a_file(tmp_path):
     x = np.random.default_rng(0).integers(0, 255, (2, 3, 4, 5), dtype="uint8")
     write_images(tmp_path / "x.png", x, height=4)
     seen = np.asarray(Image.open(tmp_path / "x.png"))
@@ -187,7 +187,7 @@ def test_what_goes_wrong_is_one_line(xp, trained, tmp_path):
     assert "run.json is damaged" in xp("evaluate", "killed")[2]
 
 
-def test_a_table_is_normalised_by_the_network_itself(xp, tmp_path):
+def test_a_table_is_normalized_by_the_network_itself(xp, tmp_path):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 300)
     x = rng.standard_normal((300, 4)) * [1, 10, 100, 0.1] + labels[:, None] * [2, 20, 200, 0.2] + 1000

@@ -23,7 +23,7 @@ from xpnet.layers import (
     GlobalAveragePooling,
     LayerNorm,
     LeakyRelu,
-    LearntPositionalEncoding,
+    LearnedPositionalEncoding,
     MultiHeadAttention,
     Pooling,
     Relu,
@@ -202,7 +202,7 @@ PAIRS = {
     "attention": (
         SEQUENCES,
         lambda: [
-            (LearntPositionalEncoding.from_sizes(8, 4, rng=0), TorchPositions(8, 4)),
+            (LearnedPositionalEncoding.from_sizes(8, 4, rng=0), TorchPositions(8, 4)),
             attention(),
             (affine(4, 3, axis=-1), nn.Linear(4, 3)),
         ],

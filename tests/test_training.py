@@ -64,7 +64,7 @@ def test_the_trainer_takes_the_steps_of_the_books_loop(data, device):
     np.testing.assert_allclose(asnumpy(run.network.params.flat), asnumpy(net.params.flat), rtol=1e-12, atol=1e-15)
 
 
-def test_a_training_step_neither_synchronises_nor_transfers(data, cuda, counted):
+def test_a_training_step_neither_synchronizes_nor_transfers(data, cuda, counted):
     run = trainer(data, cuda)
     step = run.network.compile(run.optimizer, 20)
     indices = cuda.asarray(np.arange(60).reshape(3, 20))

@@ -1,4 +1,4 @@
-"""Stateless maths on NumPy and CuPy arrays: activations, softmax, losses, labels, im2col.
+"""Stateless math on NumPy and CuPy arrays: activations, softmax, losses, labels, im2col.
 
 Every function computes on the device of its arguments, and leaves them unchanged. Functions from the book (chapters 3,
 4 and 7) have the book's names, and take anything that ``numpy.asarray`` takes.

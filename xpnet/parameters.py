@@ -41,7 +41,7 @@ class ParameterVector(MutableMapping[str, Array]):
     layout : tuple
         Names, shapes, dtype and device. Vectors with equal layouts correspond element by element in ``flat``.
     lineage : object
-        The same for a vector and for what `to` makes of it; each other vector has its own. An optimizer recognises its
+        The same for a vector and for what `to` makes of it; each other vector has its own. An optimizer recognizes its
         network by it.
     size : int
         Number of parameters, gaps not counted.

@@ -1,4 +1,4 @@
-"""Style that the package's HTML pages share: colours for light and dark, and text."""
+"""Style that the package's HTML pages share: colors for light and dark, and text."""
 
 from importlib import resources
 

@@ -50,7 +50,7 @@ class Party(ABC):
 
     @abstractmethod
     def parameters(self) -> dict[str, np.ndarray] | None:
-        """Return the parameters as the work names and shapes them; None where nothing is learnt."""
+        """Return the parameters as the work names and shapes them; None where nothing is learned."""
 
     def accuracy(self) -> float:
         """Return the accuracy on the test set."""

@@ -23,7 +23,7 @@ LOG_FROM = 40
 VALUE_ROOM = 76
 """Pixels to the right of the bars for a column of medians."""
 
-ROW, CENTRE = 46, 30
+ROW, CENTER = 46, 30
 """Pixels: from one bar to the next, and from the top of a bar's row, where the name is, to the middle of the bar."""
 
 LONGEST_LABEL = 46
@@ -34,7 +34,7 @@ LONGEST_WHISKER = 1.5
 ON_TOP = {"clip_on": False, "zorder": 5}
 
 BESIDE = {"xycoords": ("axes fraction", "data")}
-"""Coordinates: a fraction of the axes across, a bar's centre down."""
+"""Coordinates: a fraction of the axes across, a bar's center down."""
 
 
 def has_cut_whisker(comparison: Comparison) -> bool:
@@ -56,21 +56,21 @@ def height_of_bars(comparison: Comparison) -> float:
 def paint_bars(axes: Axes, comparison: Comparison) -> None:
     """Fill axes, which are as high as `height_of_bars` says."""
     log, end = has_log_scale(comparison), _end_of_axis(comparison)
-    centres = [ROW * row + CENTRE for row in range(len(comparison.measurements))]
+    centers = [ROW * row + CENTER for row in range(len(comparison.measurements))]
     axes.set_ylim(height_of_bars(comparison), 0)
     _scale(axes, comparison, log)
     strip(axes)
-    for m, centre in zip(comparison.measurements, centres, strict=True):
-        (_paint_dot if log else _paint_bar)(axes, m, centre)
-        _paint_whisker(axes, m, centre, end)
+    for m, center in zip(comparison.measurements, centers, strict=True):
+        (_paint_dot if log else _paint_bar)(axes, m, center)
+        _paint_whisker(axes, m, center, end)
         weight = "bold" if m is comparison.reference else "normal"
-        write(axes, shorten(m.party, LONGEST_LABEL), (0, centre), (-2, 17), INK, weight=weight, **BESIDE)
+        write(axes, shorten(m.party, LONGEST_LABEL), (0, center), (-2, 17), INK, weight=weight, **BESIDE)
         style = {"ha": "right", "size": SMALL, "weight": weight, **BESIDE}
-        write(axes, format_seconds(m.times.median), (1, centre), (VALUE_ROOM - 2, 0), INK, **style)
+        write(axes, format_seconds(m.times.median), (1, center), (VALUE_ROOM - 2, 0), INK, **style)
     limits = [m.times.median for m in comparison.measurements if m.role == "limit"]
     if len(limits) == 1:
-        ends = [centre - 9 for centre in centres], [centre + 9 for centre in centres]  # not over the names
-        axes.vlines(limits * len(centres), *ends, color=INK, linewidth=1, linestyle=(0, (2, 3)), zorder=4)
+        ends = [center - 9 for center in centers], [center + 9 for center in centers]  # not over the names
+        axes.vlines(limits * len(centers), *ends, color=INK, linewidth=1, linestyle=(0, (2, 3)), zorder=4)
 
 
 def _scale(axes: Axes, comparison: Comparison, log: bool) -> None:
@@ -92,22 +92,22 @@ def _end_of_axis(comparison: Comparison) -> float:
     return min(max(longest, *(m.times.q3 for m in comparison.measurements)), LONGEST_WHISKER * longest)
 
 
-def _paint_bar(axes: Axes, m: Measurement, centre: float) -> None:
-    colour, hollow = BARS[m.role], m.role == "limit"
-    face = "none" if hollow else colour
-    axes.barh(centre, m.times.median, 14, facecolor=face, edgecolor=colour, linewidth=1.2 * hollow, zorder=2)
+def _paint_bar(axes: Axes, m: Measurement, center: float) -> None:
+    color, hollow = BARS[m.role], m.role == "limit"
+    face = "none" if hollow else color
+    axes.barh(center, m.times.median, 14, facecolor=face, edgecolor=color, linewidth=1.2 * hollow, zorder=2)
 
 
-def _paint_dot(axes: Axes, m: Measurement, centre: float) -> None:
-    colour, hollow = BARS[m.role], m.role == "limit"
-    axes.hlines(centre, axes.get_xlim()[0], m.times.median, color=GRID, linewidth=1.5, zorder=1)
-    style = {"markerfacecolor": "none" if hollow else colour, "markeredgecolor": colour, **ON_TOP, "zorder": 3}
-    axes.plot(m.times.median, centre, "o", markersize=9, **style)
+def _paint_dot(axes: Axes, m: Measurement, center: float) -> None:
+    color, hollow = BARS[m.role], m.role == "limit"
+    axes.hlines(center, axes.get_xlim()[0], m.times.median, color=GRID, linewidth=1.5, zorder=1)
+    style = {"markerfacecolor": "none" if hollow else color, "markeredgecolor": color, **ON_TOP, "zorder": 3}
+    axes.plot(m.times.median, center, "o", markersize=9, **style)
 
 
-def _paint_whisker(axes: Axes, m: Measurement, centre: float, end_of_axis: float) -> None:
+def _paint_whisker(axes: Axes, m: Measurement, center: float, end_of_axis: float) -> None:
     """Draw a line from the first to the third quartile, which ends in an arrow where it is cut."""
     style = {"color": INK, "linestyle": "-", "linewidth": 1.2, **ON_TOP}
     end, is_cut = min(m.times.q3, end_of_axis), m.times.q3 > end_of_axis
-    axes.plot([m.times.q1, end], [centre] * 2, marker="|", markevery=[0], markersize=7, **style)
-    axes.plot(end, centre, marker=">" if is_cut else "|", markersize=5 if is_cut else 7, **style)
+    axes.plot([m.times.q1, end], [center] * 2, marker="|", markevery=[0], markersize=7, **style)
+    axes.plot(end, center, marker=">" if is_cut else "|", markersize=5 if is_cut else 7, **style)

@@ -18,8 +18,8 @@ __all__ = ["draw_map"]
 NEAR = 1.1
 """Ratios within it are even: differences under 10% are noise."""
 
-COLOURS = {"xpnet": ("#0067b0", "#ffffff"), "even": ("#e1e5ea", INK), "peer": ("#f2c27b", INK)}
-"""Colour of a cell and of its text."""
+COLORS = {"xpnet": ("#0067b0", "#ffffff"), "even": ("#e1e5ea", INK), "peer": ("#f2c27b", INK)}
+"""Color of a cell and of its text."""
 
 CELL, LEFT, EDGE, HEAD, FOOT, LINE = (112, 46), 76, 24, 60, 52, 18
 """Pixels: a cell across and down, left of the cells, around all, above and below the cells, a line."""
@@ -39,7 +39,7 @@ def draw_map(result: Mapping[str, Any]) -> bytes:
     machine = result["environment"]["cpu"]
     legend = (
         "In each cell: the fastest party; by how many times the fastest xpnet beats the fastest peer, or is beaten.",
-        "Blue: xpnet is faster. Orange: a peer is. Grey: under 10% apart, which is noise.",
+        "Blue: xpnet is faster. Orange: a peer is. Gray: under 10% apart, which is noise.",
         f"Medians. Rounds: {result['rounds']}. Cores: {machine['cores']} of {machine['processor']}.",
     )
     across, down = CELL[0] * len(batches), CELL[1] * len(widths)
@@ -75,13 +75,13 @@ def _paint(
         corner = batches.index(cell["batch"]), widths.index(cell["width"])
         fastest, ratio = _compare(cell["median_seconds"])
         kind = "even" if ratio is None or 1 / NEAR < ratio < NEAR else "xpnet" if ratio > 1 else "peer"
-        colour, ink = COLOURS[kind]
-        axes.add_patch(Rectangle(corner, 1, 1, facecolor=colour, edgecolor=PAPER, linewidth=2))
-        centre = (corner[0] + 0.5, corner[1] + 0.5)
-        write(axes, fastest, centre, (0, 8), ink, ha="center", size=SMALL)
+        color, ink = COLORS[kind]
+        axes.add_patch(Rectangle(corner, 1, 1, facecolor=color, edgecolor=PAPER, linewidth=2))
+        center = (corner[0] + 0.5, corner[1] + 0.5)
+        write(axes, fastest, center, (0, 8), ink, ha="center", size=SMALL)
         if ratio is not None:
             write(
-                axes, f"{format_ratio(max(ratio, 1 / ratio))} times", centre, (0, -9), ink, ha="center", weight="bold"
+                axes, f"{format_ratio(max(ratio, 1 / ratio))} times", center, (0, -9), ink, ha="center", weight="bold"
             )
     axes.set_facecolor(GRID)
 

@@ -1,4 +1,4 @@
-"""Colours, settings and text of the picture, by Matplotlib.
+"""Colors, settings and text of the picture, by Matplotlib.
 
 A unit is a pixel: figures have 72 dots per inch, as SVG's points do.
 """
@@ -22,7 +22,7 @@ PAPER = "#ffffff"
 INK, MUTED, GRID = "#1b1f24", "#57606a", "#e1e5ea"
 
 BARS = {"xpnet": "#0067b0", "peer": "#88919b", "limit": "#57606a"}
-"""Colours of bars and dots, by the party's role."""
+"""Colors of bars and dots, by the party's role."""
 
 TEXT, SMALL = 13, 12
 """Sizes of text in pixels."""
@@ -62,9 +62,9 @@ def format_tick(seconds: float, _position: int | None = None) -> str:
     return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {unit}"
 
 
-def write(axes, text, place, offset, colour, *, ha="left", weight="normal", size=TEXT, xycoords="data") -> None:
+def write(axes, text, place, offset, color, *, ha="left", weight="normal", size=TEXT, xycoords="data") -> None:
     """Write text so many pixels from a place."""
-    style = {"color": colour, "ha": ha, "va": "center_baseline", "weight": weight, "size": size}
+    style = {"color": color, "ha": ha, "va": "center_baseline", "weight": weight, "size": size}
     axes.annotate(text, place, offset, xycoords, "offset points", annotation_clip=False, **style)
 
 

@@ -119,7 +119,7 @@ assert 0.965 < trainer.test_acc_list[-1] < 0.975
 
 # %%
 # The network reads about 97% of the test images right. The curves of training and test set stay close together, so the
-# network has not merely learnt its training set by heart.
+# network has not merely learned its training set by heart.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 draw_losses(left, trainer.history)

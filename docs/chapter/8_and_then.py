@@ -18,7 +18,7 @@ with the local derivative.
 #
 # Images (chapters 7 and 8)
 # -------------------------
-# :doc:`A convolutional network </gallery/train_convnet>` sees neighbouring pixels together.
+# :doc:`A convolutional network </gallery/train_convnet>` sees neighboring pixels together.
 # :doc:`Residual blocks </gallery/residual_network>` let the gradient past the layers of a deep one.
 #
 # Sequences

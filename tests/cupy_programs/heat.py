@@ -1,4 +1,4 @@
-"""Heat in a square plate by explicit steps: an ElementwiseKernel that reads its neighbours."""
+"""Heat in a square plate by explicit steps: an ElementwiseKernel that reads its neighbors."""
 
 import cupy
 

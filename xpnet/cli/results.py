@@ -30,11 +30,11 @@ def predict(
         Literal["auto", "yes", "no"],
         typer.Option(help="Whether dark becomes light; auto inverts a light picture, if the run's are dark."),
     ] = "auto",
-    centre: Annotated[
+    center: Annotated[
         bool | None,
         typer.Option(
-            "--centre/--no-centre",
-            help="Crop and centre a digit in a picture as in MNIST; by default for runs on MNIST.",
+            "--center/--no-center",
+            help="Crop and center a digit in a picture as in MNIST; by default for runs on MNIST.",
             show_default=False,
         ),
     ] = None,
@@ -45,7 +45,7 @@ def predict(
 ) -> int:
     """Predict the classes of samples by the network of a run.
 
-    Pictures are made grey or RGB, resized, and inverted as the run's data are.
+    Pictures are made gray or RGB, resized, and inverted as the run's data are.
     """
     import numpy as np
 
@@ -62,9 +62,9 @@ def predict(
     sample = trained.sample_shape
     options: dict[str, Any] = {}
     if len(sample) == 3:
-        is_digit = trained.settings.source == "mnist" if centre is None else centre
+        is_digit = trained.settings.source == "mnist" if center is None else center
         inverted = {"auto": False if trained.has_light_images else "auto", "yes": True, "no": False}[invert]
-        options = {"size": sample[1:], "channels": sample[0], "invert": inverted, "centre_digit": is_digit}
+        options = {"size": sample[1:], "channels": sample[0], "invert": inverted, "center_digit": is_digit}
     names = trained.classes or ()
     samples = {str(file): trained.shaped(read_samples(file, **options), str(file)) for file in files}
     found = []

@@ -17,7 +17,7 @@ from xpnet.files import written_atomically
 
 __all__ = [
     "IMAGE_SUFFIXES",
-    "centred_digit",
+    "centered_digit",
     "has_light_border",
     "read_image",
     "read_image_folder",
@@ -26,8 +26,8 @@ __all__ = [
 
 IMAGE_SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 
-GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
-"""Pillow's modes of grey pictures."""
+GRAY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
+"""Pillow's modes of gray pictures."""
 
 INK = 0.2
 """Pixels above this share of the brightest belong to a digit, not to noise of the paper."""
@@ -42,7 +42,7 @@ def read_image(
     channels: int | None = None,
     *,
     invert: bool | Literal["auto"] = False,
-    centre_digit: bool = False,
+    center_digit: bool = False,
 ) -> np.ndarray:
     """Read a picture as uint8 pixels (C, H, W), turned as its EXIF data say and without transparency, on white.
 
@@ -53,12 +53,12 @@ def read_image(
     size : (H, W), optional
         Size to which the picture is resized; its proportions are not kept. By default its own.
     channels : 1 or 3, optional
-        Grey or RGB. By default as the file is stored.
+        Gray or RGB. By default as the file is stored.
     invert : bool or "auto", default False
         Whether dark becomes light. ``"auto"`` inverts pictures with a light border: MNIST is white on black.
-    centre_digit : bool, default False
+    center_digit : bool, default False
         Whether to crop a light digit on dark ground and lay it out as MNIST's: it fits a box of 20 of 28 pixels, with
-        its proportions, and its centre of mass is in the middle. Needs `size` and ``channels=1``. Of no use for other
+        its proportions, and its center of mass is in the middle. Needs `size` and ``channels=1``. Of no use for other
         pictures.
 
     Raises
@@ -75,11 +75,11 @@ def read_image(
         if len(size) != 2 or 0 in size:
             raise ValueError(f"size must be (height, width), both positive, got {size}")
     if channels not in (None, 1, 3):
-        raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels!r}")
+        raise ValueError(f"channels must be 1 (gray) or 3 (RGB), got {channels!r}")
     if invert not in (True, False, "auto"):
         raise ValueError(f"invert must be True, False or 'auto', got {invert!r}")
-    if centre_digit and (size is None or channels != 1):
-        raise ValueError("centre_digit needs size=(height, width) and channels=1")
+    if center_digit and (size is None or channels != 1):
+        raise ValueError("center_digit needs size=(height, width) and channels=1")
     with _damage_named(file, pil), pil.open(file) as image:
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # a JPEG with the picture in further sizes
@@ -88,18 +88,18 @@ def read_image(
         image = _as_8_bit(file, pil, ops.exif_transpose(image), channels)
     if invert is True or (invert == "auto" and has_light_border(np.asarray(image))):
         image = ops.invert(image)
-    if centre_digit and size is not None:
-        return centred_digit(np.asarray(image), size)[None]
+    if center_digit and size is not None:
+        return centered_digit(np.asarray(image), size)[None]
     if size is not None and image.size != (size[1], size[0]):
         image = image.resize((size[1], size[0]), pil.Resampling.BILINEAR)
     pixels = np.array(image)
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def centred_digit(pixels: np.ndarray, size: Sequence[int]) -> np.ndarray:
+def centered_digit(pixels: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """Return a light digit on dark ground, uint8 (H, W), laid out as MNIST's in a picture of `size`.
 
-    MNIST's digits fit a box of 20 x 20 pixels, with their proportions. Their centre of mass is the centre of the
+    MNIST's digits fit a box of 20 x 20 pixels, with their proportions. Their center of mass is the center of the
     28 x 28 pixels (http://yann.lecun.com/exdb/mnist/): in the files, the pixel (14, 14). A picture without light
     pixels stays black.
     """
@@ -116,8 +116,8 @@ def centred_digit(pixels: np.ndarray, size: Sequence[int]) -> np.ndarray:
     mass = digit.sum(dtype="float64") or 1.0
     corner = []
     for axis, (side, length) in enumerate(zip(size, digit.shape, strict=True)):
-        centre = (digit.sum(axis=1 - axis, dtype="float64") @ np.arange(length)) / mass
-        place = round(side / 2 - centre)
+        center = (digit.sum(axis=1 - axis, dtype="float64") @ np.arange(length)) / mass
+        place = round(side / 2 - center)
         corner.append(min(max(place, 0), side - length))  # inside, however one-sided its mass
     canvas[corner[0] : corner[0] + h, corner[1] : corner[1] + w] = digit
     return canvas
@@ -139,7 +139,7 @@ def write_images(file: str | Path, x: np.ndarray, columns: int = 16, height: int
     file : str or Path
         The file.
     x : (N, C, H, W), uint8 or floats in [0, 1]
-        Grey or RGB pictures.
+        Gray or RGB pictures.
     columns : int, default 16
         Largest number of pictures in a row.
     height : int, default 140
@@ -221,8 +221,8 @@ def _is_picture(path: Path) -> bool:
 
 
 def _as_8_bit(file: str | Path, pil: ModuleType, image: Any, channels: int | None) -> Any:
-    """Return a picture of 8 bits a channel, grey or RGB, on white where it is transparent."""
-    is_grey = image.mode in GREY if channels is None else channels == 1
+    """Return a picture of 8 bits a channel, gray or RGB, on white where it is transparent."""
+    is_gray = image.mode in GRAY if channels is None else channels == 1
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image)
         if image.mode == "F" or values.min() < 0 or values.max() > 65535:
@@ -231,7 +231,7 @@ def _as_8_bit(file: str | Path, pil: ModuleType, image: Any, channels: int | Non
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = pil.alpha_composite(pil.new("RGBA", image.size, "white"), image)
-    return image.convert("L" if is_grey else "RGB")
+    return image.convert("L" if is_gray else "RGB")
 
 
 @contextlib.contextmanager

@@ -60,7 +60,7 @@ def load_dataset(
     size : (H, W), optional
         For folders of pictures: the size to which they are resized. Needed if they differ.
     channels : 1 or 3, optional
-        For folders of pictures: grey or RGB. Needed if they differ.
+        For folders of pictures: gray or RGB. Needed if they differ.
     classes : sequence of str, optional
         Names of the classes by id, such as those of the data set on which a network was trained.
     cache, timeout
@@ -98,7 +98,7 @@ def read_samples(
     size: Sequence[int] | None = None,
     channels: int | None = None,
     invert: bool | Literal["auto"] = False,
-    centre_digit: bool = False,
+    center_digit: bool = False,
 ) -> np.ndarray:
     """Read the samples of one file, without labels, for predictions.
 
@@ -109,7 +109,7 @@ def read_samples(
     ----------
     file : str or Path
         The file.
-    size, channels, invert, centre_digit
+    size, channels, invert, center_digit
         For pictures, as in `read_image`.
 
     Raises
@@ -122,7 +122,7 @@ def read_samples(
     path = Path(file)
     suffix = path.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
-        return read_image(path, size, channels, invert=invert, centre_digit=centre_digit)[None]
+        return read_image(path, size, channels, invert=invert, center_digit=center_digit)[None]
     if suffix in TABLES:
         return read_table(path, has_labels=False)[0]
     if suffix == ".npy":

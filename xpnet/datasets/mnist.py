@@ -71,7 +71,7 @@ def _read_part(root: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _find(root: Path, name: str) -> Path:
-    """Return the path of the file called `name`, plain or ``.gz``, spelt with ``-idx`` or ``.idx``."""
+    """Return the path of the file called `name`, plain or ``.gz``, spelled with ``-idx`` or ``.idx``."""
     for candidate in (f"{name}.gz", name, f"{name.replace('-idx', '.idx')}.gz", name.replace("-idx", ".idx")):
         if (root / candidate).is_file():
             return root / candidate

@@ -1,7 +1,7 @@
 """Central differences of a network's parameters, many coordinates at a time.
 
-The method colours the coordinates, after Curtis, Powell and Reid, "On the estimation of sparse Jacobian matrices"
-(1974). Coordinates of one colour affect disjoint slices of their layer's output. One forward pass of the layer perturbs
+The method colors the coordinates, after Curtis, Powell and Reid, "On the estimation of sparse Jacobian matrices"
+(1974). Coordinates of one color affect disjoint slices of their layer's output. One forward pass of the layer perturbs
 all of them. Each slice of the result belongs to one coordinate and gives one perturbed copy of the output. The copies
 are folded into the batch axis and go through the layers behind together. So every value is a difference of real forward
 passes, and backward is never used.
@@ -81,16 +81,16 @@ class Batched:
             sample independently, or a random coordinate has another difference when it is perturbed alone.
         """
         behind = self._layers_behind(layer, attribute)
-        colouring = _Colouring(layer, attribute, self.inputs[layer], self.outputs[layer], self.h)
-        xp, steps = self.net.device.xp, colouring.steps
+        coloring = _Coloring(layer, attribute, self.inputs[layer], self.outputs[layer], self.h)
+        xp, steps = self.net.device.xp, coloring.steps
         values, straddles = xp.zeros(steps.shape), xp.zeros(steps.shape, dtype=bool)
         for rows, columns in _chunks(steps.shape, self._copies_at_a_time(layer, behind)):
-            changed_rows, copies = colouring.perturbed_copies(rows, columns)
+            changed_rows, copies = coloring.perturbed_copies(rows, columns)
             if len(changed_rows):
                 losses, crossings = self._run(behind, copies)
                 values[changed_rows, columns] = (losses[:, 0] - losses[:, 1]) / steps[changed_rows, columns]
                 straddles[changed_rows, columns] = crossings
-        found = colouring.in_place_of_parameter(values), colouring.in_place_of_parameter(straddles)
+        found = coloring.in_place_of_parameter(values), coloring.in_place_of_parameter(straddles)
         self._compare_with_loop(layer, attribute, found[0])
         return found
 
@@ -179,7 +179,7 @@ class _Adding(Layer):
         return (y.reshape(-1, *self.x.shape) + self.x).reshape(y.shape)
 
 
-class _Colouring:
+class _Coloring:
     """A parameter's coordinates in groups (rows), whose members (columns) affect disjoint slices of the output.
 
     Members of a group differ along the axes in the layer's reach (`Layer.reach`). Groups differ along the other axes.

@@ -70,9 +70,9 @@ class Route:
     points : list of (float, float)
         From the border of the source's column to that of the target's, bends and straight pieces in turn.
     label : (float, float)
-        Centre of the label.
+        Center of the label.
     name : (float, float) or None
-        Centre of the source's name, for an edge that begins there.
+        Center of the source's name, for an edge that begins there.
     """
 
     points: list[tuple[float, float]]
@@ -82,7 +82,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Layout:
-    """Size of a drawing, centres of its nodes, and routes of its edges."""
+    """Size of a drawing, centers of its nodes, and routes of its edges."""
 
     width: float
     height: float
@@ -127,7 +127,7 @@ class _Item:
 
 @dataclass(eq=False)
 class _Link:
-    """A piece of an edge between neighbouring columns. `port`, -1/2 to 1/2, is its place among the edges of `end`."""
+    """A piece of an edge between neighboring columns. `port`, -1/2 to 1/2, is its place among the edges of `end`."""
 
     start: _Item
     end: _Item
@@ -210,7 +210,7 @@ class _Chart:
 
     @staticmethod
     def _across(item: _Item, span: tuple[float, float]) -> float:
-        """Return an item's x: at the right of its column without inputs, at the left without outputs, else centred."""
+        """Return an item's x: at the right of its column without inputs, at the left without outputs, else centered."""
         if not item.left and item.right:
             return span[1] - item.room.width / 2
         if not item.right and item.left:
@@ -256,7 +256,7 @@ def _gap(column: list[_Item]) -> float:
 
 
 def _reduce_crossings(columns: list[list[_Item]], sweeps: int) -> None:
-    """Sort each column by its neighbours' places, backward and forward in turn, and keep the best order."""
+    """Sort each column by its neighbors' places, backward and forward in turn, and keep the best order."""
     _number(columns)
     best: list[list[_Item]] = []
     fewest = -1
@@ -282,8 +282,8 @@ def _number(columns: Iterable[list[_Item]]) -> None:
             item.place = place
 
 
-def _sort(column: list[_Item], neighbours: Callable[[_Item], list[float]]) -> None:
-    keys = {item: _mean(neighbours(item), item.place) for item in column}
+def _sort(column: list[_Item], neighbors: Callable[[_Item], list[float]]) -> None:
+    keys = {item: _mean(neighbors(item), item.place) for item in column}
     column.sort(key=keys.__getitem__)
     _number([column])
 
@@ -306,7 +306,7 @@ def _choose_heights(columns: list[list[_Item]], sweeps: int) -> None:
     """Choose the heights of items that make edges straight, without overlap.
 
     The first third of the sweeps goes forward and backward in turn, to bring items near their places. The others use
-    both neighbours.
+    both neighbors.
     """
     for column in columns:
         _settle(column, [(0.0, 1.0)] * len(column))
@@ -318,7 +318,7 @@ def _choose_heights(columns: list[list[_Item]], sweeps: int) -> None:
 
 
 def _wish(item: _Item, by_left: bool, by_right: bool, near: float) -> tuple[float, float]:
-    """Return an item's preferred height, the weighted mean of its neighbours', and its weight."""
+    """Return an item's preferred height, the weighted mean of its neighbors', and its weight."""
     total = weights = 0.0
     for link, y in [(link, link.start.y - link.drop) for link in item.left if by_left] + [
         (link, link.end.y + link.drop) for link in item.right if by_right

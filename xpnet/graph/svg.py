@@ -46,7 +46,7 @@ class _Figure(NamedTuple):
     tags: list[str]
     room: Node
     reach: float
-    """Distance from the centre to the ends of edges."""
+    """Distance from the center to the ends of edges."""
 
 
 class _Flow(NamedTuple):

@@ -23,7 +23,7 @@ NAMES: dict[type[Layer], dict[str, str]] = {
     layers.Convolution: {"W": "weight", "b": "bias"},
     layers.Embedding: {"W": "weight"},
     layers.Unembedding: {"W": "weight"},
-    layers.LearntPositionalEncoding: {"W": "weight"},
+    layers.LearnedPositionalEncoding: {"W": "weight"},
     layers.LayerNorm: {"gamma": "weight", "beta": "bias"},
     layers.BatchNormalization: {"gamma": "weight", "beta": "bias"},
     layers.MultiHeadAttention: {

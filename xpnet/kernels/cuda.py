@@ -349,7 +349,7 @@ def _features(x: Array) -> tuple[int, int, int, int] | None:
 
 
 def _threads(features: int, values: int, of_feature: int, of_value: int) -> int:
-    """Return the number of threads in which a block sums one feature, or 32 neighbours at a time."""
+    """Return the number of threads in which a block sums one feature, or 32 neighbors at a time."""
     return BLOCK * (features if of_value == 1 else -(-features // WARP))
 
 

@@ -1,4 +1,4 @@
-"""Memory of arrays: sizes of temporaries, order of elements, and synchronisation."""
+"""Memory of arrays: sizes of temporaries, order of elements, and synchronization."""
 
 from collections.abc import Iterator
 

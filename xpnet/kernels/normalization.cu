@@ -1,7 +1,7 @@
 // CUDA kernels of the operations in xpnet/kernels/normalization.py. They follow kernels.cu.
 
 // Values of a batch by feature: value i of feature f is x[f * of_feature + i * of_value], without gaps. A block sums
-// LANES features at a time if neighbours in memory are of different features, else one. The order of a sum depends only
+// LANES features at a time if neighbors in memory are of different features, else one. The order of a sum depends only
 // on the size of the block.
 struct Features {
     Index features, values, of_feature, of_value;
@@ -43,8 +43,8 @@ __device__ void batch_statistics(
         const T mean = T(sum_of_lane(sums, sum, all.lanes(), all.lane()) / double(n));
         if (f < all.features)
             for (Index i = all.row(); i < n; i += all.rows()) {
-                const T centred = x[all.at(f, i)] - mean;
-                squares += double(centred) * centred;
+                const T centered = x[all.at(f, i)] - mean;
+                squares += double(centered) * centered;
             }
         const T var = T(sum_of_lane(sums, squares, all.lanes(), all.lane()) / double(n));
         if (f >= all.features || all.row() > 0) continue;

@@ -1,4 +1,4 @@
-"""Normalisation of each feature over a batch, (N, D) or (N, C, H, W), and of rows over their features."""
+"""Normalization of each feature over a batch, (N, D) or (N, C, H, W), and of rows over their features."""
 
 import math
 
@@ -24,15 +24,15 @@ def normalize_batch(
     """
     xp, axes = get_array_module(x), _axes(x)
     mean = x.mean(axis=axes, keepdims=True)
-    centred = x - mean
-    var = xp.square(centred).mean(axis=axes, keepdims=True)
+    centered = x - mean
+    var = xp.square(centered).mean(axis=axes, keepdims=True)
     if running is not None:
         n = math.prod(x.shape[axis] for axis in axes)
         for average, new in zip(running, (mean, var * (n / max(n - 1, 1))), strict=True):
             average *= momentum
             average += (1.0 - momentum) * new.reshape(average.shape)
     inverse, row = 1.0 / xp.sqrt(var + eps), as_row(gamma, x)
-    xn = centred * inverse
+    xn = centered * inverse
     return xn * row + as_row(beta, x), xn, row * inverse
 
 

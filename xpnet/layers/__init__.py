@@ -26,7 +26,7 @@ from xpnet.layers.loss import (
 from xpnet.layers.normalization import BatchNormalization, LayerNorm
 from xpnet.layers.padded import PaddedMean
 from xpnet.layers.pooling import AveragePooling, GlobalAveragePooling, Pooling
-from xpnet.layers.positions import LearntPositionalEncoding, PositionalEncoding
+from xpnet.layers.positions import LearnedPositionalEncoding, PositionalEncoding
 from xpnet.layers.preprocessing import Normalize
 from xpnet.layers.recurrent import GRU, LSTM, RNN
 from xpnet.layers.regularization import Dropout
@@ -56,7 +56,7 @@ __all__ = [
     "IdentityWithLoss",
     "Layer",
     "LayerNorm",
-    "LearntPositionalEncoding",
+    "LearnedPositionalEncoding",
     "LogLayer",
     "Loss",
     "MatMulLayer",

@@ -86,17 +86,15 @@ class Affine(Layer):
 
     def forward(self, x: Array, train: bool = True) -> Array:
         get_array_module(x=x, W=self.W)
-        x = functions.as_floating(x)
-        out = self.out.get("y")
-        if x.shape[1:] == self.W.shape[:1]:
-            self.x, self.x_shape = x, x.shape
-            return kernels.matmul(x, self.W, out, bias=self.b)
-        self.output_shape(x.shape[1:])
-        samples, (D, M) = x.shape[: self.axis], self.W.shape
-        rows = x.reshape(math.prod(samples), D)
+        x = rows = functions.as_floating(x)
+        (D, M), out = self.W.shape, self.out.get("y")
+        if x.shape[1:] != (D,):
+            self.output_shape(x.shape[1:])
+            rows = x.reshape(math.prod(x.shape[: self.axis]), D)
+            out = None if out is None else out.reshape(len(rows), M)
         self.x, self.x_shape = rows, x.shape
-        y = kernels.matmul(rows, self.W, None if out is None else out.reshape(len(rows), M), bias=self.b)
-        return y.reshape(*samples, M)
+        y = kernels.matmul(rows, self.W, out, bias=self.b)
+        return y if x.ndim == 2 else y.reshape(*x.shape[: self.axis], M)
 
     def backward(self, dout: Array) -> Array:
         self.backward_parameters(dout)

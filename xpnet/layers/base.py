@@ -52,14 +52,14 @@ class Layer:
     Every layer
 
     parameter_names : tuple of str
-        Names of the learnt attributes, in order.
+        Names of the learned attributes, in order.
     inputs : int
         Number of arguments of forward. The labels of a loss count.
     saved : tuple of str
         Names of the attributes that forward sets for backward. Reading one before forward has run is an error.
     buffer_names : tuple of str
         Names of the buffers: arrays that forward updates in training, such as running averages. They are moved and
-        saved with the parameters, but not learnt.
+        saved with the parameters, but not learned.
     takes_ids : bool
         Whether the input are ids (integers), as for an embedding. A network does not convert them to its dtype.
     takes_padding : bool

@@ -17,7 +17,7 @@ __all__ = ["Convolution"]
 
 
 class Convolution(Layer):
-    """Convolution of images with learnt filters (cross-correlation, as in all libraries; section 7.2).
+    """Convolution of images with learned filters (cross-correlation, as in all libraries; section 7.2).
 
     y[n, f, r, c] = b[f] + sum_(k, i, j) W[f, k, i, j] x[n, k, r * stride + i * dilation, c * stride + j * dilation],
     with zeros around x for padding. Each position of the output is a row of the book's ``im2col`` times W. With these
@@ -34,7 +34,7 @@ class Convolution(Layer):
     pad : int or (int, int), default 0
         Rows and columns of zeros at each side.
     dilation : int or (int, int), default 1
-        Pixels between neighbouring weights of a filter.
+        Pixels between neighboring weights of a filter.
     groups : int, default 1
         Number of groups of channels and filters. A filter sees the channels of its group. C for a depthwise
         convolution.

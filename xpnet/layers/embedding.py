@@ -1,4 +1,4 @@
-"""Embedding: learnt vectors for ids, such as those of words."""
+"""Embedding: learned vectors for ids, such as those of words."""
 
 import math
 from typing import Self
@@ -13,7 +13,7 @@ __all__ = ["Embedding", "Unembedding"]
 
 
 class Embedding(Layer):
-    """A learnt vector for each id, y[..., :] = W[x[...], :] (Bengio et al., 2003).
+    """A learned vector for each id, y[..., :] = W[x[...], :] (Bengio et al., 2003).
 
     dW[i] = sum of dout over the positions where x is i. Ids have no derivative: ``backward`` returns None.
 

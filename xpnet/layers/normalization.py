@@ -1,4 +1,4 @@
-"""Normalisation of each feature over the batch (section 6.3), and of each sample over its features."""
+"""Normalization of each feature over the batch (section 6.3), and of each sample over its features."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ __all__ = ["BatchNormalization", "LayerNorm"]
 
 
 class BatchNormalization(Layer):
-    """Batch normalisation, y = gamma (x - m) / sqrt(v + eps) + beta (section 6.3; Ioffe and Szegedy, 2015).
+    """Batch normalization, y = gamma (x - m) / sqrt(v + eps) + beta (section 6.3; Ioffe and Szegedy, 2015).
 
     In training m and v are mean and variance of each feature over the batch. They update running averages, r <-
     momentum r + (1 - momentum) m. In prediction m and v are these averages.
@@ -25,7 +25,7 @@ class BatchNormalization(Layer):
     Parameters
     ----------
     gamma, beta : (D,)
-        Scale and shift of each feature, learnt.
+        Scale and shift of each feature, learned.
     momentum : float in [0, 1], default 0.9
         Weight of the old value in the running averages: 1 minus PyTorch's ``momentum``.
     running_mean, running_var : (D,), optional
@@ -36,7 +36,7 @@ class BatchNormalization(Layer):
     Notes
     -----
     ``forward`` takes x of shape (N, D), or images (N, C, H, W). With gamma of shape (C,), each channel of images is
-    normalised over samples and pixels. With gamma of shape (C * H * W,), as in the book, each value is normalised over
+    normalized over samples and pixels. With gamma of shape (C * H * W,), as in the book, each value is normalized over
     samples. As in PyTorch, v has n in the denominator, and its running average n - 1. Processes that share a batch add
     up its sums (`across`).
     """
@@ -116,15 +116,15 @@ class BatchNormalization(Layer):
         return dx.reshape(dout.shape)
 
     def _normalize_across(self, across: Callable[[Array], object], values: Array) -> tuple[Array, ...]:
-        """Normalise over a batch of which this process has a part: the number of values of a feature is the last."""
+        """Normalize over a batch of which this process has a part: the number of values of a feature is the last."""
         xp, axes = get_array_module(values), (0, *range(2, values.ndim))
         features = len(self.gamma)
         sums = xp.full(features + 1, float(values.size // features), dtype=values.dtype)
         sums[:-1] = values.sum(axis=axes)
         across(sums)
         count, mean = sums[-1:], sums[:-1] / sums[-1:]
-        centred = values - kernels.as_row(mean, values)
-        squares = xp.square(centred).sum(axis=axes)
+        centered = values - kernels.as_row(mean, values)
+        squares = xp.square(centered).sum(axis=axes)
         across(squares)
         if not self.fixed_buffers:
             for running, new in (
@@ -134,7 +134,7 @@ class BatchNormalization(Layer):
                 running *= self.momentum
                 running += (1.0 - self.momentum) * new
         inverse = 1.0 / xp.sqrt(squares / count + self.eps)
-        xn = centred * kernels.as_row(inverse, values)
+        xn = centered * kernels.as_row(inverse, values)
         y = xn * kernels.as_row(self.gamma, values) + kernels.as_row(self.beta, values)
         return y, xn, self.gamma * inverse, count
 
@@ -149,13 +149,13 @@ class BatchNormalization(Layer):
         return shape
 
     def _by_feature(self, x: Array) -> Array:
-        """Return x as (N, D), or unchanged, (N, C, H, W), if channels are normalised."""
+        """Return x as (N, D), or unchanged, (N, C, H, W), if channels are normalized."""
         per_channel = x.ndim == 4 and x.shape[1] == len(self.gamma)
         return x if per_channel else x.reshape(len(x), len(self.gamma))
 
 
 class LayerNorm(Layer):
-    """Layer normalisation, y = gamma (x - m) / sqrt(v + eps) + beta (Ba, Kiros and Hinton, 2016).
+    """Layer normalization, y = gamma (x - m) / sqrt(v + eps) + beta (Ba, Kiros and Hinton, 2016).
 
     m and v are mean and variance of each sample over its features. With xn = (x - m) / sqrt(v + eps), g = gamma dout,
     and means over the features: dx = (g - mean(g) - xn mean(g xn)) / sqrt(v + eps). dgamma = sum dout xn and dbeta =
@@ -164,7 +164,7 @@ class LayerNorm(Layer):
     Parameters
     ----------
     gamma, beta : (..., D)
-        Scale and shift, learnt. Their axes are the last axes of x, the features.
+        Scale and shift, learned. Their axes are the last axes of x, the features.
     eps : float, default 1e-5
         Added to v, to avoid division by 0.
     """

@@ -8,7 +8,7 @@ from xpnet.layers.base import Layer
 from xpnet.settings import count
 from xpnet.typing import Array, DTypeLike, Seed
 
-__all__ = ["LearntPositionalEncoding", "PositionalEncoding", "rotate"]
+__all__ = ["LearnedPositionalEncoding", "PositionalEncoding", "rotate"]
 
 BASE = 10_000.0
 """Wavelengths of sines and rotations lie between 2 pi and 2 pi times this."""
@@ -53,8 +53,8 @@ class PositionalEncoding(Layer):
         return xp.stack([xp.sin(angles), xp.cos(angles)], axis=-1).reshape(T, -1)[:, :D].astype(x.dtype)
 
 
-class LearntPositionalEncoding(PositionalEncoding):
-    """A learnt vector for each position, added to x: y_t = x_t + W_t (Gehring et al., 2017).
+class LearnedPositionalEncoding(PositionalEncoding):
+    """A learned vector for each position, added to x: y_t = x_t + W_t (Gehring et al., 2017).
 
     dx = dout, dW_t = sum_n dout_n,t.
 
@@ -72,7 +72,7 @@ class LearntPositionalEncoding(PositionalEncoding):
     def __init__(self, W: Array) -> None:
         if getattr(W, "ndim", None) != 2:
             got = getattr(W, "shape", type(W).__name__)
-            raise ValueError(f"LearntPositionalEncoding expected W to be an array of shape (L, D), got {got}")
+            raise ValueError(f"LearnedPositionalEncoding expected W to be an array of shape (L, D), got {got}")
         self.W = W
 
     @classmethod

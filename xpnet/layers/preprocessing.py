@@ -17,7 +17,7 @@ CHUNK = 4096
 class Normalize(Layer):
     """Fixed shift and scale, y = (x - mean) / std, as preprocessing in front of a network.
 
-    dx = dout / std. Mean and deviation are buffers: they are moved and saved with the network, and never learnt.
+    dx = dout / std. Mean and deviation are buffers: they are moved and saved with the network, and never learned.
 
     Parameters
     ----------

@@ -56,7 +56,7 @@ def number_parameters(layers: Iterable[Layer]) -> list[Slot]:
     """Name the parameters of layers, in order, by attribute and the layer's number.
 
     That is one more than the highest among its own attribute names so far, or the next number that makes no name
-    twice: an embedding and an affine layer have W1; W2, b2; a batch normalisation behind them gamma1, beta1.
+    twice: an embedding and an affine layer have W1; W2, b2; a batch normalization behind them gamma1, beta1.
 
     Raises
     ------

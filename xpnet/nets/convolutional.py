@@ -95,7 +95,7 @@ class LeNet5(Sequential):
     Convolution of 6 filters, 5 x 5 with padding 2 - ReLU - pooling - convolution of 16 filters, 5 x 5 - ReLU - pooling
     - affine 120 - ReLU - affine 84 - ReLU - affine.
 
-    The network of 1998 had sigmoid units, average pooling with learnt factors, filters on subsets of the six channels,
+    The network of 1998 had sigmoid units, average pooling with learned factors, filters on subsets of the six channels,
     and radial basis functions at the end (LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to
     document recognition").
 

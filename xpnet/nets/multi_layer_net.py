@@ -1,4 +1,4 @@
-"""The networks of chapter 6: any number of hidden layers, weight decay, batch normalisation and dropout."""
+"""The networks of chapter 6: any number of hidden layers, weight decay, batch normalization and dropout."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ class MultiLayerNet(Sequential):
 
 
 class MultiLayerNetExtend(MultiLayerNet):
-    """`MultiLayerNet` with batch normalisation and dropout (sections 6.3 and 6.4.3).
+    """`MultiLayerNet` with batch normalization and dropout (sections 6.3 and 6.4.3).
 
-    Behind each affine layer but the last: batch normalisation, the activation, dropout.
+    Behind each affine layer but the last: batch normalization, the activation, dropout.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class MultiLayerNetExtend(MultiLayerNet):
     dropout_ration : float, default 0.5
         Share of units that dropout sets to 0. The spelling is the book's.
     use_batchnorm : bool, default False
-        Whether to use batch normalisation, with parameters ``gamma1``, ``beta1`` and so on.
+        Whether to use batch normalization, with parameters ``gamma1``, ``beta1`` and so on.
 
     Examples
     --------
@@ -119,7 +119,7 @@ class MultiLayerNetExtend(MultiLayerNet):
         seed: Seed = None,
     ) -> None:
         self._dropout_ratio = float(dropout_ration) if use_dropout else None
-        self._normalises = use_batchnorm
+        self._normalizes = use_batchnorm
         super().__init__(
             input_size,
             hidden_size_list,
@@ -137,7 +137,7 @@ class MultiLayerNetExtend(MultiLayerNet):
         for layer in layers[:-1]:
             extended.append(layer)
             if isinstance(layer, Affine):
-                if self._normalises:
+                if self._normalizes:
                     units, dtype = len(layer.b), layer.b.dtype
                     extended.append(BatchNormalization(np.ones(units, dtype), np.zeros(units, dtype)))
             elif self._dropout_ratio is not None:

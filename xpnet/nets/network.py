@@ -106,7 +106,7 @@ class Network(Container):
             A batch on the network's device. Floats are converted to the network's dtype. ``uint8`` pixels are divided
             by 255, into [0, 1]. Integers for an `Embedding` are not converted.
         train : bool, default False
-            Whether to compute as in training (dropout, batch normalisation).
+            Whether to compute as in training (dropout, batch normalization).
         """
         with self.device.activate():
             x = self.as_input(x)

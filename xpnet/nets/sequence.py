@@ -20,7 +20,7 @@ from xpnet.layers import (
     Embedding,
     Layer,
     LayerNorm,
-    LearntPositionalEncoding,
+    LearnedPositionalEncoding,
     Loss,
     MeanLayer,
     PaddedMean,
@@ -108,8 +108,8 @@ class LanguageNetwork(Sequential):
 
     @property
     def context(self) -> int | None:
-        """Largest number of ids that a prediction looks back on: that of learnt positions, or None for all."""
-        lengths = [len(layer.W) for layer in self.layers.values() if isinstance(layer, LearntPositionalEncoding)]
+        """Largest number of ids that a prediction looks back on: that of learned positions, or None for all."""
+        lengths = [len(layer.W) for layer in self.layers.values() if isinstance(layer, LearnedPositionalEncoding)]
         return min(lengths, default=None)
 
     def generate(
@@ -265,7 +265,7 @@ class GPT(LanguageNetwork):
     vocab_size : int
         Number of ids, V.
     length : int or None
-        Longest sequence, for learnt positions. With None, positions rotate queries and keys, and any length will do.
+        Longest sequence, for learned positions. With None, positions rotate queries and keys, and any length will do.
     size : int
         Number of features of an id.
     num_heads : int
@@ -281,7 +281,7 @@ class GPT(LanguageNetwork):
     --------
     >>> net = GPT(5, 16, 8, num_heads=2, num_layers=1, seed=0)
     >>> list(net.layers)
-    ['Embedding1', 'LearntPositionalEncoding1', 'TransformerBlock1', 'LayerNorm1', 'Unembedding1']
+    ['Embedding1', 'LearnedPositionalEncoding1', 'TransformerBlock1', 'LayerNorm1', 'Unembedding1']
     >>> net.generate([[0, 1, 2]], 4, top_k=2, rng=0).shape
     (1, 7)
     """
@@ -304,7 +304,7 @@ class GPT(LanguageNetwork):
         embedding = Embedding.from_sizes(count("vocab_size", vocab_size), size, std=size**-0.5, rng=rng, dtype=dtype)
         layers: list[Layer] = [embedding]
         if length is not None:
-            layers.append(LearntPositionalEncoding.from_sizes(length, size, rng=rng, dtype=dtype))
+            layers.append(LearnedPositionalEncoding.from_sizes(length, size, rng=rng, dtype=dtype))
         layers += _dropout(dropout, rng)
         layers += [
             TransformerBlock.from_sizes(

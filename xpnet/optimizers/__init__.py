@@ -31,19 +31,19 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 
 
 def get_optimizer(name: str | Optimizer, **settings: Any) -> Optimizer:
-    """Return the optimiser called `name` with the given settings. An optimiser is returned unchanged.
+    """Return the optimizer called `name` with the given settings. An optimizer is returned unchanged.
 
     Parameters
     ----------
     name : str or Optimizer
-        A key of `OPTIMIZERS`, in upper or lower case, or an optimiser.
+        A key of `OPTIMIZERS`, in upper or lower case, or an optimizer.
     **settings
         Keyword arguments of its class.
 
     Raises
     ------
     ValueError
-        If the name or a setting is unknown, or an optimiser is given with settings.
+        If the name or a setting is unknown, or an optimizer is given with settings.
     """
     if isinstance(name, Optimizer):
         if settings:

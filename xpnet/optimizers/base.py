@@ -56,7 +56,7 @@ class Optimizer:
     state : dict of str to mapping of str to array
         State between updates, such as a momentum: arrays by quantity, then by parameter. It is empty before the first
         update, and for a rule without state. It follows the parameters to another device or dtype. To resume training,
-        save `steps` and `state`, and set them on a new optimiser with the same settings; arrays of any device will do.
+        save `steps` and `state`, and set them on a new optimizer with the same settings; arrays of any device will do.
     state_names : tuple of str
         Names of the quantities in `state`.
 

@@ -1,6 +1,6 @@
 """Learning-rate schedules: functions of the step that return its learning rate.
 
-Every optimiser takes a schedule as ``lr=``, or any other function, such as ``lambda step: 0.1 * 0.999**step``. The
+Every optimizer takes a schedule as ``lr=``, or any other function, such as ``lambda step: 0.1 * 0.999**step``. The
 first update is step 0. The rates are those of ``torch.optim.lr_scheduler``, stepped once per update. Names are
 PyTorch's, but for "LR" and "Annealing".
 """

@@ -1,4 +1,4 @@
-"""Pictures of a report, drawn by Matplotlib: SVG in the page's text colour, and PNG as data URIs."""
+"""Pictures of a report, drawn by Matplotlib: SVG in the page's text color, and PNG as data URIs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import numpy as np
 from xpnet.extras import import_extra
 from xpnet.graph.labels import shorten
 
-__all__ = ["draw_confusion", "png", "signed_colours", "svg"]
+__all__ = ["draw_confusion", "png", "signed_colors", "svg"]
 
 INK = "#010203"
-"""Stands for the page's text colour while Matplotlib draws."""
+"""Stands for the page's text color while Matplotlib draws."""
 
 BLUE, ORANGE = (43, 123, 186), (230, 85, 13)
-"""Colours that can be seen on white and on black."""
+"""Colors that can be seen on white and on black."""
 
 MOST_COUNTS = 20
 """Most classes of a confusion matrix with a number in each cell."""
@@ -84,8 +84,8 @@ def draw_confusion(axes: Any, confusion: np.ndarray, classes: Sequence[str]) -> 
     if len(names) <= MOST_COUNTS:
         size = 8 if len(names) <= 10 else 5
         for row, column in zip(*np.nonzero(confusion), strict=True):
-            colour = "#ffffff" if opacity[row, column] > 0.75 else INK
-            axes.text(column, row, str(confusion[row, column]), ha="center", va="center", fontsize=size, color=colour)
+            color = "#ffffff" if opacity[row, column] > 0.75 else INK
+            axes.text(column, row, str(confusion[row, column]), ha="center", va="center", fontsize=size, color=color)
 
 
 def png(pixels: np.ndarray) -> str:
@@ -96,8 +96,8 @@ def png(pixels: np.ndarray) -> str:
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
-def signed_colours(values: np.ndarray, largest: float) -> np.ndarray:
+def signed_colors(values: np.ndarray, largest: float) -> np.ndarray:
     """Return numbers (H, W) as pixels: orange if positive, blue if negative, transparent at 0, opaque at `largest`."""
-    colours = np.where((values > 0)[..., None], ORANGE, BLUE)
+    colors = np.where((values > 0)[..., None], ORANGE, BLUE)
     opacity = np.rint(255 * np.clip(np.abs(values) / largest, 0, 1))
-    return np.dstack([colours, opacity]).astype("uint8")
+    return np.dstack([colors, opacity]).astype("uint8")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.device import asnumpy
-from xpnet.report.pictures import draw_confusion, png, signed_colours, svg
+from xpnet.report.pictures import draw_confusion, png, signed_colors, svg
 from xpnet.report.predictions import Predictions
 from xpnet.training.plots import draw_losses, draw_metric
 from xpnet.training.runs import Run
@@ -137,10 +137,10 @@ def weights(run: Run) -> str:
         return omission(f"weights of the shape {first.shape} are no pictures of one channel.")
     total, shown = len(shown), shown[:MOST_UNITS].astype("float64")
     largest = float(np.abs(shown).max())
-    pictures = "".join(f'<img src="{png(signed_colours(unit, largest or 1.0))}" alt="">' for unit in shown)
+    pictures = "".join(f'<img src="{png(signed_colors(unit, largest or 1.0))}" alt="">' for unit in shown)
     number = f"All {total} {kind}" if total == len(shown) else f"The first {len(shown)} of {total} {kind}"
     return (
-        f"<p>{number}. Orange is positive, blue negative, and the background zero; the strongest colour is "
+        f"<p>{number}. Orange is positive, blue negative, and the background zero; the strongest color is "
         f"{largest:.3g}.</p>"
         f'<div class="images {kind}" role="img" aria-label="{number} of the first layer">{pictures}</div>'
     )

@@ -101,7 +101,7 @@ class MLPClassifier(Classifier, MLP):
 
     @available_if(lambda self: self.solver != "lbfgs")  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
-        """Train for one pass, and keep what was learnt before.
+        """Train for one pass, and keep what was learned before.
 
         Parameters
         ----------
@@ -192,7 +192,7 @@ class MLPRegressor(Regressor, MLP):
 
     @available_if(lambda self: self.solver != "lbfgs")  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train for one pass, and keep what was learnt before. The arguments are those of `fit`."""
+        """Train for one pass, and keep what was learned before. The arguments are those of `fit`."""
         return self._fit(X, y, sample_weight, incremental=True)
 
     def _begin(self, y: np.ndarray, first: bool, classes: Any) -> None:

@@ -38,7 +38,7 @@ from a second thread, and wait long for it on a busy machine: there a BLAS of on
 
 
 class _Samples(NamedTuple):
-    """Samples, what they are labelled with, the network's targets, and weights."""
+    """Samples, what they are labeled with, the network's targets, and weights."""
 
     X: Any
     y: np.ndarray
@@ -49,7 +49,7 @@ class _Samples(NamedTuple):
 class MLP(NetworkEstimator):
     """Base of both estimators: fit, by scikit-learn's rules for rates, stops and attributes.
 
-    A subclass defines ``_begin`` (what is learnt from y before training), ``_loss`` and ``_score_of``.
+    A subclass defines ``_begin`` (what is learned from y before training), ``_loss`` and ``_score_of``.
     """
 
     net_: Perceptron
@@ -208,7 +208,7 @@ class MLP(NetworkEstimator):
             with blas if size * parameters < DIVIDED else nullcontext():
                 trainer.train()
         except KeyboardInterrupt:
-            warnings.warn("training was interrupted; the estimator keeps what it learnt so far", stacklevel=4)
+            warnings.warn("training was interrupted; the estimator keeps what it learned so far", stacklevel=4)
         else:
             if not (incremental or trainer.stop_training):
                 warnings.warn(

@@ -157,7 +157,7 @@ class NetClassifier(Classifier, _NetEstimator):
         self.callbacks, self.random_state = callbacks, random_state
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
-        """Train for one pass, and keep what was learnt before: the network and the update rule's state.
+        """Train for one pass, and keep what was learned before: the network and the update rule's state.
 
         Parameters
         ----------
@@ -229,7 +229,7 @@ class NetRegressor(Regressor, _NetEstimator):
         self.validation_data, self.callbacks, self.random_state = validation_data, callbacks, random_state
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train for one pass, and keep what was learnt before. The arguments are those of `fit`."""
+        """Train for one pass, and keep what was learned before. The arguments are those of `fit`."""
         return self._train(X, y, sample_weight, not hasattr(self, "net_"), 1)
 
     def _learn(self, y: np.ndarray, classes: Any) -> int:

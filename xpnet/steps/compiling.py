@@ -73,7 +73,7 @@ def compile_step(
     ------
     ValueError
         If a setting is out of range or does not suit the network, such as shares or microbatches for a network
-        with batch normalisation, or if the optimizer updates another network.
+        with batch normalization, or if the optimizer updates another network.
     TypeError
         If the network has a ``loss`` or ``gradient`` of its own, which training steps do not call, or if `precision` is
         float16 and the optimizer has an ``update`` of its own.

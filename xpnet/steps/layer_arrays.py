@@ -31,7 +31,7 @@ def recorded_arrays(net: Network) -> Iterator[LayerArrays]:
     """Context of one step. At its end the yielded mapping holds the arrays of the layers.
 
     These are the results of forward and backward, and the saved arrays. A layer with `Layer.in_place` shares the array
-    of a neighbour with `Layer.hands_over`, and overwrites it.
+    of a neighbor with `Layer.hands_over`, and overwrites it.
     """
     layers = (*net.modules().values(), *(net.row or []), net.last_layer)
     made: LayerArrays = {layer: {} for layer in layers}

@@ -39,7 +39,7 @@ class Ranks:
     Raises
     ------
     ValueError
-        If a layer or the loss mixes samples. Batch normalisation does, and sums over the ranks itself, but not over
+        If a layer or the loss mixes samples. Batch normalization does, and sums over the ranks itself, but not over
         microbatches.
     """
 

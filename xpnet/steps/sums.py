@@ -210,7 +210,7 @@ def obstacle(net: Network, connected: bool = False) -> str | None:
     net : Network
         The network.
     connected : bool, default False
-        Whether batch normalisation may ask for the sums of the other shares (`BatchNormalization.across`).
+        Whether batch normalization may ask for the sums of the other shares (`BatchNormalization.across`).
     """
     cls = type(net)
     if net.row is None:

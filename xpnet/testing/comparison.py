@@ -62,7 +62,7 @@ def require_cuda(device: Device) -> None:
 
 
 def expect_no_wait(work: Callable[[], object], device: Device) -> None:
-    """Raise a Fault if `work` synchronises with the device, or copies from the host or to it."""
+    """Raise a Fault if `work` synchronizes with the device, or copies from the host or to it."""
     require_cuda(device)
     try:
         counts()

@@ -22,7 +22,7 @@ STYLES = {
     "test": {"color": "#e6550d", "marker": "s"},
     "validation": {"color": "#31a354", "marker": "^"},
 }
-"""Style of each set's line. The colours can be seen on white and on black."""
+"""Style of each set's line. The colors can be seen on white and on black."""
 
 
 def plot_learning_curves(history: History, file: str | Path) -> None:

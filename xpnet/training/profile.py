@@ -48,7 +48,7 @@ class StepProfile:
     Attributes
     ----------
     parts : tuple of Part
-        Parts in the order of the step. Each is timed alone, on CUDA with a synchronisation before and after. So their
+        Parts in the order of the step. Each is timed alone, on CUDA with a synchronization before and after. So their
         sum may differ from `step`.
     step : float
         Seconds of a whole step, measured without timing its parts.

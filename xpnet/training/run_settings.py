@@ -133,7 +133,7 @@ class RunSettings:
         return x.reshape(len(x), math.prod(x.shape[1:])) if self.recipe.flat else x
 
     def build_network(self, data: Dataset, device: Device, rng: np.random.Generator) -> Sequential:
-        """Return the network for a data set. For floats, it begins with a layer that normalises them."""
+        """Return the network for a data set. For floats, it begins with a layer that normalizes them."""
         std = self.weight_init_std
         given: dict[str, Any] = {"hidden_size": self.hidden_size, "activation": self.activation}
         given |= {"weight_init_std": _number(std) if isinstance(std, str) else std}

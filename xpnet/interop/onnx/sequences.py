@@ -174,8 +174,8 @@ def positional_encoding(graph: GraphBuilder, layer: layers.PositionalEncoding, x
     return graph.op("Add", x, graph.cast(sines, graph.sample(x).dtype))
 
 
-@converter(layers.LearntPositionalEncoding)
-def learnt_positional_encoding(graph: GraphBuilder, layer: layers.LearntPositionalEncoding, x: str) -> str:
+@converter(layers.LearnedPositionalEncoding)
+def learned_positional_encoding(graph: GraphBuilder, layer: layers.LearnedPositionalEncoding, x: str) -> str:
     length = graph.op("Shape", x, start=1, end=2)
     first = graph.op("Slice", graph.array(layer, "W"), np.array([0]), length, np.array([0]))
     return graph.op("Add", x, first)

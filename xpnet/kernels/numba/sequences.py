@@ -1,4 +1,4 @@
-"""Loops over the positions of sequences: Gelu, normalisation of rows, softmax with cross entropy.
+"""Loops over the positions of sequences: Gelu, normalization of rows, softmax with cross entropy.
 
 Exponentials are left to NumPy, which computes several at a time; Numba alone does not.
 """
@@ -82,9 +82,9 @@ def _normalize_features(x, gamma, beta, eps, y, xn, inverse):
             total += x[n, i]
         mean, squares = total * share, real(0)
         for i in range(x.shape[1]):
-            centred = x[n, i] - mean
-            xn[n, i] = centred
-            squares += centred * centred
+            centered = x[n, i] - mean
+            xn[n, i] = centered
+            squares += centered * centered
         scale = real(1) / np.sqrt(squares * share + real(eps))
         inverse[n, 0] = scale
         for i in range(x.shape[1]):
