@@ -203,8 +203,10 @@ def test_a_replay_that_is_read_too_often_ends():
 @pytest.mark.slow
 def test_the_record_of_a_benchmark_says_what_was_measured_and_where(tmp_path):
     suite = str(ROOT / "benchmarks" / "test_layer_passes.py")
-    found, printed = run_pytest(suite, "--device", "cpu", "--rounds", "1", "--threads", "1", cwd=tmp_path)
-    assert len(found) == 2 * 5 * 2
+    found, printed = run_pytest(
+        suite, "--device", "cpu", "--rounds", "1", "--threads", "1", "-k", "float32", cwd=tmp_path
+    )
+    assert len(found) == 2 * 5
     assert "Relu backward" in printed
     for benchmark in found:
         info = benchmark["extra_info"]
@@ -388,11 +390,11 @@ def test_peers_multiply_in_the_precision_that_the_work_asks_for():
 def test_the_map_has_all_parties_that_are_there_in_each_cell(tmp_path):
     out, picture = tmp_path / "crossover.json", tmp_path / "crossover.svg"
     command = [sys.executable, str(ROOT / "benchmarks/crossover.py"), "--rounds", "1", "--out", out]
-    command += ["--widths", "3", "4", "--batches", "2", "--picture", picture]
+    command += ["--widths", "3", "--batches", "2", "--picture", picture]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     result = json.loads(out.read_text())
     on_cpu = [cell for cell in result["cells"] if cell["device"] == "cpu"]
-    assert [(cell["width"], cell["batch"]) for cell in on_cpu] == [(3, 2), (4, 2)]
+    assert [(cell["width"], cell["batch"]) for cell in on_cpu] == [(3, 2)]
     there = {"torch": ["PyTorch eager"], "jax": ["JAX jit", "JAX scanned"], "numba": ["xpnet, Numba"]}
     expected = {"xpnet"} | {name for package, names in there.items() if package in peers.versions() for name in names}
     for cell in on_cpu:

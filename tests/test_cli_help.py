@@ -29,21 +29,26 @@ def trained(xp, data, tmp_path):
     return folder.relative_to(tmp_path)
 
 
+def completing(line, shell="bash"):
+    """Return the environment in which a shell asks for completions of the last word of a command line."""
+    asked = {
+        "bash": {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))},
+        "zsh": {"_TYPER_COMPLETE_ARGS": line},
+    }[shell]
+    return asked | {"_XPNET_COMPLETE": f"complete_{shell}"}
+
+
 @pytest.fixture
-def complete(tmp_path):
+def complete(xp, monkeypatch):
     """Complete the last word of a command line as a shell does; return what it is told, without help texts."""
 
-    def call(line, shell="bash", options=()):
-        words = line.split(" ")
-        asked = {
-            "bash": {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)},
-            "zsh": {"_TYPER_COMPLETE_ARGS": line},
-        }[shell]
-        environment = os.environ | asked | {"_XPNET_COMPLETE": f"complete_{shell}"}
-        command = [sys.executable, *options, "-m", "xpnet"]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-        found = re.findall(r'^(?:.*\(\()?"([^"]*)"', done.stdout, re.M) if shell == "zsh" else done.stdout.split()
-        return (found, done.stderr) if options else found
+    def call(line, shell="bash"):
+        with monkeypatch.context() as context:
+            for name, value in completing(line, shell).items():
+                context.setenv(name, value)
+            status, out, err = xp()
+        assert (status, err) == (0, "")
+        return re.findall(r'^(?:.*\(\()?"([^"]*)"', out, re.M) if shell == "zsh" else out.split()
 
     return call
 
@@ -161,9 +166,12 @@ def test_runs_are_completed(complete, tmp_path, shell):
     assert complete("xpnet report elsewhere/", shell) == ["elsewhere/c"]
 
 
-def test_a_completion_imports_little(complete):
-    _, log = complete("xpnet train --net ", options=("-X", "importtime"))
-    loaded = {line.rpartition("|")[2].strip() for line in log.splitlines()}
+def test_a_completion_imports_little():
+    command = [sys.executable, "-X", "importtime", "-m", "xpnet"]
+    environment = os.environ | completing("xpnet train --net ")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == list(RECIPES)
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "xpnet.cli.train" in loaded
     assert len([name for name in loaded if name.startswith("xpnet")]) < 70
     assert not loaded & {

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ROOT / "scripts"
-CHAPTER = sorted((ROOT / "docs" / "chapter").glob("*.py"))
+CHAPTER = sorted((ROOT / "docs" / "chapter").glob("*.py"))[:-2]  # the last two train: `make docs` runs them
 
 
 def run(name, *arguments, folder=None):
@@ -111,7 +111,5 @@ def test_a_script_asked_for_a_missing_device_says_what_is_missing():
 @pytest.mark.slow
 @pytest.mark.parametrize("page", CHAPTER, ids=[page.stem for page in CHAPTER])
 def test_the_numbers_of_the_chapter_are_the_books(page, tmp_path):
-    if page.stem == "7_network":
-        pytest.importorskip("matplotlib", reason="the extra xpnet[plot] is not installed")
     run(page, folder=tmp_path)  # each page asserts its numbers
     assert list(tmp_path.glob("*.html"))
