@@ -45,8 +45,9 @@ bench: $(VENV)/.bench
 	$(BIN)/python scripts/benchmark_report.py benchmarks/results/cpu.json \
 		--fill README.md --picture docs/images/benchmarks.svg
 
-# The site, in build/docs: every program on it runs, and a warning is an error.
+# The site, in build/docs: every program on it runs, and a warning is an error. Pages of names that are gone, go.
 docs: $(VENV)/.docs
+	rm -rf docs/reference
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m sphinx -b html -W --keep-going docs build/docs $(ARGS)
 
 # What needs an NVIDIA GPU, in about 10 minutes.  make gpu-check ARGS=first: the first 4
