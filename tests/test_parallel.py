@@ -16,9 +16,9 @@ import pytest
 from parallel_program import CASES, VECTORS, results, trainer_of
 
 from xpnet import DeviceError, asnumpy, get_array_module
-from xpnet.layers import Affine, Layer, SoftmaxWithLoss
+from xpnet.layers import Affine, BatchNormalization, Dropout, Layer, Relu, SoftmaxWithLoss
 from xpnet.nets import Sequential
-from xpnet.optimizers import SGD
+from xpnet.optimizers import SGD, Momentum
 from xpnet.parallel import Local, RankTeam, communicator, sum_in_float16
 from xpnet.steps import compile_step
 from xpnet.training import Trainer
@@ -218,6 +218,7 @@ class Pair(Two):
     """A rank of two whose gradients travel in float16, the other of which sends the same."""
 
     compression = "float16"
+    capturable = False
 
     def exchange(self, blocks):
         return get_array_module(blocks).stack([blocks[0], blocks[0]])
@@ -299,6 +300,50 @@ def test_arrays_of_a_gpu_go_by_nccl_on_the_current_stream_and_others_by_mpi(cupy
     host = np.arange(3.0)
     ranks.sum(host)
     assert host.tolist() == [0, 1, 2]
+
+
+CAPTURED = {
+    "dropout": lambda: [
+        Affine.from_sizes(6, 5, std=0.5, rng=0),
+        Dropout(0.5, seed=0),
+        Affine.from_sizes(5, 3, std=0.5, rng=1),
+    ],
+    "batch normalization": lambda: [
+        Affine.from_sizes(6, 5, std=0.5, rng=0),
+        BatchNormalization(np.ones(5), np.zeros(5)),
+        Relu(),
+    ],
+}
+
+
+@pytest.mark.parametrize("microbatch", [None, 3])
+@pytest.mark.parametrize("ignored", [None, 1])
+@pytest.mark.parametrize("name", CAPTURED)
+def test_steps_that_sum_by_nccl_are_captured(cupy, monkeypatch, rng, name, ignored, microbatch):
+    """The other rank does what this one does. So the steps are those with the first half of each minibatch."""
+    pytest.importorskip("mpi4py", reason="the extra xpnet[mpi] is not installed")
+    if name == "batch normalization" and microbatch:
+        pytest.skip("microbatches have no sums over ranks")
+    monkeypatch.setattr(cupy.cuda, "nccl", FakeNCCL(cupy), raising=False)
+    x, t = cupy.asarray(rng.random((40, 6))), cupy.asarray(rng.integers(0, 3, 40))
+    indices = cupy.asarray(rng.integers(0, 40, (130, 8)))
+    found = {}
+    for kind, size in (("captured", 2), ("plain", 2), ("alone", 1)):
+        ranks = communicator("nccl")
+        ranks.size = size
+        net = Sequential(CAPTURED[name](), SoftmaxWithLoss(ignore_index=ignored), device="cuda", dtype="float64")
+        step = compile_step(net, Momentum(0.1), 8, microbatch=microbatch, communicator=ranks)
+        graph = step.runners[0]
+        if kind != "captured":
+            step.runners = step.runners[1:]
+        losses = step.run(x, t, indices if size == 2 else indices[:, :4])
+        found[kind] = asnumpy(losses), *map(asnumpy, (net.params.flat, *net.buffers().values()))
+        assert len(graph.graphs) == 3 * (kind == "captured")  # of 50, 10 and 1
+    for captured, plain in zip(found["captured"], found["plain"], strict=True):
+        np.testing.assert_array_equal(captured, plain)
+    losses_and_params = slice(2)  # running variances divide by N - 1
+    for captured, alone in zip(found["captured"][losses_and_params], found["alone"][losses_and_params], strict=True):
+        np.testing.assert_allclose(captured, alone, rtol=1e-7, atol=1e-10)
 
 
 def test_without_nccl_the_error_names_the_package(cupy, monkeypatch):

@@ -33,12 +33,15 @@ class Communicator(Protocol):
         Number of this process among those on the same machine. It chooses the GPU.
     compression : "float16" or None
         Form in which gradients travel, see `communicator`.
+    capturable : bool
+        Whether a CUDA graph can capture sums of GPU arrays. It cannot if they go by the host.
     """
 
     rank: int
     size: int
     local_rank: int
     compression: Compression | None
+    capturable: bool
 
     def sum(self, array: Array) -> None:
         """Replace an array, in place, by its sum over the ranks. All ranks get the same bits."""
@@ -63,6 +66,7 @@ class Local:
     size = 1
     local_rank = 0
     compression: Compression | None = None
+    capturable = True
 
     def sum(self, array: Array) -> None:
         pass  # the sum of one array

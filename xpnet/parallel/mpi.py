@@ -30,6 +30,8 @@ class MPI:
     others then.
     """
 
+    capturable = False
+
     def __init__(self, compression: Compression | None = None) -> None:
         self.compression = compression
         self._mpi = import_extra("mpi4py.MPI", "mpi")

@@ -12,8 +12,10 @@ __all__ = ["NCCL"]
 class NCCL(MPI):
     """Sums of GPU arrays by NCCL, on the current stream; all else by MPI.
 
-    The GPU of a process is that of its `local_rank`. Its first sum connects the GPUs.
+    The GPU of a process is that of its `local_rank`. Its first sum connects the GPUs. CUDA graphs can capture sums.
     """
+
+    capturable = True
 
     def __init__(self) -> None:
         super().__init__()

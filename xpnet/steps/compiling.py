@@ -136,9 +136,7 @@ def compile_step(
         two_threads = TwoThreads(net, optimizer, gradient.grads, threads)
         runners.insert(0, two_threads)
         evaluator = two_threads
-    # An overridden `update` may differ from step to step; a graph repeats one computation.
-    if not on_host and type(optimizer).update is Optimizer.update:
-        runners.insert(0, CudaGraph(steps))
+    runners = [*_captures(steps), *runners]
     return TrainingStep(net, optimizer, batch_size, gradient, runners, evaluator, backend, precision, replicas)
 
 
@@ -161,7 +159,17 @@ def _compile_ranks(
     gains = net.device.name == "cpu" and any(isinstance(layer, GAINING) for layer in net.modules().values())
     backend = kernels.choose_backend(backend, net.dtype, gains)
     ranks = Ranks(net, optimizer, communicator, microbatch)
-    return TrainingStep(net, optimizer, batch_size, ranks.gradient, [ranks], ranks, backend, precision)
+    runners: list[Runner] = [*(_captures(ranks) if communicator.capturable else []), ranks]
+    return TrainingStep(net, optimizer, batch_size, ranks.gradient, runners, ranks, backend, precision)
+
+
+def _captures(steps: Steps) -> list[Runner]:
+    """Return a runner that captures steps in a CUDA graph; none on the CPU, and none if a graph would not be the same.
+
+    An overridden `Optimizer.update` may differ from step to step. A graph repeats one computation.
+    """
+    is_on_gpu = steps.gradient.net.device.name != "cpu"
+    return [CudaGraph(steps)] if is_on_gpu and type(steps.optimizer).update is Optimizer.update else []
 
 
 def _check_memory(net: Network, batch_size: int, microbatch: int | None, communicator: Communicator | None) -> None:

@@ -48,13 +48,25 @@ class Ranks:
     def __init__(
         self, net: Network, optimizer: Optimizer, communicator: Communicator, microbatch: int | None = None
     ) -> None:
-        self.net, self.communicator = net, communicator
+        self.net, self.optimizer, self.communicator = net, optimizer, communicator
         self.gradient = _TotalGradient(net, optimizer, communicator)
         self._steps = steps_of(self.gradient, optimizer, microbatch)
         self._connected = microbatch is None
         self._check()
 
     def run(self, batches: Minibatches, losses: Array, on_taken: Callable[[int], None]) -> int:
+        with self._alone():
+            self.take(batches, losses, None, on_taken)
+        return len(batches)
+
+    def take(
+        self,
+        batches: Minibatches,
+        losses: Array,
+        coefficients: Array | None = None,
+        on_taken: Callable[[int], None] = lambda steps: None,
+    ) -> None:
+        """Take a step for each minibatch, with the given coefficients (`Gradient.update`)."""
         self._check()
         size = batches.indices.shape[1]
         part = slices(size, self.communicator.size)[self.communicator.rank]
@@ -68,8 +80,8 @@ class Ranks:
                 normalization.across = self.gradient.sum
             for layer in dropping:
                 layer.first_sample = part.start
-            with self._alone():
-                return self._steps.run(replace(batches, indices=batches.indices[:, part]), losses, on_taken)
+            own = replace(batches, indices=batches.indices[:, part])
+            self._steps.take(own, losses, coefficients, on_taken)
         finally:
             for layer in dropping:
                 layer.first_sample = 0
